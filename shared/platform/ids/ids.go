@@ -1,0 +1,44 @@
+// Package ids is the port to randomness: identifiers that nobody else has.
+package ids
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+
+	"github.com/google/uuid"
+)
+
+// Source makes identifiers from random bytes. The zero Source reads crypto/rand; a test gives a seeded reader.
+type Source struct{ Reader io.Reader }
+
+// UUID answers a random (version 4) UUID in its canonical text.
+func (s Source) UUID() string { return uuid.Must(uuid.NewRandomFromReader(s.reader())).String() }
+
+// Hex answers n random bytes as 2n hexadecimal digits.
+func (s Source) Hex(n int) string {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(s.reader(), b); err != nil {
+		panic("ids: no randomness: " + err.Error())
+	}
+	return hex.EncodeToString(b)
+}
+
+// Named answers the UUID (version 5) that belongs to the parts, always the same for the same parts.
+func Named(parts ...string) string {
+	var b []byte
+	for _, p := range parts {
+		b = append(b, p...)
+		b = append(b, 0)
+	}
+	return uuid.NewSHA1(namespace, b).String()
+}
+
+var namespace = uuid.MustParse("6d0c4f0e-8f0b-4d57-9d5e-3d1a1c8a7b52")
+
+func (s Source) reader() io.Reader {
+	if s.Reader == nil {
+		return rand.Reader
+	}
+	return s.Reader
+}

@@ -1,0 +1,92 @@
+// Package resources defines what the plane stands on: the table with its indexes, the queues, the bucket. infra, localdev and the
+// conformance suites all read these definitions; nothing else creates or names a resource.
+package resources
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Names of the table's key attributes. Every item has PK and SK; Expires is DynamoDB's TTL attribute.
+const (
+	PK      = "pk"
+	SK      = "sk"
+	Expires = "ttl"
+)
+
+// IndexDef is a secondary index: keys only, both keys strings.
+type IndexDef struct {
+	Name   store.Index
+	PK, SK string
+}
+
+// Indexes are the table's secondary indexes.
+var Indexes = []IndexDef{
+	{Name: store.ByTime, PK: "g1pk", SK: "g1sk"},
+	{Name: store.ByDue, PK: "g2pk", SK: "g2sk"},
+	{Name: store.ByLink, PK: "g3pk", SK: "g3sk"},
+}
+
+// Names of the queues that always exist. Pool and delivery queues are named by Pool and Delivery.
+const (
+	// Inbox takes CAP BusPackets from workers with AWS credentials.
+	Inbox = "inbox"
+	// Dispatch wakes functions/scheduler: jobs to be decided or sent again, sooner than the next sweep.
+	Dispatch = "dispatch"
+	// Runs wakes functions/engine, grouped by run.
+	Runs = "runs.fifo"
+	// Wake forwards delayed wake-ups to Runs, which takes no delay.
+	Wake = "wake"
+	// Events carries live events to functions/broadcast, grouped by job or run.
+	Events = "events.fifo"
+	// DeadLetters takes what was received too often on a standard queue, and every unsuccessful outcome.
+	DeadLetters = "dead-letters"
+	// DeadLettersFIFO does so for FIFO queues.
+	DeadLettersFIFO = "dead-letters.fifo"
+)
+
+// Pool names the queue of a worker pool.
+func Pool(name string) string { return "pool-" + name }
+
+// Delivery names the queue of the n-th container of the gRPC service, for jobs that one certain worker must take.
+func Delivery(n int) string { return fmt.Sprintf("delivery-%d", n) }
+
+const (
+	day = 24 * time.Hour
+	// maxReceives lets a message survive a few crashes; business retries send a new message instead.
+	maxReceives = 5
+)
+
+// DeliveryQueues is N: the most containers of the gRPC service.
+const DeliveryQueues = 8
+
+// Queues answers the definitions of every queue of a plane with these pools, dead-letter queues first.
+func Queues(pools ...string) []queue.Def {
+	defs := []queue.Def{
+		{Name: DeadLetters, Visibility: time.Minute, Retention: 14 * day},
+		{Name: DeadLettersFIFO, FIFO: true, Visibility: time.Minute, Retention: 14 * day},
+		standard(Inbox), standard(Dispatch), standard(Wake), fifo(Runs), fifo(Events),
+	}
+	for n := range DeliveryQueues {
+		defs = append(defs, standard(Delivery(n)))
+	}
+	for _, p := range pools {
+		defs = append(defs, PoolQueue(p))
+	}
+	return defs
+}
+
+// PoolQueue answers the definition of one pool's queue. A message waits there as long as a job may: a job still unclaimed is sent again
+// by the sweep, so losing a message loses nothing.
+func PoolQueue(pool string) queue.Def { return standard(Pool(pool)) }
+
+func standard(name string) queue.Def {
+	return queue.Def{Name: name, Visibility: time.Minute, Retention: 4 * day, MaxReceives: maxReceives, DeadLetter: DeadLetters}
+}
+
+func fifo(name string) queue.Def {
+	return queue.Def{Name: name, FIFO: true, Visibility: time.Minute, Retention: 4 * day, MaxReceives: maxReceives, DeadLetter: DeadLettersFIFO}
+}
