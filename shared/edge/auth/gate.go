@@ -1,0 +1,230 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+)
+
+// Kind is a kind of credential, told from how the secret looks and where it was sent.
+type Kind uint8
+
+// The kinds, in the order in which they are looked for.
+const (
+	Session  Kind = iota // "session-" and 32 random bytes
+	WebToken             // a JSON web token: three segments
+	APIKey               // anything else
+)
+
+// Credential is who a secret stands for.
+type Credential struct {
+	// ID names the credential in logs and audit entries; it reveals nothing of the secret.
+	ID string
+	// Tenant is the credential's own tenant, never "".
+	Tenant string
+	Role   identity.Role
+	// Principal is the person or service that the credential itself names, "" for none.
+	Principal string
+	// CrossTenant lets it act for any tenant that a request names.
+	CrossTenant bool
+	// Pools are those that a worker may serve; "*" is all.
+	Pools []string
+	// TenantOptional lets its requests leave out the tenant.
+	TenantOptional bool
+}
+
+// Provider knows the secrets of one kind. Lookup answers found = false for a secret that it does not know, so that the next provider is
+// asked. Its errors are faults: Unauthenticated for a secret that is known and no longer good, Unavailable when the store of secrets
+// cannot be reached (which is never told as "unauthorized").
+type Provider interface {
+	Kind() Kind
+	Lookup(ctx context.Context, secret string, now time.Time) (c Credential, found bool, err error)
+}
+
+// Request is what a request says about its caller, whatever door it came through. Header values are given as they came, all of them.
+type Request struct {
+	Authorization, APIKey, Tenant, Principal []string
+	// TenantOptional is set by doors that have no tenant header of their own (gRPC).
+	TenantOptional bool
+	// Address is the client's IP address, for the rate of public routes.
+	Address string
+	// ID is the request id, for logs and audit entries.
+	ID string
+}
+
+// Gate admits requests.
+type Gate struct {
+	cfg       Config
+	clock     clock.Clock
+	log       *slog.Logger
+	providers []Provider
+	tenants   *limiter
+	addresses *limiter
+}
+
+// New makes a gate. The providers are asked after the static keys, in the order given. It fails when the file of keys cannot be used, or
+// when a key is configured twice with different properties.
+func New(cfg Config, clk clock.Clock, log *slog.Logger, providers ...Provider) (*Gate, error) {
+	keys, err := newKeyring(cfg, log, clk.Now())
+	if err != nil {
+		return nil, err
+	}
+	return &Gate{
+		cfg: cfg, clock: clk, log: log, providers: append([]Provider{keys}, providers...),
+		tenants: newLimiter(cfg.Protected), addresses: newLimiter(cfg.Open),
+	}, nil
+}
+
+// Origins answers which origins may call.
+func (g *Gate) Origins() Origins { return g.cfg.Origins }
+
+// Admit decides about a request to a method with that rule and answers its identity. The faults, in this order: Unauthenticated
+// ("unauthorized") or Unavailable, Limited, Denied for the tenant, Denied for the role, Invalid for the principal. A public method asks for
+// no credential; its identity carries the request id alone.
+func (g *Gate) Admit(ctx context.Context, r Request, rule Rule) (identity.Identity, error) {
+	if rule.Public {
+		return identity.Identity{RequestID: r.ID}, g.limit(g.addresses, r.Address)
+	}
+	c, err := g.Identify(ctx, r)
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	id := identity.Identity{
+		Tenant: c.Tenant, Home: c.Tenant, Role: c.Role, CrossTenant: c.CrossTenant, KeyID: c.ID, Pools: c.Pools, RequestID: r.ID,
+	}
+	tenant, err := g.tenant(c, r)
+	if err != nil {
+		return id, err
+	}
+	id.Tenant = tenant
+	if !rule.Allows(c.Role) {
+		return id, fault.New(fault.Denied, "access denied")
+	}
+	id.Principal, id.PrincipalFixed, err = g.principal(c, r)
+	return id, err
+}
+
+// Identify answers the credential of a request and counts the request against the rate of the credential's own tenant: a tenant that is
+// merely claimed cannot use up another's. It is Admit for paths that no method has.
+func (g *Gate) Identify(ctx context.Context, r Request) (Credential, error) {
+	c, err := g.credential(ctx, r)
+	if err != nil {
+		return Credential{}, g.refused(ctx, r, err)
+	}
+	return c, g.limit(g.tenants, c.Tenant)
+}
+
+func (g *Gate) limit(l *limiter, key string) error {
+	if l.allow(key, g.clock.Now()) {
+		return nil
+	}
+	return fault.New(fault.Limited, "rate limited")
+}
+
+// refused hides why: the caller learns "unauthorized", the log the reason.
+func (g *Gate) refused(ctx context.Context, r Request, err error) error {
+	if !fault.Is(err, fault.Unauthenticated) {
+		return err
+	}
+	g.log.DebugContext(ctx, "credential refused", "request_id", r.ID, "reason", err.Error())
+	return fault.New(fault.Unauthenticated, "unauthorized")
+}
+
+var (
+	errDoubled = fault.New(fault.Unauthenticated, "credential header sent more than once")
+	errNone    = fault.New(fault.Unauthenticated, "no credential")
+	errUnknown = fault.New(fault.Unauthenticated, "unknown credential")
+	errKeysOff = fault.New(fault.Unauthenticated, "API keys are switched off by CORDUM_JWT_REQUIRED")
+)
+
+// credential takes the first credential that is present; a bad one is not passed over for the next.
+func (g *Gate) credential(ctx context.Context, r Request) (Credential, error) {
+	key, once := single(r.APIKey)
+	if !once || len(r.Authorization) > 1 {
+		return Credential{}, errDoubled
+	}
+	if token := bearer(r.Authorization); token != "" {
+		return g.byKinds(ctx, token, bearerKinds(token)...)
+	}
+	if key = unquote(key); key != "" {
+		if strings.HasPrefix(key, sessionPrefix) {
+			return g.byKinds(ctx, key, Session, APIKey)
+		}
+		return g.byKinds(ctx, key, APIKey)
+	}
+	if g.cfg.Anonymous && !g.cfg.TokensOnly {
+		return Credential{ID: "anonymous", Tenant: g.cfg.DefaultTenant, Role: identity.Anonymous, TenantOptional: true}, nil
+	}
+	return Credential{}, errNone
+}
+
+const sessionPrefix = "session-"
+
+// bearerKinds tells what a bearer token may be. An API key sent as a bearer token is one that can be nothing else.
+func bearerKinds(token string) []Kind {
+	switch {
+	case strings.HasPrefix(token, sessionPrefix):
+		return []Kind{Session, WebToken}
+	case strings.Count(token, ".") == 2:
+		return []Kind{WebToken}
+	default:
+		return []Kind{APIKey}
+	}
+}
+
+// byKinds asks the providers of each kind in turn.
+func (g *Gate) byKinds(ctx context.Context, secret string, kinds ...Kind) (Credential, error) {
+	for _, kind := range kinds {
+		if kind == APIKey && g.cfg.TokensOnly {
+			return Credential{}, errKeysOff
+		}
+		for _, p := range g.providers {
+			if p.Kind() != kind {
+				continue
+			}
+			c, found, err := p.Lookup(ctx, secret, g.clock.Now())
+			if err != nil {
+				return Credential{}, asFault(err)
+			}
+			if found {
+				return c, nil
+			}
+		}
+	}
+	return Credential{}, errUnknown
+}
+
+// asFault reads a provider's foreign error as a store that is down: the answer is 503, never 401.
+func asFault(err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return f
+	}
+	return fault.Wrap(fault.Unavailable, err, "service unavailable")
+}
+
+// bearer answers the token of the Authorization header, "" for none and for another scheme.
+func bearer(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(strings.TrimSpace(values[0]), " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// unquote strips one pair of quotes, which shells and .env files leave around keys.
+func unquote(key string) string {
+	if n := len(key); n >= 2 && key[0] == key[n-1] && (key[0] == '"' || key[0] == '\'') {
+		return key[1 : n-1]
+	}
+	return key
+}
