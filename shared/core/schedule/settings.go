@@ -1,0 +1,65 @@
+package schedule
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Settings is what scheduling takes from the configuration document system/default. It is immutable.
+type Settings struct {
+	// Topology is never nil; without a pools section it routes nothing.
+	Topology  *Topology
+	Timeouts  Timeouts
+	Limits    Limits
+	Placement Placement
+}
+
+// ParseSettings compiles the data of the document: the members pools, timeouts, limits, rate_limits and placement; others are not looked
+// at. A member that is missing or null has its default. One that is not valid keeps what previous has, which may be nil for the defaults,
+// and is reported; the others take effect all the same. The Settings are never nil.
+func ParseSettings(raw []byte, previous *Settings) (*Settings, []error) {
+	if previous == nil {
+		previous = &Settings{Topology: &Topology{}, Placement: DefaultPlacement}
+	}
+	var data map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &data); err != nil {
+		return previous, []error{fmt.Errorf("system/default: data is not a JSON object: %w", err)}
+	}
+	var problems []error
+	return &Settings{
+		// Not ParsePools: the last pack that is uninstalled leaves no topics, and then nothing is routed any more.
+		Topology:  section(&problems, "pools", data["pools"], parsePools, &Topology{}, previous.Topology),
+		Timeouts:  section(&problems, "timeouts", data["timeouts"], parseTimeouts, Timeouts{}, previous.Timeouts),
+		Limits:    section(&problems, "limits", raw, ParseLimits, Limits{}, previous.Limits),
+		Placement: section(&problems, "placement", data["placement"], parsePlacement, DefaultPlacement, previous.Placement),
+	}, problems
+}
+
+// section parses one part of the data; it adds to problems and answers the previous value when that fails.
+func section[T any](problems *[]error, name string, raw []byte, parse func([]byte) (T, error), absent, previous T) T {
+	if len(raw) == 0 || string(raw) == "null" {
+		return absent
+	}
+	v, err := parse(raw)
+	if err != nil {
+		*problems = append(*problems, fmt.Errorf("%s: %w", name, err))
+		return previous
+	}
+	return v
+}
+
+// parsePlacement reads {labels: [<label>, ...]}; an empty list leaves only the labels with PlacementPrefix.
+func parsePlacement(raw []byte) (Placement, error) {
+	doc, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	members, err := doc.members("labels")
+	if err != nil {
+		return nil, err
+	}
+	if members["labels"].value == nil {
+		return DefaultPlacement, nil
+	}
+	return members["labels"].texts()
+}
