@@ -10,6 +10,7 @@ const (
 	CondEqual
 	CondOneOf
 	CondLess
+	CondGreater
 	CondHas
 	CondHasNot
 	CondAll
@@ -47,6 +48,11 @@ func OneOf[T any](attr string, values ...T) Cond {
 // Less holds when the attribute is there and smaller than the value; both of one type, string or int64.
 func Less(attr string, value any) Cond {
 	return Cond{Kind: CondLess, Attr: attr, Values: []any{value}}
+}
+
+// Greater holds when the attribute is there and larger than the value; both of one type, string or int64.
+func Greater(attr string, value any) Cond {
+	return Cond{Kind: CondGreater, Attr: attr, Values: []any{value}}
 }
 
 // Has holds when the attribute is there.

@@ -1,0 +1,170 @@
+package grpc
+
+import (
+	"sync"
+	"time"
+
+	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
+	"github.com/cordum-serverless/cordum/shared/core/worker"
+)
+
+// session is one worker's open stream.
+type session struct {
+	id   identity.Identity
+	name string // the worker's id
+	out  chan *agentv1.BusPacket
+	done chan struct{} // closed when the session ends
+
+	ending sync.Once
+
+	mu       sync.Mutex
+	beat     *agentv1.Heartbeat
+	beatAt   time.Time
+	storedAt time.Time
+	jobs     map[string]*held
+	reserved int // slots promised to claims under way
+	draining bool
+}
+
+// held is a job that the session's worker has.
+type held struct {
+	tail     chan struct{} // closed when the packet before is handled; guarded by the session
+	record   *job.Record
+	progress time.Time // of the last progress that was stored
+}
+
+// holder is how the session's worker speaks of a job.
+func (s *session) holder() worker.Worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return worker.Worker{Tenant: s.id.Home, CrossTenant: s.id.CrossTenant, Beat: s.beat, SeenAt: s.beatAt.UnixMicro()}
+}
+
+// candidate is the worker as scheduling sees it, with the jobs that it has or is promised by now.
+func (s *session) candidate() (schedule.Worker, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := worker.Worker{Tenant: s.id.Home, Beat: s.beat, SeenAt: s.beatAt.UnixMicro()}.Candidate()
+	c.ActiveJobs = max(len(s.jobs), 0) + s.reserved
+	return c, !s.draining
+}
+
+// free is how many more jobs the worker takes.
+func (s *session) free() int {
+	c, ok := s.candidate()
+	if !ok || schedule.Overloaded(c) {
+		return 0
+	}
+	if c.MaxParallelJobs <= 0 {
+		return unlimitedPull
+	}
+	return max(c.MaxParallelJobs-c.ActiveJobs, 0)
+}
+
+// unlimitedPull is how many jobs at once are pulled for a worker that sets no limit.
+const unlimitedPull = 10
+
+func (s *session) reserve(n int) {
+	s.mu.Lock()
+	s.reserved += n
+	s.mu.Unlock()
+}
+
+// hold turns a promised slot into a job.
+func (s *session) hold(r *job.Record) *held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &held{record: r}
+	s.jobs[r.ID] = h
+	return h
+}
+
+func (s *session) find(jobID string) *held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.jobs[jobID]
+}
+
+func (s *session) release(jobID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.jobs, jobID)
+}
+
+func (s *session) holds() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.jobs)
+}
+
+// end closes the session; what is queued for the worker is dropped.
+func (s *session) end() { s.ending.Do(func() { close(s.done) }) }
+
+// leave says that the worker closed its side: it takes no more jobs.
+func (s *session) leave() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+}
+
+// drained says that the worker left on purpose and with nothing in its hands.
+func (s *session) drained() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining && len(s.jobs) == 0
+}
+
+func (s *session) pool() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.beat.GetPool()
+}
+
+// beatNow takes a heartbeat and says whether it is time to store one.
+func (s *session) beatNow(beat *agentv1.Heartbeat, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beat, s.beatAt = beat, now
+	if now.Sub(s.storedAt) < beatWrite {
+		return false
+	}
+	s.storedAt = now
+	return true
+}
+
+// unstored makes the next heartbeat be stored whatever the time.
+func (s *session) unstored() {
+	s.mu.Lock()
+	s.storedAt = time.Time{}
+	s.mu.Unlock()
+}
+
+// order waits for its turn to handle a packet about a job: packets of one job are handled one after the other.
+func (s *session) order(jobID string) (unlock func()) {
+	h := s.find(jobID)
+	if h == nil {
+		return func() {}
+	}
+	turn := make(chan struct{})
+	s.mu.Lock()
+	before := h.tail
+	h.tail = turn
+	s.mu.Unlock()
+	if before != nil {
+		<-before
+	}
+	return func() { close(turn) }
+}
+
+// send queues a packet for the worker; false when the stream has ended.
+func (s *session) send(p *agentv1.BusPacket) bool {
+	select {
+	case s.out <- p:
+		return true
+	case <-s.done:
+		return false
+	}
+}

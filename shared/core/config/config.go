@@ -1,0 +1,107 @@
+// Package config keeps the configuration documents of the plane: JSON under a scope and an id, with a revision that grows with every
+// write. It also answers the settings that are compiled from them.
+package config
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Document is one configuration document.
+type Document struct {
+	Scope, ID string
+	// Data is a JSON object.
+	Data json.RawMessage
+	// Revision grows by one with every write; 0 is a document that was never written.
+	Revision  int64
+	UpdatedAt time.Time
+}
+
+// The well-known document that holds pools, timeouts and limits.
+const (
+	SystemScope = "system"
+	DefaultID   = "default"
+)
+
+// ErrConflict says that the document was written by somebody else since it was read.
+var ErrConflict = fault.New(fault.Conflict, "config update conflict; read it again and retry")
+
+// Store keeps documents in the table, one item each: CFG#<scope>#<id> | D.
+type Store struct{ Table store.Table }
+
+func key(scope, id string) store.Key { return store.Key{PK: "CFG#" + scope + "#" + id, SK: "D"} }
+
+// Get reads a document; one that was never written has Revision 0 and Data {}.
+func (s *Store) Get(ctx context.Context, scope, id string) (Document, error) {
+	d := Document{Scope: scope, ID: id, Data: json.RawMessage("{}")}
+	it, err := s.Table.Get(ctx, key(scope, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return d, nil
+	}
+	if err != nil {
+		return d, err
+	}
+	d.Data, d.Revision = it.Attrs.Bytes("data"), it.Attrs.Int("rev")
+	d.UpdatedAt = time.UnixMicro(it.Attrs.Int("up")).UTC()
+	return d, nil
+}
+
+// Put writes a document that was read at d.Revision, and answers its new revision. ErrConflict when it has moved on.
+func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, error) {
+	if trimmed := bytes.TrimSpace(d.Data); !json.Valid(trimmed) || trimmed[0] != '{' {
+		return 0, fault.New(fault.Invalid, "config %s/%s: data must be a JSON object", d.Scope, d.ID)
+	}
+	unread := store.NotExists()
+	if d.Revision > 0 {
+		unread = store.Equal("rev", d.Revision)
+	}
+	err := s.Table.Write(ctx, store.Put(store.Item{
+		Key:   key(d.Scope, d.ID),
+		Attrs: store.Attrs{"data": []byte(d.Data), "rev": d.Revision + 1, "up": now.UnixMicro()},
+	}).If(unread))
+	var failed *store.ConditionError
+	if errors.As(err, &failed) {
+		return 0, ErrConflict
+	}
+	if err != nil {
+		return 0, fmt.Errorf("config %s/%s: %w", d.Scope, d.ID, err)
+	}
+	return d.Revision + 1, nil
+}
+
+// Seed adds top-level members that the document does not have yet, so that what an operator changed stays. It says whether anything was
+// added.
+func (s *Store) Seed(ctx context.Context, scope, id string, members map[string]json.RawMessage, now time.Time) (bool, error) {
+	for {
+		d, err := s.Get(ctx, scope, id)
+		if err != nil {
+			return false, err
+		}
+		var data map[string]json.RawMessage
+		if err := json.Unmarshal(d.Data, &data); err != nil {
+			return false, fmt.Errorf("config %s/%s: stored data: %w", scope, id, err)
+		}
+		changed := false
+		for name, v := range members {
+			if _, ok := data[name]; !ok {
+				data[name], changed = v, true
+			}
+		}
+		if !changed {
+			return false, nil
+		}
+		if d.Data, err = json.Marshal(data); err != nil {
+			return false, fmt.Errorf("config %s/%s: %w", scope, id, err)
+		}
+		if _, err = s.Put(ctx, d, now); !errors.Is(err, ErrConflict) {
+			return err == nil, err
+		}
+	}
+}

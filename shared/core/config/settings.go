@@ -1,0 +1,57 @@
+package config
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+)
+
+// settingsAge is how old settings may be: an instance reacts to a changed document within this time.
+const settingsAge = 2 * time.Second
+
+// Settings answers what is compiled from system/default. One is shared by everything in a process.
+type Settings struct {
+	store *Store
+	clock clock.Clock
+	log   *slog.Logger
+
+	mu       sync.Mutex
+	current  *schedule.Settings
+	revision int64
+	read     time.Time
+}
+
+// NewSettings makes settings that follow the stored document.
+func NewSettings(s *Store, c clock.Clock, log *slog.Logger) *Settings {
+	return &Settings{store: s, clock: c, log: log, revision: -1}
+}
+
+// Current answers settings that were in force at most two seconds ago. While the store is out of reach the last ones stay in force; an
+// error comes back only when there never were any. A section that is not valid keeps its previous value and is logged.
+func (s *Settings) Current(ctx context.Context) (*schedule.Settings, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	if s.current != nil && now.Sub(s.read) < settingsAge {
+		return s.current, nil
+	}
+	d, err := s.store.Get(ctx, SystemScope, DefaultID)
+	switch {
+	case err != nil && s.current == nil:
+		return nil, err
+	case err != nil:
+		s.log.WarnContext(ctx, "settings: keeping the last ones", "error", err)
+	case d.Revision != s.revision:
+		next, problems := schedule.ParseSettings(d.Data, s.current)
+		for _, p := range problems {
+			s.log.ErrorContext(ctx, "settings: section refused, the previous one stays", "revision", d.Revision, "error", p)
+		}
+		s.current, s.revision = next, d.Revision
+	}
+	s.read = now
+	return s.current, nil
+}

@@ -1,0 +1,117 @@
+// Package dispatch takes a job from its submission to its end: decide, route, store, send; hand over to a worker; take its word on
+// progress and result; cancel; and look again at whatever is due. Every step is one conditional write, so that any of them may be done
+// twice, by anybody, and takes effect once.
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/policy/head"
+	"github.com/cordum-serverless/cordum/shared/core/worker"
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/resources"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Dispatcher moves jobs. One is shared by everything in a process; all its methods may be called at once.
+type Dispatcher struct {
+	Jobs     *job.Store
+	Queues   queue.Queues
+	Policy   *head.Store
+	Settings *config.Settings
+	Workers  *worker.Registry
+	Clock    clock.Clock
+	IDs      ids.Source
+	Log      *slog.Logger
+
+	micros clock.Unique
+}
+
+// Platform is what a plane stands on: the ports, the time and the source of ids.
+type Platform struct {
+	Table  store.Table
+	Queues queue.Queues
+	Blobs  blob.Store
+	Clock  clock.Clock
+	IDs    ids.Source
+	Log    *slog.Logger
+	Shards job.Shards
+}
+
+// New builds a dispatcher on a platform.
+func New(p Platform) *Dispatcher {
+	return &Dispatcher{
+		Jobs:     &job.Store{Table: p.Table, Blobs: p.Blobs, Shards: p.Shards},
+		Queues:   p.Queues,
+		Policy:   &head.Store{Table: p.Table, Blobs: p.Blobs},
+		Settings: config.NewSettings(&config.Store{Table: p.Table}, p.Clock, p.Log),
+		Workers:  &worker.Registry{Table: p.Table},
+		Clock:    p.Clock, IDs: p.IDs, Log: p.Log,
+	}
+}
+
+func (d *Dispatcher) now() time.Time { return d.Clock.Now() }
+
+// Ticket is a message of a pool's or a delivery queue: which job, for which attempt. It carries nothing of the tenant's.
+type Ticket struct {
+	Job     string `json:"job"`
+	Attempt int64  `json:"attempt"`
+	// Cancel asks the container that holds the job to tell its worker. Only on delivery queues.
+	Cancel bool `json:"cancel,omitempty"`
+}
+
+// ParseTicket reads a message's body; ok is false for one that is not a ticket.
+func ParseTicket(body string) (t Ticket, ok bool) {
+	err := json.Unmarshal([]byte(body), &t)
+	return t, err == nil && t.Job != ""
+}
+
+func (t Ticket) message() queue.Message {
+	b, err := json.Marshal(t)
+	if err != nil {
+		panic("dispatch: ticket: " + err.Error())
+	}
+	return queue.Message{Body: string(b)}
+}
+
+// send puts a scheduled job where a worker will find it.
+func (d *Dispatcher) send(ctx context.Context, r *job.Record) error {
+	name := resources.Pool(r.Pool)
+	if r.Targeted {
+		name = r.Delivery
+	}
+	if name == "" { // its worker is not there yet: the sweep looks again soon
+		return nil
+	}
+	return d.Queues.Send(ctx, name, Ticket{Job: r.ID, Attempt: r.Attempts + 1}.message())
+}
+
+// Times of the due index.
+const (
+	// resendAfter is when a scheduled job that nobody claimed is sent again; then at doubling intervals.
+	resendAfter = 30 * time.Second
+	resendMax   = time.Hour
+	// retargetAfter is the same for a job that waits for one certain worker.
+	retargetAfter = 2 * time.Second
+	// retryUnreachable, retryLimit and retryMax are for pending jobs: doubling from the first, up to the last.
+	retryUnreachable = 2 * time.Second
+	retryLimit       = 2 * time.Second
+	retryMax         = time.Minute
+)
+
+// due is the earlier of a time and the job's deadline, in microseconds.
+func due(r *job.Record, at time.Time) int64 {
+	micros := at.UnixMicro()
+	if r.DeadlineAt != 0 && r.DeadlineAt < micros {
+		return r.DeadlineAt
+	}
+	return micros
+}

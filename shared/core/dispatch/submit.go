@@ -1,0 +1,357 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"time"
+
+	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/dlq"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
+	"github.com/cordum-serverless/cordum/shared/core/worker"
+	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Receipt is the answer to a submission.
+type Receipt struct {
+	JobID, TraceID string
+	State          job.State
+	Reason         string
+}
+
+func receipt(r *job.Record) Receipt {
+	return Receipt{JobID: r.ID, TraceID: r.Trace, State: r.State, Reason: reason(r)}
+}
+
+// reason is why a job is where it is: the plane's own word, the end's message, or the policy's.
+func reason(r *job.Record) string {
+	switch {
+	case r.Reason != "":
+		return r.Reason
+	case r.ErrorMessage != "":
+		return r.ErrorMessage
+	default:
+		return r.Decision.Reason
+	}
+}
+
+// Submit stores a job and, when the policy allows it and a pool takes it, sends it. Once it has answered without an error the job exists,
+// whatever happens next. A key that was used before answers with the first job, and nothing is created.
+//
+// Faults: Invalid, Denied (a tenant that is not the caller's), Limited (queue full), Unavailable (nothing was stored).
+func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submission) (Receipt, error) {
+	if err := s.normalise(id); err != nil {
+		return Receipt{}, err
+	}
+	now := d.now()
+	r := &job.Record{ID: d.IDs.UUID(), Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey}
+	if s.IdempotencyKey != "" {
+		r.ID, r.Trace = ids.Named("job", id.Tenant, s.IdempotencyKey), ids.Named("trace", id.Tenant, s.IdempotencyKey)
+		first, err := d.Jobs.Load(ctx, id.Tenant, r.ID, now)
+		if err == nil {
+			return receipt(first), nil
+		}
+		if !fault.Is(err, fault.NotFound) {
+			return Receipt{}, fault.Wrap(fault.Internal, err, "idempotency reservation failed")
+		}
+	}
+	if err := d.queueRoom(ctx, id.Tenant); err != nil {
+		return Receipt{}, err
+	}
+	request := s.request(r.ID, id.Tenant)
+	return d.accept(ctx, r, request, s.contextPayload(id.Tenant, now), s.TeamID, now)
+}
+
+// queueRoom refuses a submission when the tenant has more active jobs than its settings allow to wait.
+func (d *Dispatcher) queueRoom(ctx context.Context, tenant string) error {
+	settings, err := d.Settings.Current(ctx)
+	if err != nil || settings.Limits.MaxConcurrentJobs <= 0 {
+		return nil // without settings the job itself will wait
+	}
+	active, err := d.Jobs.ActiveCount(ctx, tenant)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "job queue state is not available")
+	}
+	if limit := settings.Limits.MaxConcurrentJobs + settings.Limits.QueueSize; settings.Limits.JobsFull(int(active)) {
+		return fault.New(fault.Limited, "job queue full (active=%d, limit=%d)", active, limit)
+	}
+	return nil
+}
+
+// accept decides, routes, stores and sends a new job.
+func (d *Dispatcher) accept(
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, now time.Time,
+) (Receipt, error) {
+	meta := request.GetMeta()
+	r.Topic, r.Team, r.Principal, r.Parent = request.GetTopic(), team, request.GetPrincipalId(), request.GetParentJobId()
+	r.ActorID, r.ActorType = meta.GetActorId(), actorWord(meta.GetActorType())
+	r.Capability, r.PackID, r.RiskTags, r.Requires = meta.GetCapability(), meta.GetPackId(), meta.GetRiskTags(), meta.GetRequires()
+	r.Body = d.IDs.Hex(6)
+	r.CreatedAt = d.micros.Micros(now)
+	r.UpdatedAt, r.ListedAt = r.CreatedAt, r.CreatedAt
+
+	p := d.plan(ctx, r, request, now)
+	setDeadline(r, request, p.decision, now)
+	p.apply(r, now)
+	body := &job.Body{Request: request, Context: payload, First: p.decision}
+	err := d.Jobs.Create(ctx, r, body, p.limit, d.letter(r)...)
+	if errors.Is(err, job.ErrLimit) {
+		p.pend(reasonLimit, retryLimit)
+		p.apply(r, now)
+		err = d.Jobs.Create(ctx, r, body, 0)
+	}
+	var there *job.StaleError
+	switch {
+	case errors.As(err, &there) && there.Current != nil && there.Current.Tenant == r.Tenant:
+		return receipt(there.Current), nil
+	case errors.As(err, &there):
+		return Receipt{}, fault.New(fault.Conflict, "idempotency key already used")
+	case err != nil:
+		return Receipt{}, fault.Wrap(fault.Unavailable, err, "failed to persist job")
+	}
+	return receipt(d.dispatch(ctx, r)), nil
+}
+
+// dispatch sends a job that is stored as scheduled. When its queue is out of reach the job waits, and is sent later.
+func (d *Dispatcher) dispatch(ctx context.Context, r *job.Record) *job.Record {
+	if r.State != job.Scheduled {
+		return r
+	}
+	err := d.send(ctx, r)
+	if err == nil {
+		return r
+	}
+	d.Log.WarnContext(ctx, "queue out of reach, the job waits", "job", r.ID, "pool", r.Pool, "error", err)
+	now := d.now()
+	waiting, err := d.Jobs.Move(ctx, r, job.Pending, 0, func(n *job.Record) {
+		n.Reason, n.UpdatedAt = reasonQueue, d.micros.Micros(now)
+		n.DueAt = due(n, now.Add(retryUnreachable))
+	})
+	if err != nil { // scheduled and due: the sweep sends it
+		d.Log.WarnContext(ctx, "job stays scheduled until the sweep", "job", r.ID, "error", err)
+		return r
+	}
+	return waiting
+}
+
+// letter is the dead letter that a job's end leaves; none for a job that is not at its end.
+func (d *Dispatcher) letter(r *job.Record) []store.Op {
+	if !r.State.Unsuccessful() {
+		return nil
+	}
+	return []store.Op{dlq.Of(r, "").Put(d.Jobs.Shards)}
+}
+
+// Why a job waits, as clients read it.
+const (
+	reasonLimit       = "tenant_limit"
+	reasonUnavailable = "safety kernel unavailable"
+	reasonQueue       = "queue unavailable"
+)
+
+// plan is what shall become of a job: the policy's decision and the way to a pool, as data.
+type plan struct {
+	decision job.Decision
+	state    job.State
+	reason   string
+	code     string // of a dead letter
+	to       route
+	wait     time.Duration
+	counted  bool
+	limit    int64
+}
+
+func (p *plan) pend(reason string, wait time.Duration) {
+	p.state, p.reason, p.wait, p.counted = job.Pending, reason, wait, false
+}
+
+// apply writes the plan into a record.
+func (p *plan) apply(r *job.Record, now time.Time) {
+	r.State, r.Decision, r.Counted = p.state, p.decision.Head(), p.counted
+	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt = p.reason, "", "", 0
+	p.to.put(r)
+	r.Sends = 0
+	switch p.state {
+	case job.Scheduled:
+		r.Sends, r.DueAt = 1, due(r, now.Add(resendTime(r)))
+	case job.Pending:
+		r.Tries++
+		r.DueAt = due(r, now.Add(p.wait))
+	case job.ApprovalRequired:
+		r.DueAt = r.DeadlineAt
+	default:
+		r.ErrorCode, r.ErrorMessage, r.Reason = p.code, p.reason, ""
+	}
+}
+
+// plan decides and routes. It never fails: what cannot be decided now waits.
+func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) *plan {
+	p := &plan{}
+	settings, err := d.Settings.Current(ctx)
+	var rules *policy.Policy
+	if err == nil {
+		rules, err = d.Policy.Current(ctx)
+	}
+	if err != nil {
+		d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", err)
+		p.decision = job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}
+		p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries, r.ID))
+		return p
+	}
+	verdict := rules.Decide(policyRequest(r, request))
+	p.decision = decision(verdict, request, now)
+	switch verdict.Verdict {
+	case policy.Allow, policy.AllowWithConstraints:
+		d.route(ctx, p, r, request, rules, settings, verdict, now)
+	case policy.RequireApproval:
+		p.state = job.ApprovalRequired
+	case policy.Throttle:
+		p.pend(verdict.Reason, verdict.ThrottleFor)
+	default:
+		p.state, p.reason, p.code = job.Denied, verdict.Reason, dlq.SafetyDenied
+	}
+	return p
+}
+
+// route finds the pool, and the one worker where only one may take the job.
+func (d *Dispatcher) route(
+	ctx context.Context, p *plan, r *job.Record, request *agentv1.JobRequest, rules *policy.Policy, settings *schedule.Settings,
+	verdict policy.Decision, now time.Time,
+) {
+	want := schedule.Job{Topic: r.Topic, Tenant: r.Tenant, Requires: r.Requires, Labels: request.GetLabels()}
+	to, err := d.choose(ctx, settings, want, now)
+	var refused *schedule.Error
+	switch {
+	case errors.As(err, &refused):
+		p.state, p.reason, p.code = job.Failed, refused.Error(), string(refused.Code)
+		return
+	case err != nil:
+		d.Log.ErrorContext(ctx, "job cannot be routed now", "job", r.ID, "error", err)
+		p.pend(reasonQueue, backoff(retryUnreachable, r.Tries, r.ID))
+		return
+	}
+	p.state, p.to = job.Scheduled, to
+	p.limit = lowest(int64(verdict.MaxConcurrentJobs), int64(settings.Limits.MaxConcurrentJobs))
+	p.counted = p.limit > 0 || rules.CountsJobs(r.Tenant)
+	if p.counted && p.limit <= 0 {
+		p.limit = noLimit
+	}
+}
+
+// noLimit counts a job that is itself not limited, for those of its tenant that are.
+const noLimit = 1 << 40
+
+// route is where a job goes: its pool, and, for a job that one certain worker must take, that worker and the queue of its container.
+type route struct {
+	pool     string
+	targeted bool
+	worker   string // "" when nobody can take a targeted job now
+	delivery string
+}
+
+// choose reads the workers only where they matter: several pools may take the job, or one worker is asked for.
+func (d *Dispatcher) choose(ctx context.Context, s *schedule.Settings, j schedule.Job, now time.Time) (route, error) {
+	fleet := schedule.Fleet{Now: now, Placement: s.Placement}
+	var serving []worker.Worker
+	if s.Topology.NeedsFleet(j, s.Placement) {
+		var err error
+		if serving, err = d.Workers.Serving(ctx, j.Tenant, now); err != nil {
+			return route{}, fmt.Errorf("read workers: %w", err)
+		}
+		for _, w := range serving {
+			fleet.Workers = append(fleet.Workers, w.Candidate())
+		}
+	}
+	chosen, err := s.Topology.Route(j, fleet)
+	if err != nil {
+		return route{}, err
+	}
+	to := route{pool: chosen.Pool, targeted: chosen.Targeted}
+	for i := range fleet.Workers {
+		if &fleet.Workers[i] == chosen.Worker {
+			to.worker, to.delivery = chosen.Worker.ID, serving[i].Delivery
+		}
+	}
+	return to, nil
+}
+
+// put writes where a job goes into its record.
+func (to route) put(r *job.Record) {
+	r.Pool, r.Targeted, r.Target, r.Delivery = to.pool, to.targeted, to.worker, to.delivery
+}
+
+func lowest(a, b int64) int64 {
+	switch {
+	case a <= 0:
+		return b
+	case b <= 0:
+		return a
+	default:
+		return min(a, b)
+	}
+}
+
+func policyRequest(r *job.Record, request *agentv1.JobRequest) *policy.Request {
+	return &policy.Request{
+		JobID: r.ID, Topic: r.Topic, Tenant: r.Tenant, Principal: r.Principal, ActorID: r.ActorID, ActorType: r.ActorType,
+		Capability: r.Capability, RiskTags: r.RiskTags, Requires: r.Requires, PackID: r.PackID, Labels: request.GetLabels(),
+		WorkflowID: request.GetWorkflowId(),
+	}
+}
+
+func decision(v policy.Decision, request *agentv1.JobRequest, now time.Time) job.Decision {
+	d := job.Decision{
+		Verdict: v.Verdict.String(), Reason: v.Reason, RuleID: v.RuleID, Snapshot: v.Snapshot, ApprovalRequired: v.ApprovalRequired,
+		Constraints: v.Constraints, Remediations: v.Remediations, CheckedAt: now.UnixMicro(),
+	}
+	if v.ApprovalRequired {
+		d.JobHash = job.Hash(request)
+	}
+	return d
+}
+
+// setDeadline starts the clock of a job's deadline: the client's, lowered by the policy's limit on run time.
+func setDeadline(r *job.Record, request *agentv1.JobRequest, decided job.Decision, now time.Time) {
+	budget := request.GetBudget()
+	ms := lowest(budget.GetDeadlineMs(), runtimeLimit(decided))
+	if ms <= 0 {
+		return
+	}
+	r.DeadlineAt = now.Add(time.Duration(ms) * time.Millisecond).UnixMicro()
+}
+
+func runtimeLimit(decided job.Decision) int64 {
+	if !decided.Allows() || decided.Constraints == nil {
+		return 0
+	}
+	return decided.Constraints.Budgets.MaxRuntimeMS
+}
+
+func actorWord(t agentv1.ActorType) string {
+	switch t {
+	case agentv1.ActorType_ACTOR_TYPE_HUMAN:
+		return "human"
+	case agentv1.ActorType_ACTOR_TYPE_SERVICE:
+		return "service"
+	default:
+		return ""
+	}
+}
+
+// backoff spreads retries: doubling, up to a minute, with a part that differs from job to job.
+func backoff(base time.Duration, tries int64, id string) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return schedule.Backoff(base, int(tries), retryMax, float64(h.Sum32())/(1<<32))
+}
+
+// StatusWord is a state as the answer to a submission spells it.
+func StatusWord(s job.State) string { return strings.ToLower(string(s)) }

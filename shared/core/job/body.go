@@ -1,0 +1,200 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Body is what never changes of a job: the request as a worker will get it (without what a decision adds), and the context payload.
+type Body struct {
+	Request *agentv1.JobRequest
+	// Context is the JSON text behind redis://ctx:<job>; nil when there is none or it has expired.
+	Context []byte
+	// First is the decision made when the job was submitted.
+	First Decision
+}
+
+const (
+	aRequest, aContext, aContextBlob, aPayload, aPayloadBlob, aContentType = "rq", "cx", "cb", "pl", "pb", "ty"
+)
+
+func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(b.Request)
+	if err != nil {
+		return fmt.Errorf("job %s: encode request: %w", r.ID, err)
+	}
+	a := store.Attrs{aRequest: raw, aDecision: encode(b.First), aCreated: r.CreatedAt}
+	if err := s.payload(ctx, a, aContext, aContextBlob, "ctx/"+r.ID+"/"+r.Body, b.Context); err != nil {
+		return err
+	}
+	return s.Table.Write(ctx, store.Put(store.Item{
+		Key: bodyKey(r.ID, r.Body), Attrs: a, Expires: expiry(r.CreatedAt, Retention),
+		Index: map[store.Index]store.Key{store.ByLink: traceLink(r.Tenant, r.Trace, r.ID)},
+	}))
+}
+
+// payload puts bytes into an attribute, or, when there are many, into the blob store.
+func (s *Store) payload(ctx context.Context, a store.Attrs, inline, large, key string, data []byte) error {
+	switch {
+	case data == nil:
+		return nil
+	case len(data) <= InlineLimit:
+		a[inline] = data
+		return nil
+	}
+	err := s.Blobs.Put(ctx, key, data, blob.PutOptions{ContentType: "application/json", Class: "short"})
+	a[large] = key
+	return err
+}
+
+func (s *Store) readPayload(ctx context.Context, a store.Attrs, inline, large string) ([]byte, error) {
+	if data := a.Bytes(inline); data != nil {
+		return data, nil
+	}
+	key := a.String(large)
+	if key == "" {
+		return nil, nil
+	}
+	data, _, err := s.Blobs.Get(ctx, key, 0)
+	if errors.Is(err, blob.ErrNotFound) {
+		return nil, nil
+	}
+	return data, err
+}
+
+// Body reads a job's body.
+func (s *Store) Body(ctx context.Context, r *Record, now time.Time) (*Body, error) {
+	it, err := s.Table.Get(ctx, bodyKey(r.ID, r.Body))
+	if err != nil {
+		return nil, fmt.Errorf("job %s: read body: %w", r.ID, err)
+	}
+	return s.body(ctx, r, it, now)
+}
+
+func (s *Store) body(ctx context.Context, r *Record, it store.Item, now time.Time) (*Body, error) {
+	b := &Body{Request: &agentv1.JobRequest{}}
+	if err := proto.Unmarshal(it.Attrs.Bytes(aRequest), b.Request); err != nil {
+		return nil, fmt.Errorf("job %s: decode request: %w", r.ID, err)
+	}
+	decode(it.Attrs.Bytes(aDecision), &b.First)
+	if now.Unix() < expiry(r.CreatedAt, PayloadRetention) {
+		var err error
+		if b.Context, err = s.readPayload(ctx, it.Attrs, aContext, aContextBlob); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// PutResult stores what a worker made in an attempt, once: what is there already is kept. It answers the pointer.
+func (s *Store) PutResult(ctx context.Context, id string, attempt int64, data []byte, contentType string, now time.Time) (string, error) {
+	a := store.Attrs{aContentType: contentType}
+	if data == nil {
+		data = []byte{}
+	}
+	if err := s.payload(ctx, a, aPayload, aPayloadBlob, fmt.Sprintf("res/%s/%d", id, attempt), data); err != nil {
+		return "", err
+	}
+	it := store.Item{Key: resultKey(id, attempt), Attrs: a, Expires: now.Add(PayloadRetention).Unix()}
+	err := s.Table.Write(ctx, store.Put(it).If(store.NotExists()))
+	var there *store.ConditionError
+	if errors.As(err, &there) {
+		err = nil
+	}
+	return ResultPointer(id), err
+}
+
+// Result reads the payload of the job's last attempt; nil when there is none (any more). A job that ended without one of its own has the
+// placeholder.
+func (s *Store) Result(ctx context.Context, r *Record, now time.Time) ([]byte, error) {
+	it, err := s.Table.Get(ctx, resultKey(r.ID, r.Attempts))
+	if errors.Is(err, store.ErrNotFound) {
+		return Placeholder(r), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.result(ctx, r, it, now)
+}
+
+func (s *Store) result(ctx context.Context, r *Record, it store.Item, now time.Time) ([]byte, error) {
+	if !it.Live(now.Unix()) {
+		return Placeholder(r), nil
+	}
+	return s.readPayload(ctx, it.Attrs, aPayload, aPayloadBlob)
+}
+
+// Placeholder is the result of a job that ended without success and without a payload of its worker's; nil for any other.
+func Placeholder(r *Record) []byte {
+	if !r.State.Unsuccessful() || r.ErrorMessage == "" && r.ErrorCode == "" {
+		return nil
+	}
+	b, err := json.Marshal(map[string]any{
+		"job_id": r.ID, "status": WireStatus(r.State), "error": map[string]string{"message": r.ErrorMessage},
+		"processed_by": "cordum-scheduler", "completed_at": time.UnixMicro(r.UpdatedAt).UTC().Format(time.RFC3339),
+	})
+	if err != nil {
+		panic("job: placeholder: " + err.Error())
+	}
+	return b
+}
+
+// WireStatus is the CAP name of a state: JOB_STATUS_FAILED for FAILED. APPROVAL_REQUIRED has none and reads as pending.
+func WireStatus(s State) string {
+	if s == ApprovalRequired {
+		s = Pending
+	}
+	return "JOB_STATUS_" + string(s)
+}
+
+// Pointers. The scheme is part of the contract; clients treat the rest as opaque.
+const pointerScheme = "redis://"
+
+// ContextPointer names a job's context payload.
+func ContextPointer(id string) string { return pointerScheme + "ctx:" + id }
+
+// ResultPointer names a job's result payload.
+func ResultPointer(id string) string { return pointerScheme + "res:" + id }
+
+// Pointer is a parsed pointer to a payload.
+type Pointer struct {
+	// Kind is ctx, res, mem or art.
+	Kind string
+	// ID is what follows the kind: a job's id, a memory key, an artifact's id.
+	ID string
+}
+
+// Key is the pointer without its scheme: "res:<job>".
+func (p Pointer) Key() string { return p.Kind + ":" + p.ID }
+
+// ErrPointer is the answer for a text that is not a pointer.
+var ErrPointer = fault.New(fault.Invalid, "invalid pointer")
+
+// ParsePointer reads redis://<kind>:<id>.
+func ParsePointer(text string) (Pointer, error) {
+	key, ok := strings.CutPrefix(text, pointerScheme)
+	if !ok {
+		return Pointer{}, ErrPointer
+	}
+	return ParsePointerKey(key)
+}
+
+// ParsePointerKey reads <kind>:<id>.
+func ParsePointerKey(key string) (Pointer, error) {
+	kind, id, ok := strings.Cut(key, ":")
+	if !ok || kind == "" || id == "" {
+		return Pointer{}, ErrPointer
+	}
+	return Pointer{Kind: kind, ID: id}, nil
+}

@@ -1,0 +1,102 @@
+package job
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Full is everything about one job.
+type Full struct {
+	*Record
+	Body *Body
+	// Decisions are newest first.
+	Decisions []Decision
+	// ResultData is the payload of the last attempt, or the placeholder; nil when there is none.
+	ResultData []byte
+}
+
+// Full reads everything about a job in one query of its partition.
+func (s *Store) Full(ctx context.Context, tenant, id string, now time.Time) (*Full, error) {
+	if id == "" {
+		return nil, ErrUnknown
+	}
+	items, err := s.partition(ctx, id, "")
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(items, func(it store.Item) bool { return it.SK == stateSK })
+	if at < 0 {
+		return nil, ErrUnknown
+	}
+	r, err := visible(items[at], tenant, now)
+	if err != nil {
+		return nil, err
+	}
+	f := &Full{Record: r, ResultData: Placeholder(r)}
+	result := resultKey(id, r.Attempts).SK
+	for _, it := range items {
+		switch {
+		case it.SK == bodyPrefix+r.Body:
+			if f.Body, err = s.body(ctx, r, it, now); err != nil {
+				return nil, err
+			}
+			f.Decisions = append(f.Decisions, f.Body.First)
+		case strings.HasPrefix(it.SK, decisionPrefix):
+			var d Decision
+			decode(it.Attrs.Bytes(aDecision), &d)
+			f.Decisions = append(f.Decisions, d)
+		case it.SK == result:
+			if f.ResultData, err = s.result(ctx, r, it, now); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if f.Body == nil {
+		return nil, ErrUnknown
+	}
+	newestFirst(f.Decisions)
+	return f, nil
+}
+
+func newestFirst(ds []Decision) {
+	slices.SortStableFunc(ds, func(a, b Decision) int { return int(b.CheckedAt - a.CheckedAt) })
+}
+
+// Decisions answers at most limit decisions of a job, newest first; none for a job that the tenant does not have.
+func (s *Store) Decisions(ctx context.Context, tenant, id string, limit int, now time.Time) ([]Decision, error) {
+	f, err := s.Full(ctx, tenant, id, now)
+	if err == ErrUnknown {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.Decisions[:min(limit, len(f.Decisions))], nil
+}
+
+// DecisionOp records a decision made after the first; it takes part in the transaction that acts on it.
+func DecisionOp(r *Record, d Decision) store.Op {
+	return store.Put(store.Item{
+		Key: decisionKey(r.ID, d.CheckedAt), Attrs: store.Attrs{aDecision: encode(d)}, Expires: expiry(r.CreatedAt, Retention),
+	})
+}
+
+func (s *Store) partition(ctx context.Context, id, prefix string) ([]store.Item, error) {
+	var items []store.Item
+	q := store.Query{PK: Partition(id), Prefix: prefix}
+	for {
+		page, err := s.Table.Query(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, page.Items...)
+		if page.Next == "" {
+			return items, nil
+		}
+		q.Start = page.Next
+	}
+}
