@@ -58,16 +58,16 @@ func (f Fleet) candidate(w *Worker, job Job, pools []string) bool {
 // load sums up the live workers of one pool that serve a tenant.
 type load struct {
 	// free are the workers that are not overloaded.
-	workers, free int
-	score         float64
-	slots         int
+	free  int
+	score float64
+	slots int
 }
 
-// compare orders pools by preference: one with a free worker, then one with any, then the least load for each slot, then the most slots.
+// compare orders pools by preference: one with a free worker, then the least load for each slot, then the most slots, so that a pool
+// without workers comes last.
 func (l load) compare(o load) int {
 	return cmp.Or(
 		cmp.Compare(min(o.free, 1), min(l.free, 1)),
-		cmp.Compare(min(o.workers, 1), min(l.workers, 1)),
 		cmp.Compare(l.score*float64(o.slots), o.score*float64(l.slots)),
 		cmp.Compare(o.slots, l.slots),
 	)
@@ -85,7 +85,6 @@ func (f Fleet) emptiest(job Job, pools []string) string {
 			continue
 		}
 		l := &loads[slices.Index(pools, w.Pool)]
-		l.workers++
 		l.score += Score(*w)
 		l.slots += w.slots()
 		if !Overloaded(*w) {

@@ -151,6 +151,12 @@ func TestTenants(t *testing.T) {
 	wantPick(t, fleet(foreign), job("job.x", nil), "", schedule.NoWorkers, "a")
 	foreign.CrossTenant = true
 	wantPick(t, fleet(foreign, busy("b", "a", 1)), job("job.x", nil), "a", "", "a")
+
+	for _, f := range []schedule.Fleet{fleet(foreign, idle("a", "a")), fleet(idle("a", "a"), foreign)} {
+		if w, _ := f.Pick(job("job.x", nil), "a"); w == nil || w.Tenant != "acme" {
+			t.Errorf("of two workers with one id, picked %+v, want acme's", w)
+		}
+	}
 }
 
 func TestT095_SilentForThirtySeconds(t *testing.T) {

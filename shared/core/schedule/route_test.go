@@ -169,6 +169,8 @@ func TestRoute_ChoiceOfPool(t *testing.T) {
 		{"T084 all overloaded: the least loaded", []schedule.Worker{busy("1", "a", 10), busy("2", "b", 9)}, "b"},
 		{"a pool with workers before an empty one", []schedule.Worker{busy("1", "b", 10)}, "b"},
 		{"a free worker before overloaded ones", []schedule.Worker{small("1", "a", 2), busy("2", "b", 8)}, "b"},
+		{"a free worker before one that is idle but hot", []schedule.Worker{
+			with(idle("1", "a"), func(w *schedule.Worker) { w.CPULoad = 95 }), busy("2", "b", 8)}, "b"},
 		{"the least load for each slot", []schedule.Worker{small("1", "a", 1), busy("2", "b", 4)}, "b"},
 		{"equal load: the most slots", []schedule.Worker{small("1", "a", 1), busy("2", "b", 5)}, "b"},
 		{"all equal: the pool that is listed first", []schedule.Worker{idle("1", "b"), idle("2", "a")}, "a"},
