@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cordum-serverless/cordum/localdev/client"
+)
+
+type demoCmd struct {
+	URL     string        `env:"CORDUM_GATEWAY" default:"http://localhost:8081" help:"A plane that may run already."`
+	Key     string        `env:"CORDUM_API_KEY" default:"local-admin-key" help:"Its key."`
+	Timeout time.Duration `default:"60s" help:"How long the demo may take."`
+}
+
+// scene is one job of the demo and how it must end.
+type scene struct {
+	title  string
+	body   map[string]any
+	cancel bool // once it runs
+	state  string
+	// decision must be the policy's; code, unless "", the dead letter's; result must appear in the result.
+	decision, code, result string
+}
+
+var scenes = []scene{
+	{
+		title: "allowed: count the words of a text",
+		body:  map[string]any{"topic": "job.demo.wordcount", "prompt": "the quick brown fox jumps over the lazy dog"},
+		state: "SUCCEEDED", decision: "ALLOW", result: `"words":9`,
+	},
+	{
+		title: "allowed: a SHA-256",
+		body:  map[string]any{"topic": "job.demo.hash", "prompt": "hash it", "context": map[string]any{"text": "abc"}},
+		state: "SUCCEEDED", decision: "ALLOW", result: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+	},
+	{
+		title: "constrained: wait a little, with a limit on its run time",
+		body:  map[string]any{"topic": "job.demo.sleep", "prompt": "wait", "context": map[string]any{"ms": 2500, "steps": 5}},
+		state: "SUCCEEDED", decision: "ALLOW_WITH_CONSTRAINTS",
+	},
+	{
+		title: "denied: the policy forbids it, and suggests another way",
+		body:  map[string]any{"topic": "job.demo.wipe", "prompt": "delete everything"},
+		state: "DENIED", decision: "DENY", code: "safety_denied",
+	},
+	{
+		title: "denied: a secret may not reach the network",
+		body: map[string]any{
+			"topic": "job.demo.fetch", "prompt": "fetch", "context": map[string]any{"url": "http://localhost/", "token": "secret://vault/key"},
+		},
+		state: "DENIED", decision: "DENY", code: "safety_denied",
+	},
+	{
+		title: "failed: the worker says so, and a dead letter keeps it",
+		body: map[string]any{
+			"topic": "job.demo.fail", "prompt": "fail", "context": map[string]any{"code": "out_of_paper", "message": "the printer has no paper"},
+		},
+		state: "FAILED", decision: "ALLOW", code: "out_of_paper",
+	},
+	{
+		title: "cancelled: a long job, stopped while it runs",
+		body:  map[string]any{"topic": "job.demo.sleep", "prompt": "wait", "context": map[string]any{"ms": 60000, "steps": 60}},
+		state: "CANCELLED", decision: "ALLOW_WITH_CONSTRAINTS", cancel: true,
+	},
+	{
+		title: "unroutable: no pool takes the topic",
+		body:  map[string]any{"topic": "job.default.unknown", "prompt": "nobody"},
+		state: "DENIED", decision: "DENY", code: "safety_denied",
+	},
+}
+
+// Run plays every scene and fails when one ends otherwise than it should.
+func (c *demoCmd) Run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	plane := &client.Client{Base: c.URL, Key: c.Key, Tenant: localTenant}
+	if !healthy(ctx, c.URL) {
+		dev := &devCmd{HTTP: "localhost:0", GRPC: "localhost:0", Memory: true, Worker: true}
+		l, err := dev.start(ctx, os.Stderr)
+		if err != nil {
+			return err
+		}
+		defer l.close()
+		plane.Base, plane.Key = "http://"+l.http.Addr().String(), or(l.key, c.Key)
+		say("", "started a plane on %s, gRPC on %s, with a worker of pool \"demo\" connected over gRPC", plane.Base, l.grpc.Addr())
+	} else {
+		say("", "using the plane that runs on %s", c.URL)
+	}
+	if err := workersReady(ctx, plane); err != nil {
+		return err
+	}
+	wrong := 0
+	for i, s := range scenes {
+		fmt.Printf("\n%s %s\n", bold(fmt.Sprintf("%d/%d", i+1, len(scenes))), bold(s.title))
+		if err := s.play(ctx, plane); err != nil {
+			wrong++
+			say(red("✗"), "%v", err)
+		}
+	}
+	fmt.Println()
+	if wrong > 0 {
+		return fmt.Errorf("%d of %d jobs did not end as they should", wrong, len(scenes))
+	}
+	say(green("✓"), "all %d jobs ended as they should", len(scenes))
+	return nil
+}
+
+func (s scene) play(ctx context.Context, c *client.Client) error {
+	began := time.Now() //nolint:forbidigo // a command shows the time that passed
+	r, err := c.Submit(ctx, s.body)
+	if err != nil {
+		return fmt.Errorf("submit: %w", err)
+	}
+	say("→", "POST /jobs %s", grey(string(must(json.Marshal(s.body)))))
+	say("←", "job %s is %s%s", r.JobID, bold(r.Status), grey(because(r.Reason)))
+	last, cancelled := "", false
+	j, err := c.Wait(ctx, r.JobID, 20*time.Millisecond, func(j client.Job) {
+		line := j.State
+		if j.Progress != nil && !j.Ended() {
+			line += fmt.Sprintf("  %s %3d%%  %s", bar(j.Progress.Percent), j.Progress.Percent, j.Progress.Message)
+		}
+		if line != last && !j.Ended() {
+			say("·", "%s", line)
+			last = line
+		}
+		if s.cancel && !cancelled && j.State == "RUNNING" {
+			cancelled = true
+			say("→", "POST /jobs/%s/cancel", r.JobID)
+			err = c.Cancel(ctx, r.JobID)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	say(mark(j.State), "%s after %s, %d attempt(s), decision %s by rule %q%s", bold(j.State),
+		time.Since(began).Round(time.Millisecond), j.Attempts, j.Decision, j.Rule, grey(because(j.Reason))) //nolint:forbidigo // see above
+	if j.ErrorCode != "" {
+		say(" ", "dead letter: %s: %s", j.ErrorCode, j.ErrorMessage)
+	}
+	if len(j.Result) > 0 && string(j.Result) != "null" {
+		say(" ", "result: %s", grey(short(string(j.Result))))
+	}
+	if len(j.Constraints) > 0 && string(j.Constraints) != "null" {
+		say(" ", "constraints: %s", grey(short(string(j.Constraints))))
+	}
+	return s.judge(j)
+}
+
+func (s scene) judge(j client.Job) error {
+	compact := strings.NewReplacer(" ", "", "\n", "").Replace(string(j.Result))
+	switch {
+	case j.State != s.state:
+		return fmt.Errorf("ended %s, not %s", j.State, s.state)
+	case j.Decision != s.decision:
+		return fmt.Errorf("decision %s, not %s", j.Decision, s.decision)
+	case j.ErrorCode != s.code:
+		return fmt.Errorf("error code %q, not %q", j.ErrorCode, s.code)
+	case !strings.Contains(compact, s.result):
+		return fmt.Errorf("the result lacks %s", s.result)
+	}
+	return nil
+}
+
+// workersReady waits until a worker is there, so that the demo shows jobs and not waiting.
+func workersReady(ctx context.Context, c *client.Client) error {
+	for {
+		var workers []struct {
+			ID   string `json:"worker_id"`
+			Pool string `json:"pool"`
+		}
+		if err := c.Do(ctx, http.MethodGet, "/workers", nil, &workers); err != nil {
+			return err
+		}
+		for _, w := range workers {
+			if w.Pool == "demo" {
+				say("", "worker %s serves pool %s", w.ID, w.Pool)
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("no worker of pool \"demo\" came; start one with: cordum-local work")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func healthy(ctx context.Context, base string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/health", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+func say(mark, format string, args ...any) {
+	fmt.Printf("  %s %s\n", or(mark, " "), fmt.Sprintf(format, args...))
+}
+
+func mark(state string) string {
+	switch state {
+	case "SUCCEEDED":
+		return green("✓")
+	case "CANCELLED":
+		return "■"
+	default:
+		return red("■")
+	}
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return " (" + reason + ")"
+}
+
+func bar(percent int) string {
+	n := max(min(percent/5, 20), 0)
+	return strings.Repeat("█", n) + strings.Repeat("░", 20-n)
+}
+
+func short(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > 160 {
+		return s[:157] + "..."
+	}
+	return s
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// colour only where a person looks
+var colour = func() bool {
+	info, err := os.Stdout.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}()
+
+func paint(code, s string) string {
+	if !colour {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func bold(s string) string  { return paint("1", s) }
+func grey(s string) string  { return paint("90", s) }
+func red(s string) string   { return paint("31", s) }
+func green(s string) string { return paint("32", s) }
