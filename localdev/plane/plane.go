@@ -4,35 +4,26 @@ package plane
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	grpcgo "google.golang.org/grpc"
 
+	"github.com/cordum-serverless/cordum/docs/api"
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/localdev/seed"
-	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
-	"github.com/cordum-serverless/cordum/shared/core/policy"
-	"github.com/cordum-serverless/cordum/shared/edge/auth"
+	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
-	"github.com/cordum-serverless/cordum/shared/edge/rpc"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
-	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -94,17 +85,19 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	if cfg.Wrap != nil {
 		ports = cfg.Wrap(ports)
 	}
+	getenv := cfg.Getenv
+	if getenv == nil {
+		getenv = func(string) string { return "" }
+	}
 	p.Dispatcher = dispatch.New(ports)
 	if err := p.seed(ctx, cfg); err != nil {
 		return err
 	}
-	edge, err := edgeConfig(cfg, ports)
+	edge, err := boot.Edge(getenv, ports.Clock, cfg.Log)
 	if err != nil {
 		return err
 	}
-	if p.Functions, err = functions(p.Dispatcher, ports, edge); err != nil {
-		return err
-	}
+	p.Functions = functions(p.Dispatcher, edge)
 	p.HTTP = front(gateway.Handler(router(p.Functions), cfg.Log))
 	p.workers = grpc.NewWorkers(p.Dispatcher, cfg.Log)
 	p.GRPC = grpcServer(p, edge)
@@ -114,20 +107,61 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 // listShards is small: one machine has no partition to spread over.
 const listShards job.Shards = 1
 
-func edgeConfig(cfg Config, ports dispatch.Platform) (rest.Config, error) {
-	getenv := cfg.Getenv
-	if getenv == nil {
-		getenv = func(string) string { return "" }
+func (p *Plane) seed(ctx context.Context, cfg Config) error {
+	d := p.Dispatcher
+	files := seed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings}
+	return seed.Apply(ctx, d.Jobs.Table, d.Queues, d.Policy, files, d.Clock.Now())
+}
+
+// front serves what is beside the API: the documentation, and what stands before the gateway.
+func front(api http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/docs/", docs.Handler())
+	mux.Handle("/", api)
+	return mux
+}
+
+func grpcServer(p *Plane, edge rest.Config) *grpcgo.Server {
+	return grpc.NewServer(p.Dispatcher, p.workers, edge.Gate, p.log)
+}
+
+// Start runs the timers and the pullers until Close.
+func (p *Plane) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	p.running.Go(func() {
+		if err := p.workers.Run(ctx); err != nil {
+			p.log.Error("workers service ended", "error", err)
+		}
+	})
+	p.running.Go(func() { p.sweep(ctx) })
+}
+
+// sweepEvery is how often the local plane looks for what is due. On AWS a schedule does it every minute.
+const sweepEvery = time.Second
+
+func (p *Plane) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if _, err := byName(p.Functions, "sweep").Invoke(ctx, []byte(`{}`)); err != nil && ctx.Err() == nil {
+				p.log.Error("sweep failed; it runs again", "error", err)
+			}
+		}
 	}
-	keys, err := auth.FromEnv(getenv)
-	if err != nil {
-		return rest.Config{}, err
+}
+
+// Close ends the streams, waits for what is under way, and closes the data.
+func (p *Plane) Close() error {
+	if p.stop != nil {
+		p.stop()
 	}
-	gate, err := auth.New(keys, ports.Clock, cfg.Log)
-	if err != nil {
-		return rest.Config{}, err
-	}
-	edge, err := rest.FromEnv(getenv)
-	edge.Gate, edge.Log, edge.Clock, edge.IDs = gate, cfg.Log, ports.Clock, ports.IDs
-	return edge, err
+	p.GRPC.Stop()
+	p.workers.Close()
+	p.running.Wait()
+	return p.platform.Close()
 }

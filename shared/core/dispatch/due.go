@@ -153,7 +153,12 @@ func (d *Dispatcher) sendAgain(ctx context.Context, r *job.Record, now time.Time
 			return err
 		}
 		want := schedule.Job{Topic: r.Topic, Tenant: r.Tenant, Requires: r.Requires, Labels: body.Request.GetLabels()}
-		if to, err = d.choose(ctx, settings, want, now); err != nil {
+		var refused *schedule.Error
+		to, err = d.choose(ctx, settings, want, now)
+		if errors.As(err, &refused) {
+			return d.unroutable(ctx, r, refused)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -166,6 +171,14 @@ func (d *Dispatcher) sendAgain(ctx context.Context, r *job.Record, now time.Time
 		return err
 	}
 	return d.send(ctx, sent)
+}
+
+// unroutable ends a job that no pool takes any more.
+func (d *Dispatcher) unroutable(ctx context.Context, r *job.Record, refused *schedule.Error) error {
+	_, err := d.finish(ctx, r, job.Failed, func(n *job.Record) {
+		n.ErrorCode, n.ErrorMessage, n.ResultPtr = string(refused.Code), refused.Error(), job.ResultPointer(n.ID)
+	})
+	return err
 }
 
 // resendTime is how long a job that was sent waits for a claim before it is sent again.

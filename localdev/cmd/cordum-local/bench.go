@@ -1,0 +1,313 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cordum-serverless/cordum/localdev/client"
+)
+
+type benchCmd struct {
+	Duration time.Duration `default:"4s" help:"How long each figure is measured."`
+	Only     string        `help:"Measure only figures whose name contains this."`
+}
+
+type workCmd struct {
+	Target   string `default:"localhost:8080" help:"The gRPC address of a plane."`
+	Key      string `default:"local-worker-key" env:"CORDUM_WORKER_KEY" help:"A key of role worker."`
+	ID       string `default:"demo-worker-2"`
+	Parallel int    `default:"8"`
+}
+
+// Run serves jobs until it is told to stop.
+func (c *workCmd) Run(ctx context.Context) error {
+	w, err := demoWorker(c.Target, c.Key, c.ID, c.Parallel, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
+}
+
+// Run starts a plane and a worker as processes of their own and measures them from this one.
+func (c *benchCmd) Run(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "cordum-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // what is left is in the machine's temporary folder
+	b := &bench{cmd: c, client: &client.Client{Key: localKey, Tenant: localTenant, HTTP: benchHTTP()}}
+	httpAddr, grpcAddr, err := freePorts()
+	if err != nil {
+		return err
+	}
+	env := []string{"API_RATE_LIMIT_RPS=1000000", "API_RATE_LIMIT_BURST=1000000"}
+	planeProc, err := child(ctx, env, "dev", "--http", httpAddr, "--grpc", grpcAddr, "--data", dir, "--no-worker")
+	if err != nil {
+		return err
+	}
+	defer planeProc.stop()
+	b.client.Base = "http://" + httpAddr
+	if err := until(ctx, func() bool { return healthy(ctx, b.client.Base) }); err != nil {
+		return err
+	}
+	fmt.Printf("# %s %s/%s, %d cores, embedded plane, data on disk, load generator on the same machine\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	b.line("plane_memory_idle", planeProc.rss(), "MB")
+	if err := b.submits(ctx); err != nil {
+		return err
+	}
+	if err := b.reads(ctx); err != nil {
+		return err
+	}
+	worker, err := child(ctx, nil, "work", "--target", grpcAddr, "--parallel", "64")
+	if err != nil {
+		return err
+	}
+	defer worker.stop()
+	if err := workersReady(ctx, b.client); err != nil {
+		return err
+	}
+	if err := b.drain(ctx); err != nil {
+		return err
+	}
+	if err := b.roundTrips(ctx); err != nil {
+		return err
+	}
+	b.line("plane_memory_after", planeProc.rss(), "MB")
+	return nil
+}
+
+type bench struct {
+	cmd    *benchCmd
+	client *client.Client
+	jobs   []string // some that exist
+}
+
+func (b *bench) line(name string, value float64, unit string) {
+	fmt.Printf("bench %s %s %s\n", name, strconv.FormatFloat(value, 'f', 2, 64), unit)
+}
+
+func (b *bench) wanted(name string) bool { return strings.Contains(name, b.cmd.Only) }
+
+var benchBody = map[string]any{"topic": "job.demo.hash", "prompt": "hash it", "context": map[string]any{"text": "abc"}, "labels": map[string]string{"run": "bench"}}
+
+func (b *bench) submits(ctx context.Context) error {
+	var mu sync.Mutex
+	for _, n := range []int{1, 16} {
+		if !b.wanted("submit") {
+			continue
+		}
+		err := b.measure(ctx, fmt.Sprintf("submit_c%d", n), n, func(ctx context.Context) error {
+			r, err := b.client.Submit(ctx, benchBody)
+			if err == nil && r.Status != "scheduled" {
+				err = fmt.Errorf("job is %s: %s", r.Status, r.Reason)
+			}
+			mu.Lock()
+			if len(b.jobs) < 1000 {
+				b.jobs = append(b.jobs, r.JobID)
+			}
+			mu.Unlock()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) reads(ctx context.Context) error {
+	if len(b.jobs) == 0 {
+		r, err := b.client.Submit(ctx, benchBody)
+		if err != nil {
+			return err
+		}
+		b.jobs = append(b.jobs, r.JobID)
+	}
+	var next atomic.Int64
+	if b.wanted("get_job") {
+		err := b.measure(ctx, "get_job_c16", 16, func(ctx context.Context) error {
+			return b.client.Do(ctx, http.MethodGet, "/jobs/"+b.jobs[int(next.Add(1))%len(b.jobs)], nil, nil)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !b.wanted("status") {
+		return nil
+	}
+	return b.measure(ctx, "status_c16", 16, func(ctx context.Context) error {
+		return b.client.Do(ctx, http.MethodGet, "/status", nil, nil)
+	})
+}
+
+// drain waits until what the submits left has been worked off.
+func (b *bench) drain(ctx context.Context) error {
+	if len(b.jobs) == 0 {
+		return nil
+	}
+	began := time.Now() //nolint:forbidigo // a benchmark measures real time
+	r, err := b.client.Submit(ctx, benchBody)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	if _, err := b.client.Wait(ctx, r.JobID, 50*time.Millisecond, nil); err != nil {
+		return fmt.Errorf("backlog: %w", err)
+	}
+	b.line("backlog_worked_off", time.Since(began).Seconds(), "s") //nolint:forbidigo // see above
+	return nil
+}
+
+func (b *bench) roundTrips(ctx context.Context) error {
+	for _, n := range []int{1, 16} {
+		if !b.wanted("roundtrip") {
+			continue
+		}
+		err := b.measure(ctx, fmt.Sprintf("roundtrip_c%d", n), n, func(ctx context.Context) error {
+			r, err := b.client.Submit(ctx, benchBody)
+			if err != nil {
+				return err
+			}
+			for {
+				j, err := b.client.Get(ctx, r.JobID)
+				if err != nil {
+					return err
+				}
+				if j.State == "SUCCEEDED" {
+					return nil
+				}
+				if j.Ended() {
+					return fmt.Errorf("job %s ended %s", j.ID, j.State)
+				}
+				time.Sleep(200 * time.Microsecond) // leave the processors to the plane
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure calls fn from n goroutines and prints rate, median and 99th percentile.
+func (b *bench) measure(ctx context.Context, name string, n int, fn func(context.Context) error) error {
+	for range 20 { // warm up connections and caches
+		if err := fn(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	took := make([][]time.Duration, n)
+	errs := make([]error, n)
+	began := time.Now() //nolint:forbidigo // a benchmark measures real time
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			for time.Since(began) < b.cmd.Duration && ctx.Err() == nil { //nolint:forbidigo // see above
+				t := time.Now() //nolint:forbidigo // see above
+				if errs[i] = fn(ctx); errs[i] != nil {
+					return
+				}
+				took[i] = append(took[i], time.Since(t)) //nolint:forbidigo // see above
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(began) //nolint:forbidigo // see above
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	if len(all) == 0 {
+		return fmt.Errorf("%s: nothing was measured", name)
+	}
+	b.line(name+"_rate", float64(len(all))/elapsed.Seconds(), "per_s")
+	b.line(name+"_p50", ms(all[len(all)/2]), "ms")
+	b.line(name+"_p99", ms(all[len(all)*99/100]), "ms")
+	return ctx.Err()
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func benchHTTP() *http.Client {
+	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}
+}
+
+func freePorts() (a, b string, err error) {
+	addrs := make([]string, 2)
+	for i := range addrs {
+		l, err := net.Listen("tcp", "localhost:0")
+		if err != nil {
+			return "", "", err
+		}
+		defer func() { _ = l.Close() }() // only its number is wanted
+		addrs[i] = l.Addr().String()
+	}
+	return addrs[0], addrs[1], nil
+}
+
+// process is this program, started again in another role.
+type process struct{ cmd *exec.Cmd }
+
+func child(ctx context.Context, env []string, args ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr, cmd.Stdout = os.Stderr, io.Discard
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	return &process{cmd}, cmd.Start()
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(os.Interrupt) // it may have ended
+	_ = p.cmd.Wait()
+}
+
+// rss is the resident memory of the process in MB; 0 where the system does not say.
+func (p *process) rss() float64 {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = f.Close() }() // read only
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if kb, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
+			n, _ := strconv.ParseFloat(strings.Fields(kb)[0], 64)
+			return n / 1024
+		}
+	}
+	return 0
+}
+
+func until(ctx context.Context, ok func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return errors.New("the plane did not come up")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
