@@ -81,6 +81,9 @@ func New(cfg Config, clk clock.Clock, log *slog.Logger, providers ...Provider) (
 	}, nil
 }
 
+// Production says whether this is a production plane.
+func (g *Gate) Production() bool { return g.cfg.Production }
+
 // Origins answers which origins may call.
 func (g *Gate) Origins() Origins { return g.cfg.Origins }
 
@@ -227,4 +230,9 @@ func unquote(key string) string {
 		return key[1 : n-1]
 	}
 	return key
+}
+
+// PlainID says whether a request id that a client sent can stand in logs and headers: one word of printable ASCII, at most 128 long.
+func PlainID(id string) bool {
+	return id != "" && len(id) <= 128 && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == ',' })
 }

@@ -2,11 +2,20 @@ package auth
 
 import (
 	"slices"
+	"sync"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	_ "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1" // its methods have rules
+	optionsv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/options/v1"
+	_ "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1" // its methods have rules
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 )
 
-// Rule is who may call a method. The zero Rule lets nobody in.
+// Rule is the row of one method in the table of the API: who may call it, and how HTTP treats it. It comes from the method's option in the
+// contract and nowhere else. The zero Rule lets nobody in.
 type Rule struct {
 	// Public methods need no credential.
 	Public bool
@@ -14,9 +23,70 @@ type Rule struct {
 	Any bool
 	// Roles are those that may call besides.
 	Roles []identity.Role
+	// Status is the HTTP status of success.
+	Status int
+	// BodyRequired refuses a request without a JSON body.
+	BodyRequired bool
+	// Errors are the HTTP statuses of the method's own refusals, for documents.
+	Errors []int
 }
 
 // Allows says whether a role may call.
 func (r Rule) Allows(role identity.Role) bool {
 	return r.Public || r.Any && role != identity.Worker && role != "" || slices.Contains(r.Roles, role)
+}
+
+// RuleOf answers the rule of a method by its gRPC name, such as "/cordum.v1.Jobs/SubmitJob". ok is false when the contract has no rule for
+// it: then nobody may call it.
+func RuleOf(method string) (rule Rule, ok bool) {
+	rule, ok = rules()[method]
+	return rule, ok
+}
+
+var rules = sync.OnceValue(func() map[string]Rule {
+	all := map[string]Rule{}
+	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			service := file.Services().Get(i)
+			for j := range service.Methods().Len() {
+				method := service.Methods().Get(j)
+				if option, ok := proto.GetExtension(method.Options(), optionsv1.E_Rule).(*optionsv1.MethodRule); ok && option != nil {
+					all["/"+string(service.FullName())+"/"+string(method.Name())] = readRule(option)
+				}
+			}
+		}
+		return true
+	})
+	return all
+})
+
+var roles = map[optionsv1.Role]identity.Role{
+	optionsv1.Role_ROLE_ADMIN:    identity.Admin,
+	optionsv1.Role_ROLE_OPERATOR: identity.Operator,
+	optionsv1.Role_ROLE_USER:     identity.User,
+	optionsv1.Role_ROLE_VIEWER:   identity.Viewer,
+	optionsv1.Role_ROLE_WORKER:   identity.Worker,
+}
+
+func readRule(option *optionsv1.MethodRule) Rule {
+	rule := Rule{Status: 200, BodyRequired: option.GetBody() == optionsv1.BodyRule_BODY_RULE_REQUIRED}
+	if s := option.GetStatus(); s != 0 {
+		rule.Status = int(s)
+	}
+	for _, role := range option.GetRoles() {
+		switch role {
+		case optionsv1.Role_ROLE_PUBLIC:
+			rule.Public = true
+		case optionsv1.Role_ROLE_ANY:
+			rule.Any = true
+		default:
+			if known, ok := roles[role]; ok {
+				rule.Roles = append(rule.Roles, known)
+			}
+		}
+	}
+	for _, status := range option.GetErrors() {
+		rule.Errors = append(rule.Errors, int(status))
+	}
+	return rule
 }
