@@ -16,8 +16,15 @@ import (
 const (
 	// MaxTransaction is the most operations that one Write takes.
 	MaxTransaction = 100
+	// MaxTransactionBytes is the most that the operations of one Write carry together.
+	MaxTransactionBytes = 4 << 20
 	// MaxItemBytes is the largest item, names and values together.
 	MaxItemBytes = 400 * 1024
+	// MaxPK and MaxSK are the longest keys, in bytes, of the table and of an index.
+	MaxPK = 2048
+	MaxSK = 1024
+	// MaxOneOf is the most values of a OneOf.
+	MaxOneOf = 100
 )
 
 // Key addresses an item: partition and sort key, both non-empty.
