@@ -63,14 +63,15 @@ type Queues interface {
 	// Ensure creates what is missing of the queues; what is there already is left as it is. A dead-letter queue comes before the
 	// queues that name it.
 	Ensure(ctx context.Context, defs ...Def) error
-	// Send stores messages durably. Any number is taken; they are sent in batches of ten. A *PartialError names what was not sent.
+	// Send stores messages durably. Any number is taken; they are sent in batches. When one of them does not pass Message.Check, none is
+	// sent (ErrInvalid). A *PartialError names what was not sent.
 	Send(ctx context.Context, queue string, msgs ...Message) error
 	// Receive answers at most max (1 to 10) messages, waiting at most wait (0 to 20 s) for the first, and hides them for visibility
-	// (0: the queue's own).
+	// (0: the queue's own). Fractions of a second may be rounded up.
 	Receive(ctx context.Context, queue string, max int, wait, visibility time.Duration) ([]Received, error)
 	// Delete acknowledges messages. Receipts that are no longer valid are ignored.
 	Delete(ctx context.Context, queue string, receipts ...string) error
-	// Extend hides a received message for d from now; 0 gives it back at once.
+	// Extend hides a received message for d from now; 0 gives it back at once. A receipt that is no longer valid is ignored.
 	Extend(ctx context.Context, queue, receipt string, d time.Duration) error
 	// Depth answers about how many messages wait, hidden and delayed ones included.
 	Depth(ctx context.Context, queue string) (int, error)
