@@ -10,6 +10,9 @@ import (
 // MaxInline is the largest body that Put and Get carry in memory.
 const MaxInline = 64 << 20
 
+// DefaultType is the content type of what was stored without one.
+const DefaultType = "application/octet-stream"
+
 // Object describes what is stored under a key.
 type Object struct {
 	ContentType string
@@ -29,20 +32,23 @@ type PutOptions struct {
 	IfAbsent bool
 }
 
-// Store is the port. Keys are 1 to 900 bytes of A-Z a-z 0-9 / . _ - : @ = + ~, without "//" and not beginning or ending with "/".
-// All methods may fail with ErrUnavailable and with the context's error.
+// Store is the port. Keys are 1 to 900 bytes of A-Z a-z 0-9 / . _ - : @ = + ~, in segments between "/" that are neither empty nor "." nor
+// "..". All methods may fail with ErrUnavailable, with ErrInvalid for a bad key, and with the context's error. What was written is there for
+// every read that begins afterwards.
 type Store interface {
-	// Put stores data under key, replacing what is there.
+	// Put stores data under key, replacing what is there: all of it or none. More than MaxInline bytes are ErrTooLarge. Without a content
+	// type it is DefaultType.
 	Put(ctx context.Context, key string, data []byte, opts PutOptions) error
 	// Get answers the bytes; ErrNotFound for an unknown key, ErrTooLarge when there are more than limit bytes (0: MaxInline).
 	Get(ctx context.Context, key string, limit int64) ([]byte, Object, error)
-	// Head answers the description alone.
+	// Head answers the description alone; ErrNotFound for an unknown key.
 	Head(ctx context.Context, key string) (Object, error)
 	// Delete removes the object; an unknown key is no error.
 	Delete(ctx context.Context, key string) error
 	// PresignGet answers a URL that downloads the object without a credential until ttl (at most 7 days) has passed.
 	PresignGet(ctx context.Context, key string, ttl time.Duration) (string, error)
-	// PresignPut answers a URL that uploads exactly size bytes of the content type until ttl has passed.
+	// PresignPut answers a URL that uploads exactly size bytes of the content type until ttl has passed: an HTTP PUT with this
+	// Content-Type and Content-Length. The object has no class and no metadata.
 	PresignPut(ctx context.Context, key, contentType string, size int64, ttl time.Duration) (string, error)
 }
 
