@@ -18,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 )
 
 // Function is one Lambda function of the plane, in this process.
@@ -45,11 +46,14 @@ func (f *Function) Routes() []string {
 }
 
 // groups builds the functions behind the gateway, by the name of their folder. A test compares it with the folders.
-var groups = map[string]func(*dispatch.Dispatcher) rest.Group{
-	"jobs":   func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() },
-	"memory": func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() },
-	"status": func(d *dispatch.Dispatcher) rest.Group { return status.New(d).Group() },
-	"traces": func(d *dispatch.Dispatcher) rest.Group { return traces.New(d).Group() },
+var groups = map[string]struct {
+	service string
+	build   func(*dispatch.Dispatcher) rest.Group
+}{
+	"jobs":   {cordumv1.Jobs_ServiceDesc.ServiceName, func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }},
+	"memory": {cordumv1.Memory_ServiceDesc.ServiceName, func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }},
+	"status": {cordumv1.Status_ServiceDesc.ServiceName, func(d *dispatch.Dispatcher) rest.Group { return status.New(d).Group() }},
+	"traces": {cordumv1.Traces_ServiceDesc.ServiceName, func(d *dispatch.Dispatcher) rest.Group { return traces.New(d).Group() }},
 }
 
 // handlers builds the functions that events drive.
@@ -61,20 +65,21 @@ var handlers = map[string]func(*dispatch.Dispatcher) any{
 func functions(d *dispatch.Dispatcher, edge rest.Config) []*Function {
 	var out []*Function
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		g := groups[name](d)
-		out = append(out, &Function{Name: name, Services: []string{g.Service()}, handler: lambda.NewHandler(rest.Lambda(rest.New(edge, g)))})
+		g := groups[name]
+		h := lambda.NewHandler(rest.Lambda(rest.New(edge, g.build(d))))
+		out = append(out, &Function{Name: name, Services: []string{g.service}, handler: h})
 	}
 	for _, name := range slices.Sorted(maps.Keys(handlers)) {
 		out = append(out, &Function{Name: name, handler: lambda.NewHandler(handlers[name](d))})
 	}
-	rest := &Function{Name: "fallback", handler: lambda.NewHandler(fallback.Handler(edge))}
+	last := &Function{Name: "fallback", handler: lambda.NewHandler(fallback.Handler(edge))}
 	for _, r := range routes.All() {
 		served := slices.ContainsFunc(out, func(f *Function) bool { return slices.Contains(f.Services, r.Service()) })
-		if !served && !slices.Contains(rest.Services, r.Service()) {
-			rest.Services = append(rest.Services, r.Service())
+		if !served && !slices.Contains(last.Services, r.Service()) {
+			last.Services = append(last.Services, r.Service())
 		}
 	}
-	return append(out, rest)
+	return append(out, last)
 }
 
 // router sends a request to the function of its route.

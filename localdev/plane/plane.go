@@ -122,7 +122,7 @@ func front(api http.Handler) http.Handler {
 }
 
 func grpcServer(p *Plane, edge rest.Config) *grpcgo.Server {
-	return grpc.NewServer(p.Dispatcher, p.workers, edge.Gate, p.log)
+	return grpc.NewServer(p.Dispatcher, p.workers, edge, p.log)
 }
 
 // Start runs the timers and the pullers until Close.

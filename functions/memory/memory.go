@@ -1,0 +1,109 @@
+// Package memory is the function that shows what lies behind a pointer.
+package memory
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
+	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/edge/rest"
+)
+
+// Service serves cordum.v1.Memory.
+type Service struct {
+	cordumv1.UnimplementedMemoryServer
+	d *dispatch.Dispatcher
+}
+
+// New makes the service.
+func New(d *dispatch.Dispatcher) *Service { return &Service{d: d} }
+
+// Group is the service's routes.
+func (s *Service) Group() rest.Group {
+	return rest.Service(cordumv1.Memory_ServiceDesc.ServiceName, func(ctx context.Context, mux *runtime.ServeMux) error {
+		return cordumv1.RegisterMemoryHandlerServer(ctx, mux, s)
+	})
+}
+
+// kinds are the pointers that may be read here, and what they are called.
+var kinds = map[string]string{"ctx": "context", "res": "result", "mem": "memory"}
+
+var errNotFound = fault.New(fault.NotFound, "not found")
+
+// GetMemory answers the bytes behind a pointer of the tenant's.
+func (s *Service) GetMemory(ctx context.Context, req *cordumv1.GetMemoryRequest) (*cordumv1.MemoryEntry, error) {
+	p, err := pointer(req)
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.read(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	res := &cordumv1.MemoryEntry{
+		Pointer: "redis://" + p.Key(), Key: p.Key(), Kind: kinds[p.Kind], SizeBytes: int64(len(data)),
+		Base64: base64.StdEncoding.EncodeToString(data),
+	}
+	if utf8.Valid(data) {
+		res.Text = string(data)
+	}
+	if json.Valid(data) {
+		res.Json = &cordumv1.Json{Raw: data}
+	}
+	return res, nil
+}
+
+// pointer reads ptr, else key; key may be a whole pointer too. Clients that took one from JSON text leave its quotes on.
+func pointer(req *cordumv1.GetMemoryRequest) (job.Pointer, error) {
+	text := unquoted(req.GetPtr())
+	parse := job.ParsePointer
+	if text == "" {
+		if text = unquoted(req.GetKey()); !strings.HasPrefix(text, "redis://") {
+			parse = job.ParsePointerKey
+		}
+	}
+	if text == "" {
+		return job.Pointer{}, fault.New(fault.Invalid, "missing ptr or key")
+	}
+	p, err := parse(text)
+	if err != nil {
+		return p, err
+	}
+	if kinds[p.Kind] == "" {
+		return p, fault.New(fault.Invalid, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
+	}
+	return p, nil
+}
+
+func unquoted(s string) string { return strings.TrimSpace(strings.Trim(strings.TrimSpace(s), `"'`)) }
+
+// read answers a job's payloads. Nothing is stored under mem: yet, so everything there is unknown.
+func (s *Service) read(ctx context.Context, p job.Pointer) ([]byte, error) {
+	if p.Kind == "mem" {
+		return nil, errNotFound
+	}
+	f, err := s.d.Jobs.Full(ctx, identity.From(ctx).Tenant, p.ID, s.d.Clock.Now())
+	if fault.Is(err, fault.NotFound) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	data := f.Body.Context
+	if p.Kind == "res" {
+		data = f.ResultData
+	}
+	if data == nil {
+		return nil, errNotFound
+	}
+	return data, nil
+}

@@ -1,0 +1,85 @@
+package plane_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cordum-serverless/cordum/localdev/cost"
+	"github.com/cordum-serverless/cordum/sdk/worker"
+	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// budgetDollars is the most that a million single-step jobs may cost, with everything but subscribers.
+const budgetDollars = 12.0
+
+// TestCost measures each part of a job's life on a plane of its own and holds the budget of the whole.
+func TestCost(t *testing.T) {
+	meter := &store.Meter{}
+	queues := &cost.Queues{}
+	cfg := config()
+	cfg.Meter = meter
+	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
+		queues.Queues = p.Queues
+		p.Queues = queues
+		p.Shards = 4 // as on AWS
+		return p
+	}
+	virtually(t, cfg, func(r *rig) {
+		started, release := make(chan *worker.Job, 1), make(chan struct{})
+		r.work(map[string]worker.Handler{"job.test.*": func(ctx context.Context, job *worker.Job) (any, error) {
+			var in map[string]any
+			if err := job.DecodeContext(ctx, &in); err != nil {
+				return nil, err
+			}
+			started <- job
+			<-release
+			job.Progress(50, "half way")
+			time.Sleep(100 * time.Millisecond)
+			return map[string]any{"digest": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}, nil
+		}}, func(c *worker.Config) { c.Heartbeat = time.Hour }) // heartbeats belong to workers, not to jobs
+		warm(r, started, release)
+
+		var total cost.Life
+		part := func(name string, http float64, do func()) {
+			before, calls := meter.Read(), queues.Calls.Load()
+			do()
+			l := cost.Life{Usage: meter.Read().Since(before), QueueCalls: float64(queues.Calls.Load() - calls), HTTPRequests: http, Invocations: http}
+			l.Print(os.Stdout, name)
+			total.Reads, total.Writes = total.Reads+l.Reads, total.Writes+l.Writes
+			total.ReadUnits, total.WriteUnits = total.ReadUnits+l.ReadUnits, total.WriteUnits+l.WriteUnits
+			total.QueueCalls, total.HTTPRequests = total.QueueCalls+l.QueueCalls, total.HTTPRequests+http
+			total.Invocations += http
+		}
+		var rc receipt
+		part("submit+claim", 1, func() { rc = r.submit("context", map[string]string{"text": "abc"}); <-started; time.Sleep(time.Millisecond) })
+		part("progress+result", 0, func() {
+			release <- struct{}{}
+			time.Sleep(500 * time.Millisecond)
+		})
+		part("get", 1, func() {
+			if j := r.job(rc.JobID); j["state"] != "SUCCEEDED" {
+				t.Fatalf("job %v", j)
+			}
+		})
+		total.Print(os.Stdout, "job")
+		list := cost.Life{}
+		before := meter.Read()
+		r.get("/api/v1/jobs?limit=50").ok(200)
+		list.Usage, list.HTTPRequests, list.Invocations = meter.Read().Since(before), 1, 1
+		list.Print(os.Stdout, "list")
+		if d := total.Dollars(); d > budgetDollars {
+			t.Errorf("a million jobs cost %.2f dollars, the budget is %.2f", d, budgetDollars)
+		}
+	})
+}
+
+// warm reads what is read once in a while: settings and the compiled policy.
+func warm(r *rig, started chan *worker.Job, release chan struct{}) {
+	rc := r.submit()
+	<-started
+	release <- struct{}{}
+	r.await(rc.JobID, "SUCCEEDED")
+}
