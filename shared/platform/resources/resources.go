@@ -12,9 +12,9 @@ import (
 
 // Names of the table's key attributes. Every item has PK and SK; Expires is DynamoDB's TTL attribute.
 const (
-	PK      = "pk"
-	SK      = "sk"
-	Expires = "ttl"
+	PK      = store.AttrPK
+	SK      = store.AttrSK
+	Expires = store.AttrExpires
 )
 
 // IndexDef is a secondary index: keys only, both keys strings.
@@ -24,10 +24,15 @@ type IndexDef struct {
 }
 
 // Indexes are the table's secondary indexes.
-var Indexes = []IndexDef{
-	{Name: store.ByTime, PK: "g1pk", SK: "g1sk"},
-	{Name: store.ByDue, PK: "g2pk", SK: "g2sk"},
-	{Name: store.ByLink, PK: "g3pk", SK: "g3sk"},
+var Indexes = indexes()
+
+func indexes() []IndexDef {
+	defs := make([]IndexDef, len(store.Indexes))
+	for i, name := range store.Indexes {
+		pk, sk := name.KeyNames()
+		defs[i] = IndexDef{Name: name, PK: pk, SK: sk}
+	}
+	return defs
 }
 
 // Names of the queues that always exist. Pool and delivery queues are named by Pool and Delivery.

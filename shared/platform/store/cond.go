@@ -61,8 +61,8 @@ func Has(attr string) Cond { return Cond{Kind: CondHas, Attr: attr} }
 // HasNot holds when the attribute, or the whole item, is not there.
 func HasNot(attr string) Cond { return Cond{Kind: CondHasNot, Attr: attr} }
 
-// All holds when every one holds.
+// All holds when every one holds; All() always does.
 func All(conds ...Cond) Cond { return Cond{Kind: CondAll, Conds: conds} }
 
-// Any holds when at least one holds.
+// Any holds when at least one holds; Any() is refused.
 func Any(conds ...Cond) Cond { return Cond{Kind: CondAny, Conds: conds} }

@@ -107,11 +107,12 @@ type Table interface {
 	// BatchGet reads any number of items, strongly consistent, in the order of the keys; unknown keys are left out, duplicates are
 	// answered once.
 	BatchGet(ctx context.Context, keys []Key) ([]Item, error)
-	// Query reads a page. A bad Start is ErrBadStart.
+	// Query reads a page. A Start that no page of this index and partition has answered is ErrBadStart. From after To is an empty page.
 	Query(ctx context.Context, q Query) (Page, error)
 	// Write applies one operation, or several as one transaction: all or none. A condition that does not hold is a
-	// *ConditionError; a collision with a concurrent transaction is ErrConflict and may be tried again.
-	// One item may appear only once in a transaction.
+	// *ConditionError; a collision with a concurrent transaction is ErrConflict and may be tried again. What CheckOps refuses is
+	// ErrInvalid or ErrTooLarge; so are adding to what is no number, and an update that makes an item too large. One item may appear only
+	// once in a transaction.
 	Write(ctx context.Context, ops ...Op) error
 	// Update applies one Update operation and answers the item as it is afterwards. Errors are those of Write.
 	Update(ctx context.Context, op Op) (Item, error)
