@@ -162,6 +162,8 @@ const (
 	BodyRule_BODY_RULE_REQUIRED BodyRule = 1
 	// An empty body, or the literal null, counts as {}.
 	BodyRule_BODY_RULE_OPTIONAL BodyRule = 2
+	// A multipart form whose parts are the fields of the request: bytes are a file, the rest are words. A plain handler reads it.
+	BodyRule_BODY_RULE_MULTIPART BodyRule = 3
 )
 
 // Enum value maps for BodyRule.
@@ -170,11 +172,13 @@ var (
 		0: "BODY_RULE_UNSPECIFIED",
 		1: "BODY_RULE_REQUIRED",
 		2: "BODY_RULE_OPTIONAL",
+		3: "BODY_RULE_MULTIPART",
 	}
 	BodyRule_value = map[string]int32{
 		"BODY_RULE_UNSPECIFIED": 0,
 		"BODY_RULE_REQUIRED":    1,
 		"BODY_RULE_OPTIONAL":    2,
+		"BODY_RULE_MULTIPART":   3,
 	}
 )
 
@@ -395,11 +399,12 @@ const file_cordum_options_v1_options_proto_rawDesc = "" +
 	"\rROLE_OPERATOR\x10\x04\x12\r\n" +
 	"\tROLE_USER\x10\x05\x12\x0f\n" +
 	"\vROLE_VIEWER\x10\x06\x12\x0f\n" +
-	"\vROLE_WORKER\x10\a*U\n" +
+	"\vROLE_WORKER\x10\a*n\n" +
 	"\bBodyRule\x12\x19\n" +
 	"\x15BODY_RULE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12BODY_RULE_REQUIRED\x10\x01\x12\x16\n" +
-	"\x12BODY_RULE_OPTIONAL\x10\x02:Q\n" +
+	"\x12BODY_RULE_OPTIONAL\x10\x02\x12\x17\n" +
+	"\x13BODY_RULE_MULTIPART\x10\x03:Q\n" +
 	"\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x8e\x03 \x01(\v2\x1c.cordum.options.v1.FieldJsonR\x04json:S\n" +
 	"\x04rule\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x01(\v2\x1d.cordum.options.v1.MethodRuleR\x04ruleBLZJgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/options/v1;optionsv1b\x06proto3"
 
