@@ -3,9 +3,9 @@ package proto
 
 import _ "embed"
 
-// RoutesYAML is the table of the REST surface, a google.api.Service document in YAML. Its order is of no meaning to readers that prefer
-// literal segments to parameters; to grpc-gateway, where the last fitting route wins, parameterised routes stand before their literal
-// siblings.
+// RoutesYAML is the table of the REST surface, a google.api.Service document in YAML: http.rules, each with a selector (the full name of a
+// method), one of get, put, post, delete with a path, and where they apply body ("*" or the field of the request that the body is) and
+// response_body (the field of the answer that the body is).
 //
 //go:embed routes.yaml
 var RoutesYAML []byte

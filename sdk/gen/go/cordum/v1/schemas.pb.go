@@ -340,16 +340,16 @@ const file_cordum_v1_schemas_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id2\xe4\x02\n" +
 	"\aSchemas\x12^\n" +
 	"\x0eRegisterSchema\x12 .cordum.v1.RegisterSchemaRequest\x1a\x16.google.protobuf.Empty\"\x12\xd2\xf3\x18\x0e\n" +
-	"\x01\x03\x10\xcc\x01\x18\x01\"\x04\x90\x03\x9d\x03\x12X\n" +
-	"\vListSchemas\x12\x1d.cordum.v1.ListSchemasRequest\x1a\x1e.cordum.v1.ListSchemasResponse\"\n" +
-	"\xd2\xf3\x18\x06\n" +
-	"\x04\x03\x04\x06\x05\x12K\n" +
+	"\x01\x03\x10\xcc\x01\x18\x01\"\x04\x90\x03\x9d\x03\x12K\n" +
 	"\tGetSchema\x12\x1b.cordum.v1.GetSchemaRequest\x1a\x11.cordum.v1.Schema\"\x0e\xd2\xf3\x18\n" +
 	"\n" +
 	"\x04\x03\x04\x06\x05\"\x02\x94\x03\x12R\n" +
 	"\fDeleteSchema\x12\x1e.cordum.v1.DeleteSchemaRequest\x1a\x16.google.protobuf.Empty\"\n" +
 	"\xd2\xf3\x18\x06\n" +
-	"\x01\x03\x10\xcc\x01BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x10\xcc\x01\x12X\n" +
+	"\vListSchemas\x12\x1d.cordum.v1.ListSchemasRequest\x1a\x1e.cordum.v1.ListSchemasResponse\"\n" +
+	"\xd2\xf3\x18\x06\n" +
+	"\x04\x03\x04\x06\x05BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_schemas_proto_rawDescOnce sync.Once
@@ -378,13 +378,13 @@ var file_cordum_v1_schemas_proto_depIdxs = []int32{
 	6, // 0: cordum.v1.RegisterSchemaRequest.schema:type_name -> cordum.v1.Json
 	6, // 1: cordum.v1.Schema.schema:type_name -> cordum.v1.Json
 	0, // 2: cordum.v1.Schemas.RegisterSchema:input_type -> cordum.v1.RegisterSchemaRequest
-	1, // 3: cordum.v1.Schemas.ListSchemas:input_type -> cordum.v1.ListSchemasRequest
-	3, // 4: cordum.v1.Schemas.GetSchema:input_type -> cordum.v1.GetSchemaRequest
-	5, // 5: cordum.v1.Schemas.DeleteSchema:input_type -> cordum.v1.DeleteSchemaRequest
+	3, // 3: cordum.v1.Schemas.GetSchema:input_type -> cordum.v1.GetSchemaRequest
+	5, // 4: cordum.v1.Schemas.DeleteSchema:input_type -> cordum.v1.DeleteSchemaRequest
+	1, // 5: cordum.v1.Schemas.ListSchemas:input_type -> cordum.v1.ListSchemasRequest
 	7, // 6: cordum.v1.Schemas.RegisterSchema:output_type -> google.protobuf.Empty
-	2, // 7: cordum.v1.Schemas.ListSchemas:output_type -> cordum.v1.ListSchemasResponse
-	4, // 8: cordum.v1.Schemas.GetSchema:output_type -> cordum.v1.Schema
-	7, // 9: cordum.v1.Schemas.DeleteSchema:output_type -> google.protobuf.Empty
+	4, // 7: cordum.v1.Schemas.GetSchema:output_type -> cordum.v1.Schema
+	7, // 8: cordum.v1.Schemas.DeleteSchema:output_type -> google.protobuf.Empty
+	2, // 9: cordum.v1.Schemas.ListSchemas:output_type -> cordum.v1.ListSchemasResponse
 	6, // [6:10] is the sub-list for method output_type
 	2, // [2:6] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name

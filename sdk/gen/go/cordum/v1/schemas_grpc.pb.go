@@ -23,9 +23,9 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Schemas_RegisterSchema_FullMethodName = "/cordum.v1.Schemas/RegisterSchema"
-	Schemas_ListSchemas_FullMethodName    = "/cordum.v1.Schemas/ListSchemas"
 	Schemas_GetSchema_FullMethodName      = "/cordum.v1.Schemas/GetSchema"
 	Schemas_DeleteSchema_FullMethodName   = "/cordum.v1.Schemas/DeleteSchema"
+	Schemas_ListSchemas_FullMethodName    = "/cordum.v1.Schemas/ListSchemas"
 )
 
 // SchemasClient is the client API for Schemas service.
@@ -38,14 +38,14 @@ type SchemasClient interface {
 	//
 	// 400 "invalid json", "schema id required" or "invalid schema: …". Drafts from 04 to 2020-12; without $schema it is 2020-12.
 	RegisterSchema(ctx context.Context, in *RegisterSchemaRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// ListSchemas lists ids, last saved first.
-	ListSchemas(ctx context.Context, in *ListSchemasRequest, opts ...grpc.CallOption) (*ListSchemasResponse, error)
 	// GetSchema answers a schema as it was saved.
 	//
 	// 404 "schema not found".
 	GetSchema(ctx context.Context, in *GetSchemaRequest, opts ...grpc.CallOption) (*Schema, error)
 	// DeleteSchema removes a schema. Removing what is not there is no error.
 	DeleteSchema(ctx context.Context, in *DeleteSchemaRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// ListSchemas lists ids, last saved first.
+	ListSchemas(ctx context.Context, in *ListSchemasRequest, opts ...grpc.CallOption) (*ListSchemasResponse, error)
 }
 
 type schemasClient struct {
@@ -60,16 +60,6 @@ func (c *schemasClient) RegisterSchema(ctx context.Context, in *RegisterSchemaRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(emptypb.Empty)
 	err := c.cc.Invoke(ctx, Schemas_RegisterSchema_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *schemasClient) ListSchemas(ctx context.Context, in *ListSchemasRequest, opts ...grpc.CallOption) (*ListSchemasResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ListSchemasResponse)
-	err := c.cc.Invoke(ctx, Schemas_ListSchemas_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +86,16 @@ func (c *schemasClient) DeleteSchema(ctx context.Context, in *DeleteSchemaReques
 	return out, nil
 }
 
+func (c *schemasClient) ListSchemas(ctx context.Context, in *ListSchemasRequest, opts ...grpc.CallOption) (*ListSchemasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSchemasResponse)
+	err := c.cc.Invoke(ctx, Schemas_ListSchemas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SchemasServer is the server API for Schemas service.
 // All implementations must embed UnimplementedSchemasServer
 // for forward compatibility.
@@ -106,14 +106,14 @@ type SchemasServer interface {
 	//
 	// 400 "invalid json", "schema id required" or "invalid schema: …". Drafts from 04 to 2020-12; without $schema it is 2020-12.
 	RegisterSchema(context.Context, *RegisterSchemaRequest) (*emptypb.Empty, error)
-	// ListSchemas lists ids, last saved first.
-	ListSchemas(context.Context, *ListSchemasRequest) (*ListSchemasResponse, error)
 	// GetSchema answers a schema as it was saved.
 	//
 	// 404 "schema not found".
 	GetSchema(context.Context, *GetSchemaRequest) (*Schema, error)
 	// DeleteSchema removes a schema. Removing what is not there is no error.
 	DeleteSchema(context.Context, *DeleteSchemaRequest) (*emptypb.Empty, error)
+	// ListSchemas lists ids, last saved first.
+	ListSchemas(context.Context, *ListSchemasRequest) (*ListSchemasResponse, error)
 	mustEmbedUnimplementedSchemasServer()
 }
 
@@ -127,14 +127,14 @@ type UnimplementedSchemasServer struct{}
 func (UnimplementedSchemasServer) RegisterSchema(context.Context, *RegisterSchemaRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method RegisterSchema not implemented")
 }
-func (UnimplementedSchemasServer) ListSchemas(context.Context, *ListSchemasRequest) (*ListSchemasResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ListSchemas not implemented")
-}
 func (UnimplementedSchemasServer) GetSchema(context.Context, *GetSchemaRequest) (*Schema, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSchema not implemented")
 }
 func (UnimplementedSchemasServer) DeleteSchema(context.Context, *DeleteSchemaRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSchema not implemented")
+}
+func (UnimplementedSchemasServer) ListSchemas(context.Context, *ListSchemasRequest) (*ListSchemasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSchemas not implemented")
 }
 func (UnimplementedSchemasServer) mustEmbedUnimplementedSchemasServer() {}
 func (UnimplementedSchemasServer) testEmbeddedByValue()                 {}
@@ -175,24 +175,6 @@ func _Schemas_RegisterSchema_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Schemas_ListSchemas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ListSchemasRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(SchemasServer).ListSchemas(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Schemas_ListSchemas_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(SchemasServer).ListSchemas(ctx, req.(*ListSchemasRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 func _Schemas_GetSchema_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSchemaRequest)
 	if err := dec(in); err != nil {
@@ -229,6 +211,24 @@ func _Schemas_DeleteSchema_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Schemas_ListSchemas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSchemasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchemasServer).ListSchemas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Schemas_ListSchemas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchemasServer).ListSchemas(ctx, req.(*ListSchemasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Schemas_ServiceDesc is the grpc.ServiceDesc for Schemas service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -241,16 +241,16 @@ var Schemas_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Schemas_RegisterSchema_Handler,
 		},
 		{
-			MethodName: "ListSchemas",
-			Handler:    _Schemas_ListSchemas_Handler,
-		},
-		{
 			MethodName: "GetSchema",
 			Handler:    _Schemas_GetSchema_Handler,
 		},
 		{
 			MethodName: "DeleteSchema",
 			Handler:    _Schemas_DeleteSchema_Handler,
+		},
+		{
+			MethodName: "ListSchemas",
+			Handler:    _Schemas_ListSchemas_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
