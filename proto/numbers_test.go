@@ -21,16 +21,16 @@ var wire = map[string]string{
 		13 alert cordum.agent.v1.SystemAlert; 14 signature bytes; 15 job_progress cordum.agent.v1.JobProgress;
 		16 job_cancel cordum.agent.v1.JobCancel; 17 handshake cordum.agent.v1.Handshake; 18 auth_token string`,
 	"cordum.agent.v1.JobRequest": `1 job_id string; 2 topic string; 3 priority cordum.agent.v1.JobPriority; 4 context_ptr string; 5 adapter_id string;
-		6 env map string string; 7 parent_job_id string; 8 workflow_id string; 9 step_index int32; 10 memory_id string;
+		6 env map[string] string; 7 parent_job_id string; 8 workflow_id string; 9 step_index int32; 10 memory_id string;
 		11 context_hints cordum.agent.v1.ContextHints; 12 budget cordum.agent.v1.Budget; 13 tenant_id string; 14 principal_id string;
-		15 labels map string string; 16 meta cordum.agent.v1.JobMetadata; 17 compensation cordum.agent.v1.Compensation`,
+		15 labels map[string] string; 16 meta cordum.agent.v1.JobMetadata; 17 compensation cordum.agent.v1.Compensation`,
 	"cordum.agent.v1.ContextHints": "1 max_input_tokens int32; 2 allow_summarization bool; 3 allow_retrieval bool; 4 tags repeated string",
 	"cordum.agent.v1.Budget":       "1 max_input_tokens int64; 2 max_output_tokens int64; 3 max_total_tokens int64; 4 deadline_ms int64",
 	"cordum.agent.v1.JobMetadata": `1 tenant_id string; 2 actor_id string; 3 actor_type cordum.agent.v1.ActorType; 4 idempotency_key string;
-		5 capability string; 6 risk_tags repeated string; 7 requires repeated string; 8 pack_id string; 9 labels map string string`,
+		5 capability string; 6 risk_tags repeated string; 7 requires repeated string; 8 pack_id string; 9 labels map[string] string`,
 	"cordum.agent.v1.Compensation": `1 topic string; 2 context_ptr string; 3 priority cordum.agent.v1.JobPriority; 4 adapter_id string;
-		5 env map string string; 6 memory_id string; 7 context_hints cordum.agent.v1.ContextHints; 8 budget cordum.agent.v1.Budget;
-		9 tenant_id string; 10 principal_id string; 11 labels map string string; 12 meta cordum.agent.v1.JobMetadata`,
+		5 env map[string] string; 6 memory_id string; 7 context_hints cordum.agent.v1.ContextHints; 8 budget cordum.agent.v1.Budget;
+		9 tenant_id string; 10 principal_id string; 11 labels map[string] string; 12 meta cordum.agent.v1.JobMetadata`,
 	"cordum.agent.v1.JobResult": `1 job_id string; 2 status cordum.agent.v1.JobStatus; 3 result_ptr string; 4 worker_id string; 5 execution_ms int64;
 		6 error_code string; 7 error_message string; 8 artifact_ptrs repeated string`,
 	"cordum.agent.v1.JobProgress": `1 job_id string; 2 step_id string; 3 percent int32; 4 message string; 5 result_ptr string;
@@ -38,11 +38,11 @@ var wire = map[string]string{
 	"cordum.agent.v1.JobCancel":   "1 job_id string; 2 reason string; 3 requested_by string",
 	"cordum.agent.v1.SystemAlert": "1 level string; 2 message string; 3 component string; 4 code string",
 	"cordum.agent.v1.Heartbeat": `1 worker_id string; 2 region string; 3 type string; 4 cpu_load float; 5 gpu_utilization float; 6 active_jobs int32;
-		7 capabilities repeated string; 11 pool string; 12 max_parallel_jobs int32; 13 labels map string string; 14 memory_load float`,
+		7 capabilities repeated string; 11 pool string; 12 max_parallel_jobs int32; 13 labels map[string] string; 14 memory_load float`,
 	"cordum.agent.v1.Handshake": `1 component_id string; 2 role cordum.agent.v1.ComponentRole; 3 supported_versions repeated int32;
-		4 capabilities map string bool; 5 sdk_version string; 6 ready_topics repeated string; 7 agent_name string`,
+		4 capabilities map[string] bool; 5 sdk_version string; 6 ready_topics repeated string; 7 agent_name string`,
 	"cordum.agent.v1.PolicyCheckRequest": `1 job_id string; 2 topic string; 3 tenant string; 4 priority cordum.agent.v1.JobPriority;
-		5 estimated_cost double; 6 budget cordum.agent.v1.Budget; 7 principal_id string; 8 labels map string string; 9 memory_id string;
+		5 estimated_cost double; 6 budget cordum.agent.v1.Budget; 7 principal_id string; 8 labels map[string] string; 9 memory_id string;
 		10 effective_config bytes; 11 meta cordum.agent.v1.JobMetadata; 20 input_content bytes; 21 input_content_type string;
 		22 input_size_bytes int64`,
 	"cordum.agent.v1.PolicyCheckResponse": verdict,
@@ -55,12 +55,12 @@ var wire = map[string]string{
 	"cordum.agent.v1.ToolchainConstraints": "1 allowed_tools repeated string; 2 allowed_commands repeated string",
 	"cordum.agent.v1.DiffConstraints":      "1 max_files int32; 2 max_lines int32; 3 deny_path_globs repeated string",
 	"cordum.agent.v1.PolicyRemediation": `1 id string; 2 title string; 3 summary string; 4 replacement_topic string; 5 replacement_capability string;
-		6 add_labels map string string; 7 remove_labels repeated string`,
+		6 add_labels map[string] string; 7 remove_labels repeated string`,
 	"cordum.agent.v1.ListSnapshotsRequest":  "",
 	"cordum.agent.v1.ListSnapshotsResponse": "1 snapshots repeated string",
 	"cordum.v1.SubmitJobRequest": `1 prompt string; 2 topic string; 3 adapter_id string; 4 priority string; 5 org_id string; 6 team_id string;
 		7 project_id string; 8 principal_id string; 9 idempotency_key string; 10 actor_id string; 11 actor_type string; 12 pack_id string;
-		13 capability string; 14 risk_tags repeated string; 15 requires repeated string; 16 labels map string string; 17 memory_id string`,
+		13 capability string; 14 risk_tags repeated string; 15 requires repeated string; 16 labels map[string] string; 17 memory_id string`,
 	"cordum.v1.SubmitJobResponse":    "1 job_id string; 2 trace_id string; 3 status string; 4 reason string",
 	"cordum.v1.GetJobStatusRequest":  "1 job_id string",
 	"cordum.v1.GetJobStatusResponse": "1 job_id string; 2 status string; 3 result_ptr string",
@@ -124,7 +124,7 @@ func TestNumbersOnTheWire(t *testing.T) {
 func typeOf(f protoreflect.FieldDescriptor) string {
 	switch {
 	case f.IsMap():
-		return "map " + typeOf(f.MapKey()) + " " + typeOf(f.MapValue())
+		return "map[" + typeOf(f.MapKey()) + "] " + typeOf(f.MapValue())
 	case f.IsList():
 		return "repeated " + scalar(f)
 	}
@@ -144,7 +144,7 @@ func scalar(f protoreflect.FieldDescriptor) string {
 func compare(t *testing.T, have []string, want string) {
 	t.Helper()
 	var wanted []string
-	for _, row := range strings.Split(want, ";") {
+	for row := range strings.SplitSeq(want, ";") {
 		if row = strings.TrimSpace(row); row != "" {
 			wanted = append(wanted, row)
 		}

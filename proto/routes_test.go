@@ -209,7 +209,7 @@ func fieldsExist(m protoreflect.MethodDescriptor, b binding) string {
 	if b.Body != "" && b.Body != "*" && fields.ByName(protoreflect.Name(b.Body)) == nil {
 		return "no field for the body " + b.Body
 	}
-	for _, segment := range strings.Split(b.route(), "/") {
+	for segment := range strings.SplitSeq(b.route(), "/") {
 		if name, ok := strings.CutPrefix(segment, "{"); ok {
 			name = strings.TrimSuffix(strings.TrimSuffix(name, "}"), "=**")
 			if f := fields.ByName(protoreflect.Name(name)); f == nil || f.Kind() != protoreflect.StringKind {

@@ -38,7 +38,7 @@ func ruleOf(m protoreflect.MethodDescriptor) *optionsv1.MethodRule {
 }
 
 func roles(m protoreflect.MethodDescriptor) string {
-	var names []string
+	names := make([]string, 0, len(ruleOf(m).GetRoles()))
 	for _, r := range ruleOf(m).GetRoles() {
 		names = append(names, strings.ToLower(strings.TrimPrefix(r.String(), "ROLE_")))
 	}
