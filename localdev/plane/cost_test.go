@@ -54,7 +54,11 @@ func TestCost(t *testing.T) {
 			total.Invocations += http
 		}
 		var rc receipt
-		part("submit+claim", 1, func() { rc = r.submit("context", map[string]string{"text": "abc"}); <-started; time.Sleep(time.Millisecond) })
+		part("submit+claim", 1, func() {
+			rc = r.submit("context", map[string]string{"text": "abc"})
+			<-started
+			time.Sleep(time.Millisecond)
+		})
 		part("progress+result", 0, func() {
 			release <- struct{}{}
 			time.Sleep(500 * time.Millisecond)

@@ -70,9 +70,11 @@ var scenes = []scene{
 		state: "CANCELLED", decision: "ALLOW_WITH_CONSTRAINTS", cancel: true,
 	},
 	{
-		title: "unroutable: no pool takes the topic",
-		body:  map[string]any{"topic": "job.default.unknown", "prompt": "nobody"},
-		state: "DENIED", decision: "DENY", code: "safety_denied",
+		title: "unroutable: allowed, but no pool of that name takes the topic",
+		body: map[string]any{
+			"topic": "job.demo.hash", "prompt": "hash it", "labels": map[string]string{"preferred_pool": "gpu"},
+		},
+		state: "FAILED", decision: "ALLOW", code: "no_pool_mapping",
 	},
 }
 

@@ -4,6 +4,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -89,12 +91,22 @@ func (d door) status(ctx context.Context, id identity.Identity, err error) *stat
 	if err == nil {
 		return nil
 	}
+	if st, own := spoken(err); own {
+		return st
+	}
 	o := outcome.Of(err)
 	if o.Cause != nil {
 		d.cfg.Log.LogAttrs(ctx, slog.LevelError, "call failed",
 			slog.String("request_id", id.RequestID), slog.String("tenant", id.Tenant), slog.String("error", o.Cause.Error()))
 	}
 	return status.New(o.GRPC, o.Message)
+}
+
+// spoken answers the status that a service which exists over gRPC alone, such as the workers' streams, gave itself.
+func spoken(err error) (*status.Status, bool) {
+	var f *fault.Error
+	st, ok := status.FromError(err)
+	return st, ok && !errors.As(err, &f) && st.Code() != codes.Unknown && st.Code() != codes.Unimplemented
 }
 
 func safely(call func() error) (err error) {
