@@ -47,7 +47,7 @@ func (o Origins) Check(origin, host string) (known bool, err error) {
 // near says whether the origin is a page of this machine or of the host that was called.
 func near(origin, host string) bool {
 	u, err := url.Parse(origin)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" || u.User != nil {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" {
 		return false
 	}
 	switch name := strings.ToLower(u.Hostname()); name {

@@ -1,0 +1,49 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/edge/routes"
+)
+
+var errTooLarge = fault.New(fault.TooLarge, "request body too large")
+
+// body reads and checks the body of a request: exactly one JSON value, whatever its content type says. Where it may be left out, nothing
+// and null are {}.
+func (s *server) body(r *http.Request, route *routes.Route) ([]byte, error) {
+	if !route.Body {
+		return nil, nil
+	}
+	text, err := readAll(r, s.cfg.MaxBody)
+	if err != nil {
+		return nil, err
+	}
+	text = bytes.TrimSpace(text)
+	if !route.Rule.BodyRequired && (len(text) == 0 || string(text) == "null") {
+		return []byte("{}"), nil
+	}
+	if !json.Valid(text) || string(text) == "null" {
+		return nil, errBody
+	}
+	return text, nil
+}
+
+func readAll(r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, errTooLarge
+	}
+	text, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case int64(len(text)) > limit || errors.As(err, &tooLarge):
+		return nil, errTooLarge
+	case err != nil:
+		return nil, fault.Wrap(fault.Invalid, err, "unreadable body")
+	}
+	return text, nil
+}

@@ -1,0 +1,166 @@
+package rest
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/edge/auth"
+	"github.com/cordum-serverless/cordum/shared/edge/routes"
+)
+
+// server is the whole HTTP surface of one process.
+type server struct {
+	cfg   Config
+	table *routes.Table
+	bound map[*routes.Route]action
+}
+
+// New makes the handler of some groups of routes. It knows the table of all routes: one that no group serves answers 501, an unknown path
+// 404, a wrong method 405. It panics when a group cannot be registered, or binds a route that the table does not have: these are mistakes
+// of a program, not of its environment.
+func New(cfg Config, groups ...Group) http.Handler {
+	s := &server{cfg: cfg, table: routes.Default(), bound: map[*routes.Route]action{}}
+	bind(s, groups)
+	return s
+}
+
+// call is one request on its way.
+type call struct {
+	id     identity.Identity
+	route  *routes.Route
+	params map[string]string
+	rec    *recorder
+	began  time.Time
+}
+
+// ServeHTTP answers a request and writes its line to the log.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{rec: &recorder{w: w, head: r.Method == http.MethodHead, success: http.StatusOK}, began: s.cfg.Clock.Now()}
+	c.id.RequestID = s.requestID(r)
+	defer s.finish(r, c)
+	s.headers(c.rec.Header(), r, c.id.RequestID)
+	if err := s.serve(c, r); err != nil {
+		s.fail(r.Context(), c, err)
+	}
+}
+
+// finish ends every request the same way: a panic is a failure like another, a status is always written, the log gets its line.
+func (s *server) finish(r *http.Request, c *call) {
+	if cause := recover(); cause != nil {
+		s.fail(r.Context(), c, fault.New(fault.Internal, "panic: %v\n%s", cause, debug.Stack()))
+	}
+	c.rec.end()
+	route := "-"
+	if c.route != nil {
+		route = c.route.Path
+	}
+	s.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "request",
+		slog.String("request_id", c.id.RequestID), slog.String("tenant", c.id.Tenant), slog.String("method", r.Method),
+		slog.String("route", route), slog.Int("status", c.rec.status),
+		slog.Float64("ms", float64(s.cfg.Clock.Now().Sub(c.began).Microseconds())/1000))
+}
+
+// serve is the order of refusals.
+func (s *server) serve(c *call, r *http.Request) error {
+	if headerBytes(r.Header) > MaxHeaderBytes {
+		return errHeaders
+	}
+	if err := s.cors(c.rec.Header(), r); err != nil {
+		return err
+	}
+	if r.Method == http.MethodOptions {
+		c.rec.success = http.StatusNoContent
+		return nil
+	}
+	path := r.URL.EscapedPath()
+	if path == "/health" {
+		return health(c.rec, r)
+	}
+	if !strings.HasPrefix(path, "/api/") {
+		return errNotFound
+	}
+	match, malformed := s.table.Find(r.Method, path)
+	if err := s.admit(c, r, match.Route); err != nil {
+		return err
+	}
+	switch {
+	case malformed != nil || !utf8.ValidString(r.URL.Path):
+		return fault.New(fault.Invalid, "invalid path")
+	case match.Route == nil && match.Allow == nil:
+		return errNotFound
+	case match.Route == nil:
+		c.rec.Header().Set("Allow", strings.Join(match.Allow, ", "))
+		return fault.New(fault.Method, "method not allowed")
+	}
+	c.params = match.Params
+	act, ok := s.bound[match.Route]
+	if !ok {
+		return fault.New(fault.Unimplemented, "not implemented")
+	}
+	c.rec.success = match.Route.Rule.Status
+	return act(c, r.WithContext(identity.With(r.Context(), c.id)))
+}
+
+var errNotFound = fault.New(fault.NotFound, "not found")
+
+// admit asks the gate. A path that is nobody's needs a credential too, so that paths cannot be probed without one.
+func (s *server) admit(c *call, r *http.Request, route *routes.Route) error {
+	req := auth.Request{
+		Authorization: r.Header.Values("Authorization"), APIKey: r.Header.Values("X-Api-Key"),
+		Tenant: r.Header.Values("X-Tenant-Id"), Principal: r.Header.Values("X-Principal-Id"),
+		Address: address(r), ID: c.id.RequestID,
+	}
+	if route == nil {
+		credential, err := s.cfg.Gate.Identify(r.Context(), req)
+		c.id.Tenant = credential.Tenant
+		return err
+	}
+	c.route = route
+	id, err := s.cfg.Gate.Admit(r.Context(), req, route.Rule)
+	id.RequestID = req.ID
+	c.id = id
+	return err
+}
+
+// address is the client's: API Gateway's word inside Lambda, the connection's otherwise.
+func address(r *http.Request) string {
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
+}
+
+func health(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+		return fault.New(fault.Method, "method not allowed")
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, err := w.Write([]byte("ok"))
+	return err
+}
+
+// requestID takes the client's id when it is one plain word, so that it can stand in logs and headers, and makes one otherwise.
+func (s *server) requestID(r *http.Request) string {
+	if sent := r.Header.Values("X-Request-Id"); len(sent) == 1 && auth.PlainID(sent[0]) {
+		return sent[0]
+	}
+	return s.cfg.IDs.Hex(8)
+}
+
+func headerBytes(h http.Header) int {
+	n := 0
+	for name, values := range h {
+		for _, v := range values {
+			n += len(name) + len(v)
+		}
+	}
+	return n
+}

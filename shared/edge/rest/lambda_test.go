@@ -1,0 +1,126 @@
+package rest_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/cordum-serverless/cordum/shared/edge/rest"
+)
+
+// What no HTTP client sends is a 400 in our shape and never an error of the function, which would be a 504 or a bare 500.
+func TestLambdaOddEvents(t *testing.T) {
+	f := &fake{}
+	p := newPlane(t, plainEnv(), f.groups()...)
+	fn := lambda.NewHandler(rest.Lambda(p.handler))
+	good := func() events.APIGatewayV2HTTPRequest { return event(t, as("k-admin", "GET", "/api/v1/jobs/a")) }
+	tests := []struct {
+		name   string
+		spoil  func(e *events.APIGatewayV2HTTPRequest)
+		status int
+		got    string
+	}{
+		{"as it is", func(*events.APIGatewayV2HTTPRequest) {}, 200, "get a"},
+		{"percent sign in the decoded path", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath = "/api/v1/jobs/100%" }, 200, "get 100%"},
+		{"what looks like an escape", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath = "/api/v1/jobs/a%2Fb" }, 200, "get a%2Fb"},
+		{"what is no escape", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath = "/api/v1/jobs/a%zz" }, 200, "get a%zz"},
+		{"question mark in the decoded path", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath = "/api/v1/jobs/a?b" }, 200, "get a?b"},
+		{"control character in the decoded path", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath = "/api/v1/jobs/a\nb" }, 200, "get a\nb"},
+		{"path in the context alone", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath = "" }, 200, "get a"},
+		{"path without a slash", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath = "api/v1/jobs/a" }, 200, "get a"},
+		{"no path", func(e *events.APIGatewayV2HTTPRequest) { e.RawPath, e.RequestContext.HTTP.Path = "", "" }, 404, ""},
+		{"nothing at all", func(e *events.APIGatewayV2HTTPRequest) { *e = events.APIGatewayV2HTTPRequest{} }, 404, ""},
+		{"method", func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.HTTP.Method = "G T" }, 400, ""},
+		{"control character in the query", func(e *events.APIGatewayV2HTTPRequest) { e.RawQueryString = "a=\x01" }, 400, ""},
+		{"hash in the query", func(e *events.APIGatewayV2HTTPRequest) { e.RawQueryString = "a=#%" }, 200, "get a"},
+		{"body that is no base64", func(e *events.APIGatewayV2HTTPRequest) { e.Body, e.IsBase64Encoded = "***", true }, 400, ""},
+		{"host", func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.DomainName = "a b/c" }, 400, ""},
+		{"port", func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.DomainName = "localhost:8081" }, 200, "get a"},
+		{"port that is none", func(e *events.APIGatewayV2HTTPRequest) { e.RequestContext.DomainName = "localhost:x" }, 400, ""},
+		{"no headers", func(e *events.APIGatewayV2HTTPRequest) { e.Headers = nil }, 401, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e := good()
+			tt.spoil(&e)
+			r := invoke(t, fn, e)
+			if r.status != tt.status {
+				t.Fatalf("got %d %s, want %d", r.status, r.body, tt.status)
+			}
+			if _, got := f.last(); r.status == 200 && got != tt.got {
+				t.Errorf("the service got %q, want %q", got, tt.got)
+			}
+			if r.status != 200 {
+				r.message(t)
+			}
+		})
+	}
+}
+
+func TestLambdaBase64Body(t *testing.T) {
+	f := &fake{}
+	p := newPlane(t, plainEnv(), f.groups()...)
+	e := event(t, as("k-admin", "POST", "/api/v1/jobs"))
+	e.Body, e.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(`{"prompt":"p,é"}`)), true
+	if r := invoke(t, lambda.NewHandler(rest.Lambda(p.handler)), e); r.status != 200 {
+		t.Errorf("got %d %s", r.status, r.body)
+	}
+	if _, got := f.last(); got != "submit p,é" {
+		t.Errorf("the service got %q", got)
+	}
+}
+
+// The client's address is API Gateway's word; what a client says in X-Forwarded-For counts for nothing.
+func TestLambdaClientAddress(t *testing.T) {
+	f := &fake{}
+	p := newPlane(t, map[string]string{"API_PUBLIC_RATE_LIMIT_RPS": "1", "API_PUBLIC_RATE_LIMIT_BURST": "1"}, f.groups()...)
+	fn := lambda.NewHandler(rest.Lambda(p.handler))
+	for _, step := range []struct {
+		address, forwarded string
+		status             int
+	}{{"192.0.2.1", "198.51.100.1", 200}, {"192.0.2.1", "198.51.100.2", 429}, {"192.0.2.2", "198.51.100.1", 200}, {"2001:db8::1", "", 200}, {"2001:db8::1", "", 429}} {
+		e := event(t, ask{method: "GET", target: "/api/v1/auth/config"})
+		e.RequestContext.HTTP.SourceIP, e.Headers["x-forwarded-for"] = step.address, step.forwarded
+		if r := invoke(t, fn, e); r.status != step.status {
+			t.Errorf("%+v: got %d", step, r.status)
+		}
+	}
+}
+
+// Whatever the event, the function answers: a status, one JSON value or nothing, and no error.
+func FuzzLambda(f *testing.F) {
+	for _, path := range []string{"/api/v1/jobs/a", "/api/v1/jobs/100%", "/api/v1/schemas/redis://art:x", "//", "", "/api/v1/jobs/\x00", "/api/v1/jobs/a?b#c", "*"} {
+		f.Add("GET", path, "limit=1", "plane.example", "", false)
+	}
+	f.Add("POST", "/api/v1/jobs", "a=%zz;#", "localhost:1", `{"prompt":"p"}`, false)
+	f.Add("POST", "/api/v1/jobs", "", "", "e30=", true)
+	f.Add("B AD", "/api/v1/jobs", "\x7f", "[::1]:80", "{", false)
+	services := &fake{}
+	p := newPlane(f, map[string]string{"API_RATE_LIMIT_RPS": "1000000000", "API_RATE_LIMIT_BURST": "1000000000"}, services.groups()...)
+	fn := rest.Lambda(p.handler)
+	f.Fuzz(func(t *testing.T, method, path, query, host, body string, encoded bool) {
+		e := events.APIGatewayV2HTTPRequest{RawPath: path, RawQueryString: query, Body: body, IsBase64Encoded: encoded,
+			Headers: map[string]string{"x-api-key": "k-admin", "x-tenant-id": "default"}}
+		e.RequestContext.DomainName, e.RequestContext.HTTP.Method, e.RequestContext.HTTP.Path = host, method, path
+		answer, err := fn(context.Background(), e)
+		if err != nil || answer.StatusCode < 200 || answer.StatusCode > 599 {
+			t.Fatalf("got %+v %v", answer, err)
+		}
+		if answer.StatusCode >= 500 && answer.StatusCode != 501 {
+			t.Errorf("got %d %s, log %s", answer.StatusCode, answer.Body, p.log.take())
+		}
+		if answer.Body != "" && answer.Body != "ok" && !json.Valid([]byte(answer.Body)) {
+			t.Errorf("no JSON: %s", answer.Body)
+		}
+		if id, found := strings.CutPrefix(path, "/api/v1/jobs/"); found && method == "GET" && answer.StatusCode == 200 && !strings.Contains(id, "/") {
+			if _, got := services.last(); got != "get "+id {
+				t.Errorf("the service got %q for %q", got, id)
+			}
+		}
+	})
+}
