@@ -102,11 +102,19 @@ func (d door) status(ctx context.Context, id identity.Identity, err error) *stat
 	return status.New(o.GRPC, o.Message)
 }
 
-// spoken answers the status that a service which exists over gRPC alone, such as the workers' streams, gave itself.
+// spoken answers the status that a service which exists over gRPC alone, such as the workers' streams, gave itself. What such a status says
+// of a failure of the plane is not for the caller.
 func spoken(err error) (*status.Status, bool) {
 	var f *fault.Error
 	st, ok := status.FromError(err)
-	return st, ok && !errors.As(err, &f) && st.Code() != codes.Unknown && st.Code() != codes.Unimplemented
+	if !ok || errors.As(err, &f) {
+		return nil, false
+	}
+	switch st.Code() {
+	case codes.Unknown, codes.Internal, codes.DataLoss, codes.Unimplemented:
+		return nil, false
+	}
+	return st, true
 }
 
 func safely(call func() error) (err error) {

@@ -291,6 +291,9 @@ func TestFailures(t *testing.T) {
 	}{
 		{"fault", func(context.Context) error { return fault.New(fault.Invalid, "prompt is required") }, codes.InvalidArgument, "prompt is required", ""},
 		{"not built", func(context.Context) error { return status.Error(codes.Unimplemented, "method X") }, codes.Unimplemented, "not implemented", ""},
+		{"a status of the service's own", func(context.Context) error { return status.Error(codes.FailedPrecondition, "attempt 1 is over") },
+			codes.FailedPrecondition, "attempt 1 is over", ""},
+		{"a failure as a status", func(context.Context) error { return status.Error(codes.Internal, "dial: pass-0") }, codes.Internal, "internal error", "pass-0"},
 		{"foreign", func(context.Context) error { return errors.New("dial: pass-1") }, codes.Internal, "internal error", "pass-1"},
 		{"unavailable", func(context.Context) error { return fault.Wrap(fault.Unavailable, errors.New("pass-2"), "table") }, codes.Unavailable, "service unavailable", "pass-2"},
 		{"panic", func(context.Context) error { panic("pass-3") }, codes.Internal, "internal error", "pass-3"},
