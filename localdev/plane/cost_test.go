@@ -27,7 +27,7 @@ func TestCost(t *testing.T) {
 		p.Shards = 4 // as on AWS
 		return p
 	}
-	virtually(t, cfg, func(r *rig) {
+	virtually(t, cfg, func(t *testing.T, r *rig) {
 		started, release := make(chan *worker.Job, 1), make(chan struct{})
 		r.work(map[string]worker.Handler{"job.test.*": func(ctx context.Context, job *worker.Job) (any, error) {
 			var in map[string]any

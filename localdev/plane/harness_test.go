@@ -124,12 +124,21 @@ func logTo() io.Writer {
 }
 
 // virtually runs a test on a plane of its own inside a bubble of virtual time: an hour passes when everything waits.
-func virtually(t *testing.T, cfg plane.Config, test func(*rig)) {
+func virtually(t *testing.T, cfg plane.Config, test func(*testing.T, *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := open(t, cfg)
-		test(r)
+		test(t, open(t, cfg))
 	})
+}
+
+// step names a part of a test in its output. A bubble of virtual time has no subtests.
+func (r *rig) step(name string, do func()) {
+	r.t.Helper()
+	before := r.t.Failed()
+	do()
+	if !before && r.t.Failed() {
+		r.t.Logf("in %q", name)
+	}
 }
 
 func open(t *testing.T, cfg plane.Config) *rig {

@@ -30,7 +30,7 @@ func block(started chan<- *worker.Job, release <-chan struct{}) worker.Handler {
 }
 
 func TestT026_AResultForAFinishedJobChangesNothing(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		rc := r.submit()
 		r.work(map[string]worker.Handler{"job.test.*": succeed})
 		done := r.await(rc.JobID, "SUCCEEDED")
@@ -45,7 +45,7 @@ func TestT026_AResultForAFinishedJobChangesNothing(t *testing.T) {
 func TestT031_T032_CancelFromEveryState(t *testing.T) {
 	cfg := config()
 	cfg.Settings = map[string]json.RawMessage{"limits": json.RawMessage(`{"max_concurrent_jobs":2}`)}
-	virtually(t, cfg, func(r *rig) {
+	virtually(t, cfg, func(t *testing.T, r *rig) {
 		cases := map[string]string{"job.test.work": "SCHEDULED", "job.test.ask": "APPROVAL_REQUIRED", "job.test.slow": "PENDING"}
 		for topic, state := range cases {
 			for range 3 { // more often than the limit: a cancel gives the place back
@@ -66,7 +66,7 @@ func TestT031_T032_CancelFromEveryState(t *testing.T) {
 }
 
 func TestT031_T070_CancelOfAFinishedAndOfAnUnknownJob(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.work(map[string]worker.Handler{"job.test.*": succeed})
 		rc := r.submit()
 		r.await(rc.JobID, "SUCCEEDED")
@@ -79,7 +79,7 @@ func TestT031_T070_CancelOfAFinishedAndOfAnUnknownJob(t *testing.T) {
 }
 
 func TestT034_AttemptsCountHandOvers(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		rc := r.submit()
 		if j := r.job(rc.JobID); j["state"] != "SCHEDULED" || j["attempts"] != 0.0 {
 			t.Fatalf("untaken: %v attempts %v", j["state"], j["attempts"])
@@ -104,7 +104,7 @@ func TestT034_AttemptsCountHandOvers(t *testing.T) {
 func vanishing(c *worker.Config) { c.DrainTimeout = -1 }
 
 func TestT033_AttemptsAreUsedUp(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		rc := r.submit("topic", "job.test.once") // max_retries 1: two attempts
 		for i := 1; i <= 2; i++ {
 			started := make(chan *worker.Job, 1)
@@ -121,7 +121,7 @@ func TestT033_AttemptsAreUsedUp(t *testing.T) {
 }
 
 func TestT037_ADeadlineEndsAnyState(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		ids := map[string]string{}
 		for _, topic := range []string{"job.test.work", "job.test.ask", "job.test.slow"} {
 			ids[topic] = r.submit("topic", topic, "deadline_ms", 1000).JobID
@@ -136,7 +136,7 @@ func TestT037_ADeadlineEndsAnyState(t *testing.T) {
 }
 
 func TestT038_ATimeoutCancelsTheWorker(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		started, ended := make(chan *worker.Job, 1), make(chan error, 1)
 		r.work(map[string]worker.Handler{"job.test.*": func(ctx context.Context, job *worker.Job) (any, error) {
 			job.Progress(1, "on my way")
@@ -158,7 +158,7 @@ func TestT038_ATimeoutCancelsTheWorker(t *testing.T) {
 }
 
 func TestT036_AJobWhoseMessageWasLostIsSentAgain(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		rc := r.submit()
 		loseMessages(t, r, "pool-main")
 		r.work(map[string]worker.Handler{"job.test.*": succeed})
@@ -200,9 +200,9 @@ func TestT046_T048_TheDecisionIsInTheAnswer(t *testing.T) {
 		{"job.unmatched", "denied", "no matching rule", "safety_denied"},
 		{"job.test.needs", "failed", "", "no_pool_mapping"},
 	}
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		for _, c := range cases {
-			t.Run(c.status+" "+c.topic, func(t *testing.T) {
+			r.step(c.status+" "+c.topic, func() {
 				fields := []any{"topic", c.topic}
 				if c.topic == "job.test.needs" {
 					fields = append(fields, "requires", []string{"fpga"})
@@ -221,7 +221,7 @@ func TestT046_T048_TheDecisionIsInTheAnswer(t *testing.T) {
 }
 
 func TestT047_AThrottledJobIsDecidedAgain(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		rc := r.submit("topic", "job.test.slow")
 		time.Sleep(7 * time.Second)
 		var decisions []map[string]any
@@ -236,7 +236,7 @@ func TestT047_AThrottledJobIsDecidedAgain(t *testing.T) {
 }
 
 func TestT054_ConstraintsReachTheWorker(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		jobs := make(chan *worker.Job, 1)
 		r.work(map[string]worker.Handler{"job.test.*": keep(jobs)})
 		for deadline, want := range map[int64]int64{5000: 2000, 1000: 1000, 0: 2000} {
@@ -255,7 +255,7 @@ func TestT054_ConstraintsReachTheWorker(t *testing.T) {
 }
 
 func TestT063_T065_Results(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.work(map[string]worker.Handler{
 			"job.test.work": succeed,
 			"job.test.fail": func(context.Context, *worker.Job) (any, error) {
@@ -275,7 +275,7 @@ func TestT063_T065_Results(t *testing.T) {
 }
 
 func TestT069_CancelOfARunningJob(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		started, ended := make(chan *worker.Job, 1), make(chan struct{})
 		r.work(map[string]worker.Handler{"job.test.*": func(ctx context.Context, job *worker.Job) (any, error) {
 			job.Progress(10, "busy")
@@ -301,7 +301,7 @@ func TestT069_CancelOfARunningJob(t *testing.T) {
 }
 
 func TestT074_AJobThatNeverReachedAWorkerHasAPlaceholder(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		rc := r.submit("topic", "job.test.wipe")
 		j := r.job(rc.JobID)
 		res, _ := j["result"].(map[string]any)
@@ -312,7 +312,7 @@ func TestT074_AJobThatNeverReachedAWorkerHasAPlaceholder(t *testing.T) {
 }
 
 func TestT084_T085_WithoutARoomForItAJobWaits(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		first, second := r.submit(), r.submit()
 		time.Sleep(2 * time.Minute)
 		if j := r.job(first.JobID); j["state"] != "SCHEDULED" || j["attempts"] != 0.0 {
@@ -336,7 +336,7 @@ func TestT084_T085_WithoutARoomForItAJobWaits(t *testing.T) {
 }
 
 func TestT086_T087_Unroutable(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		for _, fields := range [][]any{
 			{"labels", map[string]string{"preferred_pool": "gpu"}},
 			{"topic", "job.test.needs", "requires", []string{"tpu"}},
@@ -350,7 +350,7 @@ func TestT086_T087_Unroutable(t *testing.T) {
 }
 
 func TestT088_T144_ATargetedJobReachesItsWorker(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		jobs := map[string]chan *worker.Job{"eu": make(chan *worker.Job, 8), "us": make(chan *worker.Job, 8)}
 		for region, ch := range jobs {
 			r.work(map[string]worker.Handler{"job.test.*": keep(ch)}, func(c *worker.Config) {
@@ -378,7 +378,7 @@ func TestT088_T144_ATargetedJobReachesItsWorker(t *testing.T) {
 }
 
 func TestT095_T096_Workers(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		stop := r.work(map[string]worker.Handler{"job.test.*": succeed}, vanishing)
 		time.Sleep(time.Second)
 		var workers []map[string]any
@@ -395,7 +395,7 @@ func TestT095_T096_Workers(t *testing.T) {
 }
 
 func TestT146_ParallelJobsOfAWorker(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		var running, most atomic.Int32
 		r.work(map[string]worker.Handler{"job.test.*": func(ctx context.Context, _ *worker.Job) (any, error) {
 			n := running.Add(1)
@@ -419,7 +419,7 @@ func TestT146_ParallelJobsOfAWorker(t *testing.T) {
 }
 
 func TestT149_AReconnectDoesNotRunAJobTwice(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		started, release := make(chan *worker.Job, 4), make(chan struct{})
 		r.work(map[string]worker.Handler{"job.test.*": block(started, release)})
 		rc := r.submit()

@@ -13,7 +13,7 @@ import (
 
 	grpcgo "google.golang.org/grpc"
 
-	"github.com/cordum-serverless/cordum/docs/api"
+	docs "github.com/cordum-serverless/cordum/docs/api"
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/localdev/seed"

@@ -132,7 +132,7 @@ func (w *raw) answer(id string) string {
 const ok = agentv1.JobStatus_JOB_STATUS_SUCCEEDED
 
 func TestT061_T068_ResultsForJobsThatDoNotExist(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.connect("k-worker", "w1", "main", 4)
 		for _, id := range []string{"nobody", "", "redis://res:x"} {
 			w.result(id, ok, "")
@@ -144,7 +144,7 @@ func TestT061_T068_ResultsForJobsThatDoNotExist(t *testing.T) {
 }
 
 func TestT062_T066_StatusesThatNoWorkerMayGive(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.connect("k-worker", "w1", "main", 4)
 		rc := r.submit()
 		id := w.job().GetJobId()
@@ -168,7 +168,7 @@ func TestT062_T066_StatusesThatNoWorkerMayGive(t *testing.T) {
 }
 
 func TestT064_TheFirstResultWins(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.connect("k-worker", "w1", "main", 4)
 		rc := r.submit()
 		id := w.job().GetJobId()
@@ -186,7 +186,7 @@ func TestT064_TheFirstResultWins(t *testing.T) {
 }
 
 func TestT150_AResultFromAnotherWorkerIsIgnored(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		holder := r.connect("k-worker-default", "w1", "main", 1)
 		rc := r.submit()
 		id := holder.job().GetJobId()
@@ -207,7 +207,7 @@ func TestT150_AResultFromAnotherWorkerIsIgnored(t *testing.T) {
 }
 
 func TestALateResultOfAnOlderAttemptIsRefused(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		first := r.connect("k-worker", "w1", "main", 1)
 		rc := r.submit()
 		id := first.job().GetJobId()
@@ -230,7 +230,7 @@ func TestALateResultOfAnOlderAttemptIsRefused(t *testing.T) {
 }
 
 func TestT148_BrokenPackets(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.connect("k-worker", "w1", "main", 1)
 		alerts := func(p *agentv1.BusPacket, code string) {
 			t.Helper()
@@ -264,9 +264,9 @@ func TestConnectionsThatAreRefused(t *testing.T) {
 		{"no worker id", "k-worker", &agentv1.Heartbeat{Pool: "main"}, codes.InvalidArgument},
 		{"no pool", "k-worker", &agentv1.Heartbeat{WorkerId: "w"}, codes.InvalidArgument},
 	}
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) {
+			r.step(c.name, func() {
 				w := r.stream(c.key, "w")
 				_ = w.stream.Send(packet("w", &agentv1.BusPacket{Payload: &agentv1.BusPacket_Heartbeat{Heartbeat: c.first}}))
 				if err := <-w.end; status.Code(err) != c.code {
@@ -274,7 +274,7 @@ func TestConnectionsThatAreRefused(t *testing.T) {
 				}
 			})
 		}
-		t.Run("a result before a heartbeat", func(t *testing.T) {
+		r.step("a result before a heartbeat", func() {
 			w := r.stream("k-worker", "w")
 			w.result("x", ok, "")
 			if err := <-w.end; status.Code(err) != codes.FailedPrecondition {
@@ -285,7 +285,7 @@ func TestConnectionsThatAreRefused(t *testing.T) {
 }
 
 func TestAWorkerReadsOnlyWhatItHolds(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.connect("k-worker-default", "w1", "main", 1)
 		held := r.submit("context", map[string]string{"a": "b"})
 		w.job()
@@ -316,7 +316,7 @@ func TestAWorkerReadsOnlyWhatItHolds(t *testing.T) {
 }
 
 func TestAWorkerOfAnotherTenantGetsNoJob(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		other := r.connect("k-worker-other", "w1", "main", 4)
 		rc := r.submit()
 		time.Sleep(2 * time.Minute)
@@ -334,7 +334,7 @@ func TestAWorkerOfAnotherTenantGetsNoJob(t *testing.T) {
 }
 
 func TestProgressMakesAJobRunning(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.connect("k-worker", "w1", "main", 1)
 		rc := r.submit()
 		id := w.job().GetJobId()

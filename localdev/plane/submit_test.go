@@ -19,7 +19,7 @@ import (
 // The behaviours of core.md 10 A and B, through the doors. Each has its number.
 
 func TestT001_DefaultsOfASubmission(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		var rc receipt
 		r.post("/api/v1/jobs", `{"prompt":"hello"}`).ok(200).json(&rc)
 		if rc.Status != "scheduled" || rc.Reason != "tests may" {
@@ -82,9 +82,9 @@ func TestRefusedSubmissionsStoreNothing(t *testing.T) {
 		{"wrong type", `{"prompt":7}`, "invalid json"},
 		{"two values", `{"prompt":"a"}{"prompt":"b"}`, "invalid json"},
 	}
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) { r.post("/api/v1/jobs", c.body).refused(400, c.text) })
+			r.step(c.name, func() { r.post("/api/v1/jobs", c.body).refused(400, c.text) })
 		}
 		if jobs := r.jobs(""); len(jobs) != 0 {
 			t.Errorf("%d jobs were stored", len(jobs))
@@ -93,14 +93,14 @@ func TestRefusedSubmissionsStoreNothing(t *testing.T) {
 }
 
 func TestAcceptedSubmissions(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
-		t.Run("T003 100000 ASCII bytes pass", func(*testing.T) { r.submit("prompt", strings.Repeat("x", 100000)) })
-		t.Run("T006 HUMAN is human", func(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.step("T003 100000 ASCII bytes pass", func() { r.submit("prompt", strings.Repeat("x", 100000)) })
+		r.step("T006 HUMAN is human", func() {
 			if j := r.job(r.submit("actor_type", "HUMAN", "actor_id", "maya").JobID); j["actor_type"] != "human" || j["actor_id"] != "maya" {
 				t.Errorf("job %v", j)
 			}
 		})
-		t.Run("T007 50 labels pass", func(*testing.T) {
+		r.step("T007 50 labels pass", func() {
 			labels := map[string]string{"approval_granted": "true", "_x": "y", "cordum.bus_msg_id": "z"}
 			for i := range 50 {
 				labels[fmt.Sprint("l", i)] = "v"
@@ -110,11 +110,13 @@ func TestAcceptedSubmissions(t *testing.T) {
 				t.Errorf("labels %v", got)
 			}
 		})
-		t.Run("T008 unknown priority", func(t *testing.T) { r.submit("priority", "weird") })
-		t.Run("unknown members are ignored", func(*testing.T) { r.submit("colour", "red", "id", "mine") })
-		t.Run("a context comes back byte for byte", func(t *testing.T) {
+		r.step("T008 unknown priority", func() { r.submit("priority", "weird") })
+		r.step("unknown members are ignored", func() { r.submit("colour", "red", "id", "mine") })
+		r.step("a context comes back byte for byte", func() {
 			text := `{"n":12345678901234567890,"f":1.0,"s":"<é>","z":1,"a":[null]}`
-			id := r.submit("context", json.RawMessage(text)).JobID
+			var rc receipt
+			r.post("/api/v1/jobs", `{"prompt":"p","topic":"job.test.work","context":`+text+`}`).ok(200).json(&rc)
+			id := rc.JobID
 			if got := r.get("/api/v1/jobs/" + id).ok(200).Body; !strings.Contains(got, text) {
 				t.Errorf("%s is not in %s", text, got)
 			}
@@ -123,7 +125,7 @@ func TestAcceptedSubmissions(t *testing.T) {
 }
 
 func TestT009_OversizeBody(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.post("/api/v1/jobs", `{"prompt":"x","context":"`+strings.Repeat("x", 3<<20)+`"}`).refused(413, "request body too large")
 		if len(r.jobs("")) != 0 {
 			t.Error("a job was stored")
@@ -132,7 +134,7 @@ func TestT009_OversizeBody(t *testing.T) {
 }
 
 func TestT010_T011_TenantsNamedInABody(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		for _, fields := range [][]any{{"org_id", "other"}, {"tenant_id", "other"}, {"org_id", "default", "tenant_id", "other"}} {
 			r.post("/api/v1/jobs", body(fields...)).refused(403, "tenant access denied")
 		}
@@ -147,7 +149,7 @@ func TestT010_T011_TenantsNamedInABody(t *testing.T) {
 }
 
 func TestT012_PrincipalFromTheHeader(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		var rc receipt
 		r.as("k-admin", "POST", "/api/v1/jobs", body(), "X-Principal-Id", "alice").ok(200).json(&rc)
 		if row := r.jobs("")[0]; row["principal"] != "alice" || row["actor_id"] != "alice" {
@@ -173,9 +175,9 @@ func TestT013_T014_SecretReferences(t *testing.T) {
 		{"embedded in the prompt", []any{"prompt", "use secret://v/k"}, false},
 		{"a key of the context", []any{"context", map[string]any{"secret://v/k": "x"}}, false},
 	}
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		for _, c := range secret {
-			t.Run(c.name, func(t *testing.T) {
+			r.step(c.name, func() {
 				rc := r.submit(c.fields...)
 				j := r.job(rc.JobID)
 				tags, _ := j["risk_tags"].([]any)
@@ -192,7 +194,7 @@ func TestT013_T014_SecretReferences(t *testing.T) {
 }
 
 func TestT017_ReservedLabelsGrantNothing(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		rc := r.submit("topic", "job.test.ask", "labels", map[string]string{"approval_granted": "true", "APPROVAL_reason": "x"})
 		if j := r.job(rc.JobID); j["state"] != "APPROVAL_REQUIRED" || len(j["labels"].(map[string]any)) != 0 || j["approval_required"] != true {
 			t.Errorf("job %v", j)
@@ -201,7 +203,7 @@ func TestT017_ReservedLabelsGrantNothing(t *testing.T) {
 }
 
 func TestT018_T019_GRPC(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		api := cordumv1.NewCordumApiClient(r.conn())
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k-ada")
 		res, err := api.SubmitJob(ctx, &cordumv1.SubmitJobRequest{Prompt: "p", Topic: "job.test.work", PrincipalId: "bob"})
@@ -236,7 +238,7 @@ func TestT020_Credentials(t *testing.T) {
 	cfg := config()
 	env := map[string]string{"CORDUM_API_KEYS": keys, "API_RATE_LIMIT_RPS": "1", "API_RATE_LIMIT_BURST": "3"}
 	cfg.Getenv = func(name string) string { return env[name] }
-	virtually(t, cfg, func(r *rig) {
+	virtually(t, cfg, func(t *testing.T, r *rig) {
 		r.as("", "GET", "/api/v1/jobs", nil).refused(401, "unauthorized")
 		r.as("nobody", "GET", "/api/v1/jobs", nil).refused(401, "unauthorized")
 		r.as("", "GET", "/api/v1/nowhere", nil).refused(401, "unauthorized")
@@ -251,7 +253,7 @@ func TestT020_Credentials(t *testing.T) {
 }
 
 func TestT021_T022_Idempotency(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		first := r.submit("idempotency_key", "k")
 		again := r.submit("idempotency_key", " k ", "prompt", "something else", "topic", "job.test.wipe")
 		if first != again {
@@ -279,7 +281,7 @@ func TestT021_T022_Idempotency(t *testing.T) {
 }
 
 func TestT023_AFailedValidationReservesNothing(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		api := cordumv1.NewCordumApiClient(r.conn())
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k-admin")
 		if _, err := api.SubmitJob(ctx, &cordumv1.SubmitJobRequest{Topic: "job.test.work", IdempotencyKey: "k"}); err == nil {
@@ -296,7 +298,7 @@ func TestT023_AFailedValidationReservesNothing(t *testing.T) {
 }
 
 func TestT024_ParallelSubmitsWithOneKey(t *testing.T) {
-	virtually(t, config(), func(r *rig) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
 		var mu sync.Mutex
 		ids := map[string]int{}
 		var wg sync.WaitGroup
