@@ -3,6 +3,7 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,9 +40,11 @@ type Config struct {
 	Settings map[string]json.RawMessage
 	Log      *slog.Logger
 	Meter    *store.Meter
-	// Platform replaces the embedded adapters' ports, for tests that inject faults.
+	// Wrap replaces ports of the platform, for tests that count or inject faults.
 	Wrap func(dispatch.Platform) dispatch.Platform
-	// Options of the embedded adapters.
+	// Sweep is how often the plane looks for what is due; 0 is every second.
+	Sweep time.Duration
+	// Embedded are options of the adapters.
 	Embedded embedded.Options
 }
 
@@ -55,6 +58,7 @@ type Plane struct {
 	platform *embedded.Platform
 	workers  *grpc.Workers
 	log      *slog.Logger
+	every    time.Duration
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 }
@@ -70,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{platform: e, log: cfg.Log}
+	p := &Plane{platform: e, log: cfg.Log, every: cmp.Or(cfg.Sweep, defaultSweep)}
 	if err := p.build(ctx, cfg); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -137,11 +141,11 @@ func (p *Plane) Start() {
 	p.running.Go(func() { p.sweep(ctx) })
 }
 
-// sweepEvery is how often the local plane looks for what is due. On AWS a schedule does it every minute.
-const sweepEvery = time.Second
+// defaultSweep is how often the local plane looks for what is due. On AWS a schedule does it every minute.
+const defaultSweep = time.Second
 
 func (p *Plane) sweep(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
+	tick := time.NewTicker(p.every)
 	defer tick.Stop()
 	for {
 		select {

@@ -352,3 +352,11 @@ func TestProgressMakesAJobRunning(t *testing.T) {
 		}
 	})
 }
+
+func writeResult(t *testing.T, w *raw, id, text string) {
+	t.Helper()
+	res, err := w.client.WriteResult(w.ctx, &cordumv1.WriteResultRequest{JobId: id, Attempt: 1, Data: []byte(text), ContentType: "application/json"})
+	if err != nil || res.GetResultPtr() != "redis://res:"+id {
+		t.Fatalf("write result: %v, %v", res, err)
+	}
+}

@@ -1,0 +1,85 @@
+package plane_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cordum-serverless/cordum/localdev/plane"
+)
+
+// Benchmarks of the plane without sockets: one request through the gateway, the event's bytes, the function, the store. `make bench` measures
+// the whole, with real HTTP and gRPC.
+
+func benchPlane(b *testing.B) *plane.Plane {
+	b.Helper()
+	cfg := config()
+	cfg.Dir = b.TempDir()
+	p, err := plane.Open(b.Context(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return p
+}
+
+func request(b *testing.B, p *plane.Plane, method, path, body string) string {
+	req := httptest.NewRequest(method, path, bytes.NewReader([]byte(body)))
+	req.Header.Set("X-API-Key", "k-admin")
+	req.Header.Set("X-Tenant-ID", "default")
+	rec := httptest.NewRecorder()
+	p.HTTP.ServeHTTP(rec, req)
+	if rec.Code != 200 {
+		b.Fatal(rec.Code, rec.Body)
+	}
+	return rec.Body.String()
+}
+
+const benchSubmission = `{"topic":"job.test.work","prompt":"hash it","context":{"text":"abc"},"labels":{"run":"bench"}}`
+
+func BenchmarkSubmit(b *testing.B) {
+	p := benchPlane(b)
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			request(b, p, "POST", "/api/v1/jobs", benchSubmission)
+		}
+	})
+}
+
+func BenchmarkGetJob(b *testing.B) {
+	p := benchPlane(b)
+	var ids []string
+	for range 1000 {
+		var id, rest string
+		fmt.Sscanf(request(b, p, "POST", "/api/v1/jobs", benchSubmission), `{"job_id":%q,%s`, &id, &rest)
+		ids = append(ids, id)
+	}
+	var n atomic.Int64
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			request(b, p, "GET", "/api/v1/jobs/"+ids[int(n.Add(1))%len(ids)], "")
+		}
+	})
+}
+
+func BenchmarkStatus(b *testing.B) {
+	p := benchPlane(b)
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			request(b, p, "GET", "/api/v1/status", "")
+		}
+	})
+}

@@ -1,0 +1,266 @@
+package plane_test
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cordum-serverless/cordum/localdev/plane"
+	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+)
+
+// Lists, reads, and what another tenant sees.
+
+func ids(rows []map[string]any) []string {
+	out := make([]string, len(rows))
+	for i, r := range rows {
+		out[i], _ = r["id"].(string)
+	}
+	return out
+}
+
+// once checks that a list holds exactly the wanted jobs, each once.
+func once(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	got, want = slices.Clone(got), slices.Clone(want)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: %d rows, want %d", what, len(got), len(want))
+	}
+}
+
+func TestPagingWithIdenticalTimestamps(t *testing.T) {
+	for _, shards := range []int{1, 4} {
+		cfg := config()
+		cfg.Wrap = func(p dispatch.Platform) dispatch.Platform { p.Shards = 4; return p }
+		if shards == 1 {
+			cfg.Wrap = nil
+		}
+		virtually(t, cfg, func(t *testing.T, r *rig) {
+			var all, denied, team []string
+			for i := range 400 { // in virtual time all at the same instant
+				fields := []any{"topic", "job.test.work"}
+				if i%3 == 0 {
+					fields = []any{"topic", "job.test.wipe"}
+				}
+				if i%5 == 0 {
+					fields = append(fields, "team_id", "core")
+				}
+				rc := r.submit(fields...)
+				all = append(all, rc.JobID)
+				if i%3 == 0 {
+					denied = append(denied, rc.JobID)
+				}
+				if i%5 == 0 {
+					team = append(team, rc.JobID)
+				}
+			}
+			for _, limit := range []int{1, 7, 50, 500} {
+				if limit == 1 && shards == 4 {
+					continue // slow, and the same as 7
+				}
+				q := fmt.Sprint("limit=", limit)
+				got := ids(r.jobs(q))
+				once(t, "all by "+q, got, all)
+				newest := slices.Clone(all)
+				slices.Reverse(newest)
+				if !slices.Equal(got, newest) {
+					t.Errorf("by %s: not newest first", q)
+				}
+				once(t, "denied by "+q, ids(r.jobs(q+"&state=denied")), denied)
+				once(t, "team by "+q, ids(r.jobs(q+"&team=core")), team)
+				once(t, "topic by "+q, ids(r.jobs(q+"&topic=job.test.wipe&state=DENIED")), denied)
+			}
+			if n := len(r.jobs("limit=50&state=weird")); n != 0 {
+				t.Errorf("an unknown state lists %d", n)
+			}
+			if n := len(r.jobs("limit=50&state=SUCCEEDED")); n != 0 {
+				t.Errorf("SUCCEEDED lists %d", n)
+			}
+		})
+	}
+}
+
+func TestListParameters(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		var all []string
+		begin := time.Now()
+		for range 10 {
+			all = append(all, r.submit().JobID)
+			time.Sleep(time.Second)
+		}
+		for _, q := range []string{"", "limit=abc", "limit=-1", "limit=0", "limit=100000", "cursor=abc", "cursor=", "updated_after=x", "limit=5&limit=7", "unknown=1"} {
+			once(t, q, ids(r.jobs(q)), all)
+		}
+		at := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Second) }
+		for q, want := range map[string][]string{
+			fmt.Sprint("updated_after=", at(5).Unix()):                                       all[5:],
+			fmt.Sprint("updated_before=", at(5).Unix()):                                      all[:6],
+			fmt.Sprint("updated_after=", at(5).UnixMilli()):                                  all[5:],
+			fmt.Sprint("updated_before=", at(4).UnixMicro()+1000):                            all[:5],
+			fmt.Sprint("updated_after=", at(2).UnixNano(), "&updated_before=", at(3).Unix()): all[2:4],
+		} {
+			once(t, q, ids(r.jobs(q)), want)
+		}
+		r.get("/api/v1/jobs?tenant=other").refused(403, "tenant access denied")
+		once(t, "own tenant named", ids(r.jobs("tenant=default")), all)
+	})
+}
+
+func TestTraces(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		rc := r.submit()
+		var jobs []map[string]any
+		r.get("/api/v1/traces/" + rc.TraceID).ok(200).json(&jobs)
+		if len(jobs) != 1 || jobs[0]["job_id"] != rc.JobID || jobs[0]["id"] != rc.JobID || jobs[0]["created_at"] != time.Now().UTC().Format(time.RFC3339) {
+			t.Errorf("trace %v", jobs)
+		}
+		once(t, "trace filter", ids(r.jobs("trace_id="+rc.TraceID)), []string{rc.JobID})
+		if body := r.get("/api/v1/traces/nothing").ok(200).Body; body != "[]" {
+			t.Errorf("unknown trace: %s", body)
+		}
+	})
+}
+
+func TestT121_T122_T124_MemoryPointers(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		w := r.connect("k-worker", "w1", "main", 1)
+		rc := r.submit("context", map[string]int{"n": 1})
+		id := w.job().GetJobId()
+		writeResult(t, w, id, `{"rows":9}`)
+		w.result(id, ok, "")
+		w.answer(id)
+		read := func(query string) answer { return r.get("/api/v1/memory?" + query) }
+		m := read("ptr=" + url.QueryEscape(`"redis://res:`+id+`"`)).ok(200).object()
+		if m["kind"] != "result" || m["text"] != `{"rows":9}` || fmt.Sprint(m["json"]) != "map[rows:9]" || m["size_bytes"] != 10.0 || m["base64"] != "eyJyb3dzIjo5fQ==" ||
+			m["key"] != "res:"+id || m["pointer"] != "redis://res:"+id {
+			t.Errorf("result %v", m)
+		}
+		if m := read("key=ctx:" + rc.JobID).ok(200).object(); m["kind"] != "context" || !strings.Contains(m["text"].(string), `"context":{"n":1}`) {
+			t.Errorf("context %v", m)
+		}
+		if a := read("key=redis://res:" + id).ok(200); a.object()["kind"] != "result" {
+			t.Errorf("a whole pointer as key: %s", a.Body)
+		}
+		read("").refused(400, "missing ptr or key")
+		read("ptr=invalid").refused(400, "invalid pointer")
+		read("ptr=redis://").refused(400, "invalid pointer")
+		read("key=art:x").refused(400, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
+		read("key=res:nobody").refused(404, "not found")
+		r.as("k-other", "GET", "/api/v1/memory?key=res:"+id, nil).refused(404, "not found")
+		r.as("k-user", "GET", "/api/v1/memory?key=res:"+id, nil).ok(403)
+	})
+}
+
+func TestPayloadsExpire(t *testing.T) {
+	cfg := config()
+	cfg.Sweep = time.Hour // nothing is due, and a second is short in a week
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		w := r.connect("k-worker", "w1", "main", 1)
+		id := r.submit().JobID
+		w.job()
+		writeResult(t, w, id, `{}`)
+		w.result(id, ok, "")
+		w.answer(id)
+		w.cancel()
+		time.Sleep(25 * time.Hour)
+		if j := r.job(id); j["state"] != "SUCCEEDED" || j["context"] != nil || j["result"] != nil {
+			t.Errorf("after a day: %v", j)
+		}
+		time.Sleep(7 * 24 * time.Hour)
+		r.get("/api/v1/jobs/"+id).refused(404, "job not found")
+		if n := len(r.jobs("")); n != 0 {
+			t.Errorf("after eight days %d jobs are listed", n)
+		}
+	})
+}
+
+func TestAnotherTenantSeesNothing(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		own := r.submit("idempotency_key", "k")
+		foreign := func(method, path string) answer { return r.as("k-other", method, path, nil) }
+		unknown := strings.NewReplacer(own.JobID, "00000000-0000-4000-8000-000000000000", own.TraceID, "00000000-0000-4000-8000-000000000001")
+		for _, route := range []string{
+			"GET /api/v1/jobs/" + own.JobID, "POST /api/v1/jobs/" + own.JobID + "/cancel", "GET /api/v1/jobs/" + own.JobID + "/decisions",
+			"GET /api/v1/traces/" + own.TraceID, "GET /api/v1/memory?key=ctx:" + own.JobID, "GET /api/v1/memory?key=res:" + own.JobID,
+			"GET /api/v1/jobs?trace_id=" + own.TraceID,
+		} {
+			method, path, _ := strings.Cut(route, " ")
+			a, b := foreign(method, path), foreign(method, unknown.Replace(path))
+			if a.Status != b.Status || a.Body != b.Body {
+				t.Errorf("%s: foreign %d %s, unknown %d %s", route, a.Status, a.Body, b.Status, b.Body)
+			}
+		}
+		if a := foreign("GET", "/api/v1/jobs"); a.Body != `{"items":[],"next_cursor":null}` {
+			t.Errorf("list: %s", a.Body)
+		}
+		if j := r.job(own.JobID); j["state"] != "SCHEDULED" {
+			t.Errorf("the job changed: %v", j["state"])
+		}
+		r.as("k-other", "GET", "/api/v1/jobs", nil, "X-Tenant-ID", "default").refused(403, "tenant access denied")
+		cross := r.as("k-cross", "POST", "/api/v1/jobs", body(), "X-Tenant-ID", "other").ok(200)
+		var rc receipt
+		cross.json(&rc)
+		r.as("k-other", "GET", "/api/v1/jobs/"+rc.JobID, nil).ok(200)
+		r.get("/api/v1/jobs/"+rc.JobID).refused(404, "job not found")
+	})
+}
+
+func TestTenantHeaderIsRequired(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		for _, path := range []string{"/api/v1/status", "/api/v1/jobs", "/api/v1/jobs/x"} {
+			r.as("k-admin", "GET", path, nil, "X-Tenant-ID", "").refused(403, "tenant id required")
+		}
+	})
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		for _, path := range []string{"/api/v1/status", "/api/v1/jobs"} {
+			r.as("k-admin", "GET", path, nil, "X-Tenant-ID", "").ok(200)
+		}
+	})
+}
+
+// optional is the setting for clients that never send the tenant header.
+func optional() plane.Config {
+	cfg := config()
+	env := cfg.Getenv
+	cfg.Getenv = func(name string) string {
+		if name == "CORDUM_TENANT_HEADER" {
+			return "optional"
+		}
+		return env(name)
+	}
+	return cfg
+}
+
+func TestStatus(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.connect("k-worker", "w1", "main", 1)
+		time.Sleep(10 * time.Second)
+		m := r.get("/api/v1/status").ok(200).object()
+		nats, redis, workers := m["nats"].(map[string]any), m["redis"].(map[string]any), m["workers"].(map[string]any)
+		if nats["connected"] != true || nats["status"] != "CONNECTED" || redis["ok"] != true || redis["error"] != "" || workers["count"] != 1.0 ||
+			m["uptime_seconds"] != 10.0 || m["time"] != time.Now().UTC().Format(time.RFC3339) {
+			t.Errorf("status %v", m)
+		}
+		if v := m["build"].(map[string]any)["version"]; v != "0.9.0" {
+			t.Errorf("version %v", v)
+		}
+	})
+}
+
+func TestRoutesThatAreNotBuiltAnswer501(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		for _, route := range []string{"GET /api/v1/workflows", "POST /api/v1/locks/acquire", "GET /api/v1/policy/bundles/snapshots", "GET /api/v1/packs/x", "GET /api/v1/dlq"} {
+			method, path, _ := strings.Cut(route, " ")
+			r.as("k-admin", method, path, "{}").refused(501, "not implemented")
+		}
+		r.get("/api/v1/nowhere").refused(404, "not found")
+		if a := r.as("k-admin", "DELETE", "/api/v1/jobs", nil); a.Status != 405 || a.Header.Get("Allow") == "" {
+			t.Errorf("wrong method: %d %v", a.Status, a.Header)
+		}
+	})
+}
