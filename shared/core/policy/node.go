@@ -95,13 +95,13 @@ func readYAML(raw []byte) (n node, err error) {
 		case nil, *ast.DirectiveNode, *ast.CommentGroupNode:
 			continue
 		}
-		if seen {
-			return node{}, y.errorf(doc.Body, "more than one document")
-		}
-		seen = true
 		if n, err = y.node(doc.Body, 0); err != nil {
 			return node{}, err
 		}
+		if seen {
+			return node{}, n.errorf("more than one document")
+		}
+		seen = true
 	}
 	return n, nil
 }
@@ -142,10 +142,6 @@ type anchor struct {
 	nodes int
 }
 
-func (y *yamlReader) errorf(n ast.Node, format string, args ...any) error {
-	return place(n).errorf(format, args...)
-}
-
 func place(n ast.Node) node {
 	if t := n.GetToken(); t != nil && t.Position != nil {
 		return node{line: t.Position.Line, column: t.Position.Column}
@@ -163,9 +159,10 @@ func (y *yamlReader) node(from ast.Node, depth int) (node, error) {
 	}
 	switch v := from.(type) {
 	case *ast.MappingNode:
+		if !v.IsFlowStyle && len(v.Values) > 0 { // the token of a block mapping is its first colon
+			n = place(v.Values[0].Key)
+		}
 		return y.object(n, v.Values, depth)
-	case *ast.MappingValueNode:
-		return y.object(n, []*ast.MappingValueNode{v}, depth)
 	case *ast.SequenceNode:
 		n.kind, n.items = list, make([]node, len(v.Values))
 		for i, item := range v.Values {
@@ -196,23 +193,19 @@ func (y *yamlReader) node(from ast.Node, depth int) (node, error) {
 
 func (y *yamlReader) object(n node, values []*ast.MappingValueNode, depth int) (node, error) {
 	n.kind, n.members = object, make([]member, 0, len(values))
-	if len(values) > 0 { // the token of a block mapping is its first colon
-		n.line, n.column = place(values[0].Key).line, place(values[0].Key).column
-	}
 	for _, v := range values {
-		key, ok := v.Key.(*ast.StringNode)
-		switch v.Key.(type) {
-		case *ast.MergeKeyNode:
-			return n, y.errorf(v.Key, "merge keys are not supported; write the members out")
+		at := place(v.Key)
+		if _, merge := v.Key.(*ast.MergeKeyNode); merge {
+			return n, at.errorf("merge keys are not supported; write the members out")
 		}
+		key, ok := v.Key.(*ast.StringNode)
 		if !ok {
-			return n, y.errorf(v.Key, "a key must be text; quote it")
+			return n, at.errorf("a key must be text; quote it")
 		}
 		value, err := y.node(v.Value, depth+1)
 		if err != nil {
 			return n, err
 		}
-		at := place(key)
 		n.members = append(n.members, member{line: at.line, column: at.column, key: key.Value, value: value})
 	}
 	return n, n.unique()
