@@ -23,6 +23,7 @@ func TestFind(t *testing.T) {
 		{Method: "POST", Path: "/api/v1/policy/bundles/{id}/simulate", RPC: "/t/simulate"},
 		get("/api/v1/schemas"), get("/api/v1/schemas/{id=**}"), get("/api/v1/artifacts/{ptr=**}"),
 		{Method: "POST", Path: "/api/v1/workflows/{id}/runs/{run_id}/cancel", RPC: "/t/cancel"},
+		get("/back/x/{p}/end"), get("/back/{q}/{r}/other"), get("/back/{whole=**}"),
 	}
 	type params = map[string]string
 	tests := []struct {
@@ -55,6 +56,9 @@ func TestFind(t *testing.T) {
 		{"pointer, collapsed", "GET", "/api/v1/artifacts/redis:/art:x", "/api/v1/artifacts/{ptr=**}", params{"ptr": "redis:/art:x"}},
 		{"pointer, escaped", "GET", "/api/v1/artifacts/redis%3A%2F%2Fart%3Ax", "/api/v1/artifacts/{ptr=**}", params{"ptr": "redis://art:x"}},
 		{"pointer, bare", "GET", "/api/v1/artifacts/art:x", "/api/v1/artifacts/{ptr=**}", params{"ptr": "art:x"}},
+		{"literal first", "GET", "/back/x/1/end", "/back/x/{p}/end", params{"p": "1"}},
+		{"literal led nowhere", "GET", "/back/x/1/other", "/back/{q}/{r}/other", params{"q": "x", "r": "1"}},
+		{"literal and parameters led nowhere", "GET", "/back/x/1/2", "/back/{whole=**}", params{"whole": "x/1/2"}},
 		{"trailing slash", "GET", "/api/v1/jobs/", "-", nil},
 		{"trailing slash after an id", "GET", "/api/v1/jobs/a/", "-", nil},
 		{"doubled slash", "GET", "/api//v1/jobs", "-", nil},
