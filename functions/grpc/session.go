@@ -32,8 +32,8 @@ type session struct {
 // held is a job that the session's worker has.
 type held struct {
 	tail     chan struct{} // closed when the packet before is handled; guarded by the session
-	record   *job.Record
-	progress time.Time // of the last progress that was stored
+	record   *job.Record   // likewise
+	progress time.Time     // of the last progress that was stored
 }
 
 // holder is how the session's worker speaks of a job.
@@ -48,7 +48,7 @@ func (s *session) candidate() (schedule.Worker, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := worker.Worker{Tenant: s.id.Home, Beat: s.beat, SeenAt: s.beatAt.UnixMicro()}.Candidate()
-	c.ActiveJobs = max(len(s.jobs), 0) + s.reserved
+	c.ActiveJobs = len(s.jobs) + s.reserved
 	return c, !s.draining
 }
 
@@ -86,6 +86,22 @@ func (s *session) find(jobID string) *held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.jobs[jobID]
+}
+
+// record is what was last seen of a job that the worker has, nil when it has none.
+func (s *session) record(jobID string) *job.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.jobs[jobID]; h != nil {
+		return h.record
+	}
+	return nil
+}
+
+func (s *session) remember(h *held, r *job.Record) {
+	s.mu.Lock()
+	h.record = r
+	s.mu.Unlock()
 }
 
 func (s *session) release(jobID string) {

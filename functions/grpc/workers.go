@@ -334,7 +334,8 @@ func (w *Workers) progress(ctx context.Context, s *session, p *agentv1.JobProgre
 		w.log.WarnContext(ctx, "progress not stored", "worker", s.name, "job", p.GetJobId(), "error", err)
 		return
 	}
-	h.record, h.progress = r, now
+	s.remember(h, r)
+	h.progress = now
 }
 
 // accepted is the answer to a result.
@@ -379,7 +380,8 @@ func (w *Workers) ReadContext(ctx context.Context, req *cordumv1.ReadContextRequ
 	if err != nil {
 		return nil, err
 	}
-	data, err := w.d.ReadContext(ctx, dispatch.Holder{Identity: identity.From(ctx)}, p)
+	id := identity.From(ctx)
+	data, err := w.d.ReadContext(ctx, dispatch.Holder{Identity: id}, p, w.remembered(id, p))
 	if err != nil {
 		return nil, err
 	}
@@ -404,9 +406,25 @@ func (w *Workers) pointer(req *cordumv1.ReadContextRequest) (string, error) {
 // WriteResult stores the payload that a worker made for a job that it holds.
 func (w *Workers) WriteResult(ctx context.Context, req *cordumv1.WriteResultRequest) (*cordumv1.WriteResultResponse, error) {
 	by := dispatch.Holder{Identity: identity.From(ctx), Attempt: int64(req.GetAttempt())}
-	ptr, err := w.d.WriteResult(ctx, by, req.GetJobId(), req.GetData(), req.GetContentType(), nil)
+	ptr, err := w.d.WriteResult(ctx, by, req.GetJobId(), req.GetData(), req.GetContentType(), w.remembered(by.Identity, req.GetJobId()))
 	if err != nil {
 		return nil, err
 	}
 	return &cordumv1.WriteResultResponse{ResultPtr: ptr}, nil
+}
+
+// remembered is the record of a job that a worker of this container and of the same credential's tenant holds, nil when there is none: it
+// saves a read. It may be a little old, which harms nobody: the result that ends a job is checked against what is stored.
+func (w *Workers) remembered(id identity.Identity, jobID string) *job.Record {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.sessions {
+		if s.id.Home != id.Home {
+			continue
+		}
+		if r := s.record(jobID); r != nil {
+			return r
+		}
+	}
+	return nil
 }

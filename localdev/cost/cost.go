@@ -47,9 +47,24 @@ func (l Life) Dollars() float64 {
 		l.HTTPRequests*HTTPRequest + compute
 }
 
+// Add adds another part.
+func (l *Life) Add(o Life) {
+	l.Reads, l.Writes = l.Reads+o.Reads, l.Writes+o.Writes
+	l.ReadUnits, l.WriteUnits = l.ReadUnits+o.ReadUnits, l.WriteUnits+o.WriteUnits
+	l.QueueCalls, l.HTTPRequests, l.Invocations = l.QueueCalls+o.QueueCalls, l.HTTPRequests+o.HTTPRequests, l.Invocations+o.Invocations
+}
+
+// Divide is the share of one of n; requests are left out where they are no whole number.
+func (l Life) Divide(n float64) Life {
+	return Life{
+		Usage:      store.Usage{ReadUnits: l.ReadUnits / n, WriteUnits: l.WriteUnits / n},
+		QueueCalls: l.QueueCalls / n, HTTPRequests: l.HTTPRequests / n, Invocations: l.Invocations / n,
+	}
+}
+
 // Print writes the line of a part.
 func (l Life) Print(w io.Writer, name string) {
-	fmt.Fprintf(w, "cost %-10s %5.1f writes %5.1f write_units %5.1f reads %5.1f read_units %5.2f queue_calls %4.1f http %7.2f usd_per_million\n",
+	fmt.Fprintf(w, "cost %-15s %5.1f writes %5.1f write_units %5.1f reads %6.2f read_units %5.2f queue_calls %5.2f http %7.2f usd_per_million\n",
 		name, float64(l.Writes), l.WriteUnits, float64(l.Reads), l.ReadUnits, l.QueueCalls, l.HTTPRequests, l.Dollars())
 }
 

@@ -48,10 +48,7 @@ func TestCost(t *testing.T) {
 			do()
 			l := cost.Life{Usage: meter.Read().Since(before), QueueCalls: float64(queues.Calls.Load() - calls), HTTPRequests: http, Invocations: http}
 			l.Print(os.Stdout, name)
-			total.Reads, total.Writes = total.Reads+l.Reads, total.Writes+l.Writes
-			total.ReadUnits, total.WriteUnits = total.ReadUnits+l.ReadUnits, total.WriteUnits+l.WriteUnits
-			total.QueueCalls, total.HTTPRequests = total.QueueCalls+l.QueueCalls, total.HTTPRequests+http
-			total.Invocations += http
+			total.Add(l)
 		}
 		var rc receipt
 		part("submit+claim", 1, func() {
@@ -63,17 +60,16 @@ func TestCost(t *testing.T) {
 			release <- struct{}{}
 			time.Sleep(500 * time.Millisecond)
 		})
-		part("get", 1, func() {
-			if j := r.job(rc.JobID); j["state"] != "SUCCEEDED" {
-				t.Fatalf("job %v", j)
-			}
-		})
-		total.Print(os.Stdout, "job")
-		list := cost.Life{}
+		if j := r.job(rc.JobID); j["state"] != "SUCCEEDED" {
+			t.Fatalf("job %v", j)
+		}
 		before := meter.Read()
 		r.get("/api/v1/jobs?limit=50").ok(200)
-		list.Usage, list.HTTPRequests, list.Invocations = meter.Read().Since(before), 1, 1
-		list.Print(os.Stdout, "list")
+		list := cost.Life{Usage: meter.Read().Since(before), HTTPRequests: 1, Invocations: 1}
+		list.Print(os.Stdout, "list_page")
+		list.Divide(50).Print(os.Stdout, "listed_row")
+		total.Add(list.Divide(50)) // every job is looked at once, on a page of 50
+		total.Print(os.Stdout, "job")
 		if d := total.Dollars(); d > budgetDollars {
 			t.Errorf("a million jobs cost %.2f dollars, the budget is %.2f", d, budgetDollars)
 		}

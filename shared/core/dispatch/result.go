@@ -158,8 +158,8 @@ func (d *Dispatcher) Progress(ctx context.Context, h Holder, p *agentv1.JobProgr
 }
 
 // ReadContext answers the context payload of a job that the worker holds; nil when there is none.
-func (d *Dispatcher) ReadContext(ctx context.Context, h Holder, jobID string) ([]byte, error) {
-	r, err := d.held(ctx, h, jobID, nil)
+func (d *Dispatcher) ReadContext(ctx context.Context, h Holder, jobID string, known *job.Record) ([]byte, error) {
+	r, err := d.held(ctx, h, jobID, known)
 	if err != nil {
 		return nil, notHeld(err)
 	}
