@@ -85,6 +85,10 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 	p := manyRules(t, 1000)
 	busy := typical()
 	busy.Effective = policy.ParseEffective([]byte(`{"safety":{"denied_topics":["job.x.*"],"allowed_topics":["job.d*.?ummarise"],"mcp":{"deny_tools":["x"]}}}`))
+	crowded := typical()
+	for i := range 40 {
+		crowded.RiskTags = append(crowded.RiskTags, fmt.Sprintf("unheard-of-%d", i))
+	}
 	constrained := compile(t, "rules: [{match: {capabilities: ['demo.*'], secrets_present: false}, decision: allow, constraints: {redaction_level: high}}]")
 	tests := []struct {
 		name    string
@@ -94,6 +98,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 	}{
 		{"typical", p, typical(), policy.Allow},
 		{"with restrictions", p, busy, policy.Allow},
+		{"words that no rule uses", p, crowded, policy.Allow},
 		{"bare", p, &policy.Request{Topic: "job.demo.x"}, policy.Allow},
 		{"constrained", constrained, typical(), policy.AllowWithConstraints},
 		{"no rule", p, &policy.Request{Topic: "job.nobody"}, policy.Deny},

@@ -107,8 +107,8 @@ func (x *index) ways(r *rule, prefixWords vocabulary) (ways [][]entry) {
 			ways = append(ways, []entry{{f, w}})
 		}
 	}
-	if way := x.topicWay(r.topics, prefixWords); way != nil {
-		ways = append(ways, way)
+	if len(r.topics) > 0 {
+		ways = append(ways, x.topicWay(r.topics, prefixWords))
 	}
 	each(byLabel, r.labels)
 	if len(r.capabilityGlobs) == 0 {
@@ -127,18 +127,13 @@ func (x *index) ways(r *rule, prefixWords vocabulary) (ways [][]entry) {
 	return ways
 }
 
-// topicWay answers nil when the topics do not tell the rule apart.
-func (x *index) topicWay(topics []glob, prefixWords vocabulary) []entry {
-	var way []entry
+func (x *index) topicWay(topics []glob, prefixWords vocabulary) (way []entry) {
 	for _, g := range topics {
-		e := entry{byTopic, 0}
-		switch {
-		case g.form == globLiteral:
-			e.word = x.topics.add(g.literal)
-		case g.literal == "":
-			return nil
-		default:
-			e = entry{byPrefix, prefixWords.add(g.literal)}
+		e := entry{byPrefix, 0}
+		if g.form == globLiteral {
+			e = entry{byTopic, x.topics.add(g.literal)}
+		} else {
+			e.word = prefixWords.add(g.literal)
 		}
 		if !slices.Contains(way, e) {
 			way = append(way, e)

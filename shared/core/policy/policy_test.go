@@ -222,7 +222,9 @@ func TestT116_SnapshotIDs(t *testing.T) {
 	const versioned, plain, body = "version: v1\n", "rules: []\n", "rules: [] # a comment"
 	f := fragment("secops/a", body)
 	off := policy.Fragment{Key: "secops/off", Content: []byte(body), Disabled: true}
-	source := func(content string) *policy.Source { return &policy.Source{Name: "policy.yaml", Content: []byte(content)} }
+	source := func(content string) *policy.Source {
+		return &policy.Source{Name: "policy.yaml", Content: []byte(content)}
+	}
 	tests := []struct {
 		name      string
 		base      *policy.Source
@@ -400,6 +402,18 @@ func TestMatchFields(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request may have more words than a decision keeps on the stack.
+func TestT102_ManyWords(t *testing.T) {
+	var rules strings.Builder
+	var words []string
+	for i := range 50 {
+		words = append(words, fmt.Sprintf("w%d", i))
+		fmt.Fprintf(&rules, "  - {id: r%d, match: {risk_tags: [w%d], requires: [other]}, decision: deny}\n", i, i)
+	}
+	p := compile(t, "rules:\n"+rules.String()+"  - {id: last, match: {risk_tags: [w49]}, decision: allow}\n")
+	want(t, p.Decide(&policy.Request{Topic: "job.a", RiskTags: words}), policy.Allow, "last", "")
 }
 
 func TestExplain(t *testing.T) {
