@@ -72,7 +72,7 @@ func testNoRedrive(s *suite) {
 	q, dead := s.redriven(5, false)
 	want := numbered(20)
 	s.send(q, bodies(want...)...)
-	s.drain(q, want)
+	s.drain(q, want...)
 	s.wantDepth(q, 0)
 	s.wantNothing(dead, time.Second)
 }

@@ -182,14 +182,14 @@ func testRetention(s *suite) {
 	s.wantDepth(q, 2)
 	time.Sleep(2 * time.Minute)
 	s.wantDepth(q, 1)
-	s.drain(q, []string{"new"})
+	s.drain(q, "new")
 }
 
 func testLongestDelay(s *suite) {
 	q := s.standard("q")
 	s.send(q, queue.Message{Body: "m", Delay: queue.MaxDelay})
 	s.wantNothing(q, queue.MaxDelay-10*time.Second)
-	s.drain(q, []string{"m"})
+	s.drain(q, "m")
 }
 
 func testLongestVisibility(s *suite) {

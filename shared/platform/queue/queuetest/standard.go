@@ -52,7 +52,7 @@ func testMany(s *suite) {
 	want := numbered(57)
 	s.send(q, bodies(want...)...)
 	s.wantDepth(q, len(want))
-	s.drain(q, want)
+	s.drain(q, want...)
 	s.wantDepth(q, 0)
 	s.send(q) // none is no error
 	s.delete(q)
@@ -64,7 +64,7 @@ func testBodies(s *suite) {
 		"x", " ", "\t\n\r", `{"job":"j1","attempt":1}`, `a"b\c'd`, "<a>&amp;</a>", "żółć 中文 😀", "a+b=c&d%20e", strings.Repeat("long ", 2000),
 	}
 	s.send(q, bodies(want...)...)
-	s.drain(q, want)
+	s.drain(q, want...)
 }
 
 func testLargest(s *suite) {
@@ -74,15 +74,15 @@ func testLargest(s *suite) {
 		want = append(want, fmt.Sprint(i)+strings.Repeat("x", queue.MaxBody-1))
 	}
 	s.send(q, bodies(want...)...)
-	s.drain(q, want)
+	s.drain(q, want...)
 }
 
 func testDelay(s *suite) {
 	q := s.standard("q")
 	start := time.Now()
 	s.send(q, queue.Message{Body: "late", Delay: 4 * time.Second}, queue.Message{Body: "now"})
-	s.drain(q, []string{"now"})
-	s.drain(q, []string{"late"})
+	s.drain(q, "now")
+	s.drain(q, "late")
 	if took := time.Since(start); took < 2*time.Second {
 		s.Fatalf("a message delayed by 4 s came after %v", took)
 	}
@@ -275,8 +275,8 @@ func testApart(s *suite) {
 	a, b := s.standard("a"), s.standard("b")
 	s.send(a, bodies("in a")...)
 	s.send(b, bodies("in b")...)
-	s.drain(a, []string{"in a"})
-	s.drain(b, []string{"in b"})
+	s.drain(a, "in a")
+	s.drain(b, "in b")
 }
 
 func testDepth(s *suite) {
@@ -295,5 +295,5 @@ func testEnsureAgain(s *suite) {
 	s.send(q, bodies("m")...)
 	s.ensure(queue.Def{Name: q, Visibility: visibility, Retention: time.Hour})
 	s.ensure()
-	s.drain(q, []string{"m"})
+	s.drain(q, "m")
 }

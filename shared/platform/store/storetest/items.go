@@ -160,7 +160,7 @@ func testBatchGetMany(s *suite) {
 		for _, sk := range batch {
 			key := s.key("p"+sk[len(sk)-1:], sk)
 			keys = append(keys, key)
-			ops = append(ops, store.Put(store.Item{Key: key, Attrs: store.Attrs{"sk": sk}}))
+			ops = append(ops, store.Put(store.Item{Key: key, Attrs: store.Attrs{"is": sk}}))
 		}
 		s.mustWrite(ops...)
 	}
@@ -173,7 +173,7 @@ func testBatchGetMany(s *suite) {
 		s.Fatalf("got %d items, want %d", len(got), n)
 	}
 	for i, it := range got {
-		s.same(it, store.Item{Key: keys[i], Attrs: store.Attrs{"sk": keys[i].SK}})
+		s.same(it, store.Item{Key: keys[i], Attrs: store.Attrs{"is": keys[i].SK}})
 	}
 }
 

@@ -29,7 +29,7 @@ func (s *suite) fill(pk string, sks ...string) {
 	for batch := range slices.Chunk(sks, store.MaxTransaction) {
 		ops := make([]store.Op, len(batch))
 		for i, sk := range batch {
-			ops[i] = store.Put(store.Item{Key: s.key(pk, sk), Attrs: store.Attrs{"sk": sk}})
+			ops[i] = store.Put(store.Item{Key: s.key(pk, sk), Attrs: store.Attrs{"is": sk}})
 		}
 		s.mustWrite(ops...)
 	}
