@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -157,10 +158,10 @@ func (m *merged) add(name string, content []byte, opens bool) error {
 	if err != nil {
 		return err
 	}
-	m.version = first(m.version, d.Version)
-	m.defaultTenant = first(m.defaultTenant, d.DefaultTenant)
+	m.version = cmp.Or(m.version, d.Version)
+	m.defaultTenant = cmp.Or(m.defaultTenant, d.DefaultTenant)
 	if opens {
-		m.defaultDecision = first(m.defaultDecision, d.DefaultDecision)
+		m.defaultDecision = cmp.Or(m.defaultDecision, d.DefaultDecision)
 	}
 	for i, r := range d.Rules {
 		id := r.ID
@@ -176,13 +177,6 @@ func (m *merged) add(name string, content []byte, opens bool) error {
 		m.tenants[t] = m.tenants[t].with(more)
 	}
 	return nil
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func (t Tenant) with(o Tenant) Tenant {

@@ -92,7 +92,7 @@ func quietest(ways [][]entry, crowd map[entry]int) (best []entry) {
 }
 
 func (x *index) ways(r *rule, prefixWords vocabulary) (ways [][]entry) {
-	any := func(f facet, words []uint32) {
+	anyWord := func(f facet, words []uint32) {
 		if len(words) == 0 {
 			return
 		}
@@ -102,7 +102,7 @@ func (x *index) ways(r *rule, prefixWords vocabulary) (ways [][]entry) {
 		}
 		ways = append(ways, way)
 	}
-	each := func(f facet, words []uint32) {
+	eachWord := func(f facet, words []uint32) {
 		for _, w := range words {
 			ways = append(ways, []entry{{f, w}})
 		}
@@ -110,18 +110,18 @@ func (x *index) ways(r *rule, prefixWords vocabulary) (ways [][]entry) {
 	if len(r.topics) > 0 {
 		ways = append(ways, x.topicWay(r.topics, prefixWords))
 	}
-	each(byLabel, r.labels)
+	eachWord(byLabel, r.labels)
 	if len(r.capabilityGlobs) == 0 {
-		any(byCapability, r.capabilities)
+		anyWord(byCapability, r.capabilities)
 	}
-	any(byPack, r.packs)
-	any(byActor, r.actors)
-	any(byRisk, r.risk)
-	each(byRequires, r.requires)
-	any(byTenant, r.tenants)
+	anyWord(byPack, r.packs)
+	anyWord(byActor, r.actors)
+	anyWord(byRisk, r.risk)
+	eachWord(byRequires, r.requires)
+	anyWord(byTenant, r.tenants)
 	if r.mcp != nil {
 		for f := range mcpFields {
-			any(byServer+facet(f), x.mcp[f].addAll(r.mcp.allow[f]))
+			anyWord(byServer+facet(f), x.mcp[f].addAll(r.mcp.allow[f]))
 		}
 	}
 	return ways

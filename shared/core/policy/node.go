@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 
@@ -277,7 +276,7 @@ func (j *jsonReader) next() (json.Token, node, error) {
 		}
 	}
 	t, err := j.tokens.Token()
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil {
 		err = fail(j.line, start-j.lineStart+1, "%s", err)
 	}
 	return t, node{line: j.line, column: start - j.lineStart + 1}, err

@@ -482,6 +482,25 @@ rules:
 	}
 }
 
+func TestVelocityKeys(t *testing.T) {
+	request := &policy.Request{
+		Topic: " job.a", Principal: "Maya", ActorType: "Human", Capability: "C", PackID: "P", Labels: map[string]string{"Env": "Prod"},
+	}
+	for key, want := range map[string]string{
+		"": "default", "tenant": "default", "topic": "job.a", "actor_id": "maya", "actor_type": "human", "capability": "c", "pack_id": "p",
+		"labels.Env": "Prod", "labels.env": "", "topic:labels.Env": "job.a:Prod",
+	} {
+		clause := "max_requests: 1, window_seconds: 1"
+		if key != "" {
+			clause += ", key: '" + key + "'"
+		}
+		p := compile(t, "rules: [{decision: deny, velocity: {"+clause+"}}]")
+		if b := p.Buckets(request); len(b) != 1 || b[0].Key != "policy.yaml:%231:"+want {
+			t.Errorf("%s: %+v, want %s", key, b, want)
+		}
+	}
+}
+
 func TestVerdictNames(t *testing.T) {
 	for v, name := range map[policy.Verdict]string{
 		policy.Deny: "DENY", policy.Allow: "ALLOW", policy.RequireApproval: "REQUIRE_APPROVAL", policy.Throttle: "THROTTLE",
