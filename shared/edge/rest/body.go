@@ -2,7 +2,6 @@ package rest
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -13,8 +12,8 @@ import (
 
 var errTooLarge = fault.New(fault.TooLarge, "request body too large")
 
-// body reads and checks the body of a request: exactly one JSON value, whatever its content type says. Where it may be left out, nothing
-// and null are {}.
+// body reads the body of a request, whatever its content type says. Where it may be left out, nothing and null are {}; where not, they are
+// as bad as what is no JSON, which the codec finds.
 func (s *server) body(r *http.Request, route *routes.Route) ([]byte, error) {
 	if !route.Body {
 		return nil, nil
@@ -24,13 +23,13 @@ func (s *server) body(r *http.Request, route *routes.Route) ([]byte, error) {
 		return nil, err
 	}
 	text = bytes.TrimSpace(text)
-	if !route.Rule.BodyRequired && (len(text) == 0 || string(text) == "null") {
-		return []byte("{}"), nil
+	if len(text) > 0 && string(text) != "null" {
+		return text, nil
 	}
-	if !json.Valid(text) || string(text) == "null" {
+	if route.Rule.BodyRequired {
 		return nil, errBody
 	}
-	return text, nil
+	return []byte("{}"), nil
 }
 
 func readAll(r *http.Request, limit int64) ([]byte, error) {

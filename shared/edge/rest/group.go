@@ -186,7 +186,9 @@ func (s *server) generated(h runtime.HandlerFunc) action {
 // forwarded picks the headers that a service reads, by the names of package rpc.
 func forwarded(h http.Header, query url.Values) (http.Header, error) {
 	out := http.Header{}
-	for _, key := range []string{joined(h["Idempotency-Key"]), joined(h["X-Idempotency-Key"]), query.Get("idempotency_key"), query.Get("idempotency-key")} {
+	for _, key := range []string{
+		joined(h["Idempotency-Key"]), joined(h["X-Idempotency-Key"]), query.Get("idempotency_key"), query.Get("idempotency-key"),
+	} {
 		if key = strings.TrimSpace(key); key == "" {
 			continue
 		}
