@@ -46,7 +46,7 @@ openapi: proto ## Generate docs/api/openapi and docs/api-reference.md
 	go run ./docs/api/generate
 
 docs: ## Generate the diagrams and tables that docs take from code
-	go generate ./shared/...
+	go run ./docs/generate docs
 
 bench: ## Measure: submits, round trips, reads, decisions; one line per figure
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local

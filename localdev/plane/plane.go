@@ -120,7 +120,7 @@ func (p *Plane) seed(ctx context.Context, cfg Config) error {
 // front serves what is beside the API: the documentation, and what stands before the gateway.
 func front(api http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/docs/", docs.Handler())
+	mux.Handle("/docs/", http.StripPrefix("/docs", docs.Handler()))
 	mux.Handle("/", api)
 	return mux
 }

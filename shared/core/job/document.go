@@ -5,8 +5,6 @@ import (
 	"strings"
 )
 
-//go:generate go run ./generate ../../../docs/states.md
-
 // Document writes docs/states.md: the state machine as a diagram and a table, made from Transitions.
 func Document() string {
 	var b strings.Builder

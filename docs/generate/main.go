@@ -1,0 +1,28 @@
+// Command generate writes the documents that are made from code, below the folder that it is given.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cordum-serverless/cordum/shared/core/job"
+)
+
+// documents are made from what they describe; a test beside each says when one is old.
+var documents = map[string]func() string{
+	"states.md": job.Document,
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: generate FOLDER")
+		os.Exit(2)
+	}
+	for name, make := range documents {
+		if err := os.WriteFile(filepath.Join(os.Args[1], name), []byte(make()), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
