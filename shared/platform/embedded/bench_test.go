@@ -11,16 +11,19 @@ import (
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/ids"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // jobItem is of the size and shape of a job's state: some 600 bytes, a list entry, a due entry.
-func jobItem(pk string) store.Item {
+func jobItem(n int64) store.Item {
+	// Ids are random, times are not.
+	pk, at := jobKey(n), fmt.Sprintf("%016d#", 1764000000000000+n)
 	return store.Item{
 		Key: store.Key{PK: pk, SK: "S"}, Expires: 1893456000,
 		Index: map[store.Index]store.Key{
-			store.ByTime: {PK: "J#acme#0", SK: "1764000000000000#" + pk}, store.ByDue: {PK: "DUE#3", SK: "1764000030000000#" + pk},
+			store.ByTime: {PK: "J#acme#0", SK: at + pk}, store.ByDue: {PK: "DUE#3", SK: at + pk},
 		},
 		Attrs: store.Attrs{
 			"st": "SCHEDULED", "tn": "acme", "tp": "job.demo.echo", "tr": "2f0e8f0b-4d57-9d5e-3d1a-1c8a7b52aa00", "at": int64(0), "pl": "default",
@@ -29,6 +32,8 @@ func jobItem(pk string) store.Item {
 		},
 	}
 }
+
+func jobKey(n int64) string { return "JOB#" + ids.Named(fmt.Sprint(n)) }
 
 // measured runs f in some goroutines until the benchmark is over, and reports the median and the 99th percentile of its time.
 func measured(b *testing.B, goroutines int, f func(n int64) error) {
@@ -69,7 +74,7 @@ func BenchmarkPut(b *testing.B) {
 		b.Run(fmt.Sprint("goroutines=", goroutines), func(b *testing.B) {
 			table := bench(b).Table()
 			measured(b, goroutines, func(n int64) error {
-				return table.Write(context.Background(), store.Put(jobItem(fmt.Sprintf("JOB#%08x", n*2654435761%(1<<32)))).If(store.NotExists()))
+				return table.Write(context.Background(), store.Put(jobItem(n)).If(store.NotExists()))
 			})
 		})
 	}
@@ -84,7 +89,7 @@ func BenchmarkUpdate(b *testing.B) {
 			fill(b, table, items)
 			b.ResetTimer()
 			measured(b, goroutines, func(n int64) error {
-				op := store.Update(store.Key{PK: fmt.Sprintf("JOB#%d", n%items), SK: "S"}).If(store.Equal("tn", "acme")).
+				op := store.Update(store.Key{PK: jobKey(n % items), SK: "S"}).If(store.Equal("tn", "acme")).
 					SetAttr("st", "RUNNING").SetAttr("up", n).SetAttr("wk", "worker-1").AddInt("at", 1).
 					Move(store.ByDue, store.Key{PK: "DUE#3", SK: fmt.Sprintf("%016d", n)})
 				return table.Write(context.Background(), op)
@@ -96,7 +101,7 @@ func BenchmarkUpdate(b *testing.B) {
 func BenchmarkTransaction(b *testing.B) {
 	table := bench(b).Table()
 	measured(b, 16, func(n int64) error {
-		return table.Write(context.Background(), store.Put(jobItem(fmt.Sprintf("JOB#%d", n))).If(store.NotExists()),
+		return table.Write(context.Background(), store.Put(jobItem(n)).If(store.NotExists()),
 			store.Update(store.Key{PK: fmt.Sprintf("COUNT#%d", n%8), SK: "active"}).AddInt("n", 1))
 	})
 }
@@ -104,8 +109,8 @@ func BenchmarkTransaction(b *testing.B) {
 func fill(b *testing.B, table *embedded.Table, items int) {
 	b.Helper()
 	for chunk := range slices.Chunk(slices.Collect(func(yield func(store.Op) bool) {
-		for n := range items {
-			if !yield(store.Put(jobItem(fmt.Sprintf("JOB#%d", n)))) {
+		for n := range int64(items) {
+			if !yield(store.Put(jobItem(n))) {
 				return
 			}
 		}
@@ -123,7 +128,7 @@ func BenchmarkGet(b *testing.B) {
 			const items = 20000
 			fill(b, table, items)
 			measured(b, goroutines, func(n int64) error {
-				_, err := table.Get(context.Background(), store.Key{PK: fmt.Sprintf("JOB#%d", n*7919%items), SK: "S"})
+				_, err := table.Get(context.Background(), store.Key{PK: jobKey(n * 7919 % items), SK: "S"})
 				return err
 			})
 		})

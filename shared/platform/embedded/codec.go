@@ -15,8 +15,8 @@ import (
 
 // An item is stored as one flat JSON object, so that any SQLite client reads it (`SELECT item ->> 'st' FROM items`): attributes, index keys
 // and expiry side by side under the names that they have in DynamoDB. Bytes are {"text": ...} where they are text and {"base64": ...}
-// where they are not. Own code reads and writes it: measured against a binary form it costs under a microsecond an item, against
-// encoding/json it saves ten.
+// where they are not. Own code writes and reads it: a job's state in 1.1 and 1.8 microseconds. A binary form took 0.2 and 1.3, which is
+// not worth a file that nobody can read; encoding/json took 2.2 and 4.3.
 
 const hexDigits = "0123456789abcdef"
 

@@ -159,9 +159,10 @@ type database struct {
 }
 
 // schema: items hold their attributes as one JSON object, the way DynamoDB would show them; entries of an index are rows of their own, in
-// the order that queries read them.
+// the order that queries read them. Items have a rowid: their keys are random, and spreading whole items over the file by key made a put
+// twice as dear as spreading an index of keys.
 var schema = []string{
-	`CREATE TABLE IF NOT EXISTS items (pk TEXT NOT NULL, sk TEXT NOT NULL, item TEXT NOT NULL, PRIMARY KEY (pk, sk)) WITHOUT ROWID`,
+	`CREATE TABLE IF NOT EXISTS items (pk TEXT NOT NULL, sk TEXT NOT NULL, item TEXT NOT NULL, PRIMARY KEY (pk, sk))`,
 	`CREATE TABLE IF NOT EXISTS by_time (ipk TEXT, isk TEXT, pk TEXT, sk TEXT, PRIMARY KEY (ipk, isk, pk, sk)) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS by_due (ipk TEXT, isk TEXT, pk TEXT, sk TEXT, PRIMARY KEY (ipk, isk, pk, sk)) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS by_link (ipk TEXT, isk TEXT, pk TEXT, sk TEXT, PRIMARY KEY (ipk, isk, pk, sk)) WITHOUT ROWID`,
