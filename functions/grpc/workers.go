@@ -305,7 +305,7 @@ func (w *Workers) word(ctx context.Context, s *session, p *agentv1.BusPacket) {
 	var ignored *dispatch.Ignored
 	switch {
 	case errors.As(err, &ignored):
-		w.log.WarnContext(ctx, "result ignored", "worker", s.name, "job", res.GetJobId(), "why", ignored.Why)
+		w.log.InfoContext(ctx, "result ignored", "worker", s.name, "job", res.GetJobId(), "why", ignored.Why)
 		s.send(accepted(p, "IGNORED"))
 	case err != nil: // not answered: the worker sends it again
 		w.log.ErrorContext(ctx, "result not stored", "worker", s.name, "job", res.GetJobId(), "error", err)

@@ -1,10 +1,12 @@
 package plane
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/aws/aws-lambda-go/lambda"
 
@@ -26,12 +28,22 @@ type Function struct {
 	Name string
 	// Services are the route groups that it serves, by their full names; empty for one that events drive.
 	Services []string
-	handler  lambda.Handler
+	// instances are warm and free. As on AWS, one runs one invocation at a time, so it may reuse its buffers.
+	instances sync.Pool
 }
 
-// Invoke runs the function on an event's bytes.
+func newFunction(name string, services []string, handler any) *Function {
+	f := &Function{Name: name, Services: services}
+	f.instances.New = func() any { return lambda.NewHandler(handler) }
+	return f
+}
+
+// Invoke runs the function on an event's bytes, in an instance that nobody else uses meanwhile.
 func (f *Function) Invoke(ctx context.Context, event []byte) ([]byte, error) {
-	return f.handler.Invoke(ctx, event)
+	instance := f.instances.Get().(lambda.Handler)
+	defer f.instances.Put(instance)
+	answer, err := instance.Invoke(ctx, event)
+	return bytes.Clone(answer), err
 }
 
 // Routes lists what the function answers, "GET /api/v1/jobs".
@@ -66,13 +78,12 @@ func functions(d *dispatch.Dispatcher, edge rest.Config) []*Function {
 	var out []*Function
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		g := groups[name]
-		h := lambda.NewHandler(rest.Lambda(rest.New(edge, g.build(d))))
-		out = append(out, &Function{Name: name, Services: []string{g.service}, handler: h})
+		out = append(out, newFunction(name, []string{g.service}, rest.Lambda(rest.New(edge, g.build(d)))))
 	}
 	for _, name := range slices.Sorted(maps.Keys(handlers)) {
-		out = append(out, &Function{Name: name, handler: lambda.NewHandler(handlers[name](d))})
+		out = append(out, newFunction(name, nil, handlers[name](d)))
 	}
-	last := &Function{Name: "fallback", handler: lambda.NewHandler(fallback.Handler(edge))}
+	last := newFunction("fallback", nil, fallback.Handler(edge))
 	for _, r := range routes.All() {
 		served := slices.ContainsFunc(out, func(f *Function) bool { return slices.Contains(f.Services, r.Service()) })
 		if !served && !slices.Contains(last.Services, r.Service()) {
