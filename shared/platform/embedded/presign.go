@@ -53,12 +53,17 @@ func (b *Blobs) presign(ctx context.Context, g grant) (string, error) {
 	return u.String(), nil
 }
 
+// refusedBody is how much of an upload that is refused is read, in bytes.
+const refusedBody = 1 << 20
+
 // Handler serves presigned URLs, at the path of Options.BlobURL: GET and HEAD of an object, PUT of an upload. What is not signed is 403.
 func (b *Blobs) Handler() http.Handler { return http.HandlerFunc(b.serve) }
 
 func (b *Blobs) serve(w http.ResponseWriter, r *http.Request) {
 	g, err := b.granted(r)
 	if err != nil {
+		// A client that is still sending would see a broken connection instead of the answer.
+		_, _ = io.CopyN(io.Discard, r.Body, refusedBody)
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
