@@ -78,7 +78,7 @@ func writeAll(p *embedded.Platform, name string) error {
 // killMidWrite runs a child until it has acknowledged n rounds, kills it, and answers all that it acknowledged.
 func killMidWrite(t *testing.T, dir string, n int) []string {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // ourselves
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "CORDUM_TEST_CRASH_DIR="+dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

@@ -140,10 +140,10 @@ func (q *memQueue) held(receipt string) *message {
 // settle brings the queue up to now: what is due becomes visible, what is too old goes, who waits is served.
 func (q *memQueue) settle(now time.Time) {
 	for len(q.hidden) > 0 && !q.hidden[0].due.After(now) {
-		q.show(heap.Pop(&q.hidden).(*message), now) //nolint:errcheck // the heap holds messages
+		q.show(heap.Pop(&q.hidden).(*message), now)
 	}
 	for front := q.ages.Front(); front != nil; front = q.ages.Front() {
-		m := front.Value.(*message) //nolint:errcheck // the list holds messages
+		m := front.Value.(*message)
 		if m.sent.Add(q.def.Retention).After(now) {
 			break
 		}
@@ -156,7 +156,7 @@ func (q *memQueue) settle(now time.Time) {
 
 func (q *memQueue) serve(now time.Time) {
 	for front := q.waiters.Front(); front != nil; front = q.waiters.Front() {
-		w := front.Value.(*waiter) //nolint:errcheck // the list holds waiters
+		w := front.Value.(*waiter)
 		if w.got = q.take(w.most, w.visibility, now); len(w.got) == 0 {
 			return
 		}
@@ -238,7 +238,7 @@ func (q *memQueue) arm(now time.Time) {
 		sooner(q.hidden[0].due)
 	}
 	if front := q.ages.Front(); front != nil {
-		sooner(front.Value.(*message).sent.Add(q.def.Retention)) //nolint:errcheck // the list holds messages
+		sooner(front.Value.(*message).sent.Add(q.def.Retention))
 	}
 	if len(q.echoes) > 0 && q.echoes[0].due.After(now) {
 		sooner(q.echoes[0].due)
@@ -284,22 +284,24 @@ func (q *memQueue) takeEchoes(most int, now time.Time) []queue.Received {
 // hiddenHeap has the message on top that becomes visible first; equal ones in the order in which they were sent.
 type hiddenHeap []*message
 
-func (h hiddenHeap) Len() int { return len(h) }
+func (h *hiddenHeap) Len() int { return len(*h) }
 
-func (h hiddenHeap) Less(i, j int) bool {
-	if h[i].due.Equal(h[j].due) {
-		return h[i].id < h[j].id
+func (h *hiddenHeap) Less(i, j int) bool {
+	a, b := (*h)[i], (*h)[j]
+	if a.due.Equal(b.due) {
+		return a.id < b.id
 	}
-	return h[i].due.Before(h[j].due)
+	return a.due.Before(b.due)
 }
 
-func (h hiddenHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].hidden, h[j].hidden = i+1, j+1
+func (h *hiddenHeap) Swap(i, j int) {
+	a, b := (*h)[i], (*h)[j]
+	(*h)[i], (*h)[j] = b, a
+	a.hidden, b.hidden = j+1, i+1
 }
 
 func (h *hiddenHeap) Push(x any) {
-	m := x.(*message) //nolint:errcheck // the heap holds messages
+	m := x.(*message)
 	*h = append(*h, m)
 	m.hidden = len(*h)
 }

@@ -154,9 +154,9 @@ func send(t testing.TB, q *embedded.Queues, name string, msgs ...queue.Message) 
 	}
 }
 
-func receive(t testing.TB, q *embedded.Queues, name string, most int, wait time.Duration) []queue.Received {
+func receive(t testing.TB, q *embedded.Queues, name string, most int) []queue.Received {
 	t.Helper()
-	msgs, err := q.Receive(t.Context(), name, most, wait, time.Hour)
+	msgs, err := q.Receive(t.Context(), name, most, 0, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestQueuesSurviveReopening(t *testing.T) {
 	for i := range 5 {
 		send(t, p.Queues(), "f.fifo", queue.Message{Body: fmt.Sprint(i), Group: "g", Dedup: fmt.Sprint(i)})
 	}
-	held := receive(t, p.Queues(), "q", 2, 0)
+	held := receive(t, p.Queues(), "q", 2)
 	if err := p.Queues().Delete(ctx, "q", held[0].Receipt); err != nil {
 		t.Fatal(err)
 	}
@@ -189,12 +189,12 @@ func TestQueuesSurviveReopening(t *testing.T) {
 	if err := p.Queues().Delete(ctx, "q", held[1].Receipt); err != nil { // of another life: it stands for nothing
 		t.Fatal(err)
 	}
-	again := receive(t, p.Queues(), "q", 10, 0)
+	again := receive(t, p.Queues(), "q", 10)
 	if len(again) != 2 || again[0].Body != "held" || again[0].Receives != 2 || again[0].ID != held[1].ID || again[1].Body != "waits" {
 		t.Fatalf("got %+v", again)
 	}
 	send(t, p.Queues(), "f.fifo", queue.Message{Body: "known already", Group: "g", Dedup: "3"})
-	order := receive(t, p.Queues(), "f.fifo", 10, 0)
+	order := receive(t, p.Queues(), "f.fifo", 10)
 	if len(order) != 5 || order[0].Body != "0" || order[4].Body != "4" {
 		t.Fatalf("got %+v", order)
 	}
@@ -207,16 +207,16 @@ func TestDeadLettersSurviveReopening(t *testing.T) {
 		queue.Def{Name: "q", Visibility: time.Minute, Retention: time.Hour, MaxReceives: 1, DeadLetter: "dead"},
 	)
 	send(t, p.Queues(), "q", queue.Message{Body: "poison"})
-	m := receive(t, p.Queues(), "q", 1, 0)[0]
+	m := receive(t, p.Queues(), "q", 1)[0]
 	if err := p.Queues().Extend(t.Context(), "q", m.Receipt, 0); err != nil {
 		t.Fatal(err)
 	}
 	p = reopen(t, p, dir)
 	defer p.Close()
-	if got := receive(t, p.Queues(), "dead", 1, 0); len(got) != 1 || got[0].Body != "poison" {
+	if got := receive(t, p.Queues(), "dead", 1); len(got) != 1 || got[0].Body != "poison" {
 		t.Fatalf("got %+v", got)
 	}
-	if got := receive(t, p.Queues(), "q", 1, 0); len(got) != 0 {
+	if got := receive(t, p.Queues(), "q", 1); len(got) != 0 {
 		t.Fatalf("got %+v", got)
 	}
 }

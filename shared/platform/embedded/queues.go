@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -223,10 +224,8 @@ func (s *Queues) Delete(ctx context.Context, name string, receipts ...string) er
 	if err != nil {
 		return err
 	}
-	for _, r := range receipts {
-		if r == "" {
-			return fmt.Errorf("%w: empty receipt", queue.ErrInvalid)
-		}
+	if slices.Contains(receipts, "") {
+		return fmt.Errorf("%w: empty receipt", queue.ErrInvalid)
 	}
 	for _, r := range receipts {
 		if m := q.held(r); m != nil {

@@ -66,7 +66,7 @@ func watchQueue(t *testing.T, q *embedded.Queues, seen map[string]int) {
 		send(t, q, "q", queue.Message{Body: fmt.Sprintf("%03d", i)})
 	}
 	for start := time.Now(); time.Since(start) < time.Minute; {
-		msgs := receive(t, q, "q", 1, 0)
+		msgs := receive(t, q, "q", 1)
 		if len(msgs) == 0 {
 			if len(order) < 100 {
 				seen["receive is empty"]++

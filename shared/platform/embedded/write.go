@@ -85,7 +85,7 @@ func (b *Table) apply(t *txn, changes []change) error {
 	for i := range changes {
 		if err := t.evaluate(&changes[i], i); err != nil {
 			if !isStorage(err) {
-				b.meterRefused(t, changes[:i+1], transaction)
+				b.meterRefused(changes[:i+1], transaction)
 			}
 			return err
 		}
@@ -103,8 +103,8 @@ func (b *Table) apply(t *txn, changes []change) error {
 	return nil
 }
 
-// meterRefused counts a write that was refused: it costs what reading up to there took.
-func (b *Table) meterRefused(t *txn, seen []change, transaction bool) {
+// meterRefused counts a write that was refused: as if every operation up to there had written its item unchanged.
+func (b *Table) meterRefused(seen []change, transaction bool) {
 	for i := range seen {
 		before := seen[i].before
 		b.meter.CountWrite(before, before, transaction)

@@ -67,10 +67,10 @@ func (m Message) Check(queue string) error {
 }
 
 // CheckReceive answers ErrInvalid for what Receive does not take.
-func CheckReceive(max int, wait, visibility time.Duration) error {
+func CheckReceive(most int, wait, visibility time.Duration) error {
 	switch {
-	case max < 1 || max > MaxBatch:
-		return invalid("receive of %d messages", max)
+	case most < 1 || most > MaxBatch:
+		return invalid("receive of %d messages", most)
 	case wait < 0 || wait > MaxWait:
 		return invalid("wait %v", wait)
 	}

@@ -66,9 +66,9 @@ type Queues interface {
 	// Send stores messages durably. Any number is taken; they are sent in batches. When one of them does not pass Message.Check, none is
 	// sent (ErrInvalid). A *PartialError names what was not sent.
 	Send(ctx context.Context, queue string, msgs ...Message) error
-	// Receive answers at most max (1 to 10) messages, waiting at most wait (0 to 20 s) for the first, and hides them for visibility
+	// Receive answers up to most (1 to 10) messages, waiting at most wait (0 to 20 s) for the first, and hides them for visibility
 	// (0: the queue's own). Fractions of a second may be rounded up.
-	Receive(ctx context.Context, queue string, max int, wait, visibility time.Duration) ([]Received, error)
+	Receive(ctx context.Context, queue string, most int, wait, visibility time.Duration) ([]Received, error)
 	// Delete acknowledges messages. Receipts that are no longer valid are ignored.
 	Delete(ctx context.Context, queue string, receipts ...string) error
 	// Extend hides a received message for d from now; 0 gives it back at once. A receipt that is no longer valid is ignored.

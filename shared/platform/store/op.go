@@ -1,5 +1,7 @@
 package store
 
+import "maps"
+
 // OpKind is what an Op does.
 type OpKind uint8
 
@@ -55,9 +57,7 @@ func (o Op) If(c Cond) Op {
 // SetAttr gives an attribute a value.
 func (o Op) SetAttr(name string, value any) Op {
 	set := make(Attrs, len(o.Set)+1)
-	for k, v := range o.Set {
-		set[k] = v
-	}
+	maps.Copy(set, o.Set)
 	set[name] = value
 	o.Set = set
 	return o
@@ -66,12 +66,8 @@ func (o Op) SetAttr(name string, value any) Op {
 // SetAttrs gives several attributes their values.
 func (o Op) SetAttrs(attrs Attrs) Op {
 	set := make(Attrs, len(o.Set)+len(attrs))
-	for k, v := range o.Set {
-		set[k] = v
-	}
-	for k, v := range attrs {
-		set[k] = v
-	}
+	maps.Copy(set, o.Set)
+	maps.Copy(set, attrs)
 	o.Set = set
 	return o
 }
@@ -79,9 +75,7 @@ func (o Op) SetAttrs(attrs Attrs) Op {
 // AddInt adds to a number.
 func (o Op) AddInt(name string, n int64) Op {
 	add := make(map[string]int64, len(o.Add)+1)
-	for k, v := range o.Add {
-		add[k] = v
-	}
+	maps.Copy(add, o.Add)
 	add[name] = n
 	o.Add = add
 	return o
@@ -96,9 +90,7 @@ func (o Op) RemoveAttr(names ...string) Op {
 // Move changes the item's entry in an index; the zero Key takes it out.
 func (o Op) Move(index Index, key Key) Op {
 	m := make(map[Index]Key, len(o.SetIndex)+1)
-	for k, v := range o.SetIndex {
-		m[k] = v
-	}
+	maps.Copy(m, o.SetIndex)
 	m[index] = key
 	o.SetIndex = m
 	return o

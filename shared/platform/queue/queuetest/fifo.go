@@ -54,7 +54,7 @@ func (s *suite) wantOrder(got map[string][]string, group string, want ...string)
 }
 
 func testGroupOrder(s *suite) {
-	q := s.fifo("q")
+	q := s.fifo()
 	a, b := numbered(14), numbered(9)
 	for i := range a { // one by one and interleaved
 		s.send(q, s.grouped("a", a[i])...)
@@ -69,7 +69,7 @@ func testGroupOrder(s *suite) {
 }
 
 func testGroupBlocked(s *suite) {
-	q := s.fifo("q")
+	q := s.fifo()
 	s.send(q, s.grouped("a", "a1", "a2")...)
 	var first queue.Received
 	for start := time.Now(); first.ID == "" && time.Since(start) < patience; {
@@ -94,7 +94,7 @@ func testGroupBlocked(s *suite) {
 }
 
 func testGroupRetry(s *suite) {
-	q := s.fifo("q")
+	q := s.fifo()
 	want := numbered(5)
 	s.send(q, s.grouped("a", want...)...)
 	var order []string
@@ -119,7 +119,7 @@ func testGroupRetry(s *suite) {
 }
 
 func testDedup(s *suite) {
-	q := s.fifo("q")
+	q := s.fifo()
 	s.send(q, queue.Message{Body: "first", Group: "a", Dedup: "1"})
 	s.send(q, queue.Message{Body: "same id", Group: "a", Dedup: "1"})
 	s.send(q, queue.Message{Body: "same id, other group", Group: "b", Dedup: "1"}, queue.Message{Body: "second", Group: "a", Dedup: "2"})
@@ -130,7 +130,7 @@ func testDedup(s *suite) {
 }
 
 func testGroupLarge(s *suite) {
-	q := s.fifo("q")
+	q := s.fifo()
 	var msgs []queue.Message
 	want := numbered(64)
 	for i, text := range want {
@@ -147,7 +147,7 @@ func testGroupLarge(s *suite) {
 }
 
 func testFIFOStale(s *suite) {
-	q := s.fifo("q")
+	q := s.fifo()
 	s.send(q, s.grouped("a", "m")...)
 	first := s.one(q, "m", time.Second)
 	second := s.one(q, "m", patience)
@@ -162,7 +162,7 @@ func testFIFOStale(s *suite) {
 }
 
 func testDedupWindow(s *suite) {
-	q := s.fifo("q")
+	q := s.fifo()
 	m := queue.Message{Body: "m", Group: "a", Dedup: "1"}
 	s.send(q, m)
 	s.inOrder(q, 1)

@@ -81,9 +81,9 @@ func (s *suite) standard(name string) string {
 }
 
 // fifo makes a FIFO queue without a dead-letter queue.
-func (s *suite) fifo(name string) string {
+func (s *suite) fifo() string {
 	s.Helper()
-	def := queue.Def{Name: s.prefix + name + ".fifo", FIFO: true, Visibility: visibility, Retention: time.Hour}
+	def := queue.Def{Name: s.prefix + "q.fifo", FIFO: true, Visibility: visibility, Retention: time.Hour}
 	s.ensure(def)
 	return def.Name
 }
@@ -145,10 +145,8 @@ func (s *suite) extend(q, receipt string, d time.Duration) {
 func (s *suite) until(q string, visibility time.Duration, what string, done func(queue.Received) bool) {
 	s.Helper()
 	for start := time.Now(); time.Since(start) < patience; {
-		for _, m := range s.receive(q, queue.MaxBatch, time.Second, visibility) {
-			if done(m) {
-				return
-			}
+		if slices.ContainsFunc(s.receive(q, queue.MaxBatch, time.Second, visibility), done) {
+			return
 		}
 	}
 	s.Fatalf("not within %v: %s", patience, what)

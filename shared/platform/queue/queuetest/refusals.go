@@ -53,7 +53,7 @@ func testContext(s *suite) {
 }
 
 func testRefusedMessages(s *suite) {
-	q, fifo := s.standard("q"), s.fifo("q")
+	q, fifo := s.standard("q"), s.fifo()
 	for name, c := range map[string]struct {
 		queue string
 		m     queue.Message
