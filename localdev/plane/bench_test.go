@@ -2,12 +2,19 @@ package plane_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
 	"github.com/cordum-serverless/cordum/localdev/plane"
+	"github.com/cordum-serverless/cordum/sdk/worker"
 )
 
 // Benchmarks of the plane without sockets: one request through the gateway, the event's bytes, the function, the store. `make bench` measures
@@ -80,6 +87,42 @@ func BenchmarkStatus(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			request(b, p, "GET", "/api/v1/status", "")
+		}
+	})
+}
+
+// BenchmarkRoundTrip is a job from its submission to its result, with a worker of the SDK over an in-memory connection.
+func BenchmarkRoundTrip(b *testing.B) {
+	p := benchPlane(b)
+	p.Start()
+	l := bufconn.Listen(1 << 20)
+	go func() { _ = p.GRPC.Serve(l) }()
+	done := make(chan string, 1000)
+	w, err := worker.New(worker.Config{
+		Target: "passthrough:///plane", APIKey: "k-worker", Pool: "main", MaxParallel: 64, Insecure: true, Logger: slog.New(slog.DiscardHandler),
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	w.Handle("job.test.*", func(ctx context.Context, job *worker.Job) (any, error) {
+		if _, err := job.Context(ctx); err != nil {
+			return nil, err
+		}
+		done <- job.ID
+		return map[string]bool{"ok": true}, nil
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = w.Run(ctx) }()
+	b.Cleanup(func() { cancel(); <-ended })
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			request(b, p, "POST", "/api/v1/jobs", benchSubmission)
+			<-done
 		}
 	})
 }
