@@ -11,6 +11,7 @@ import (
 var fifoCases = []testCase{
 	{"fifo/order_of_a_group", testGroupOrder},
 	{"fifo/a_received_message_blocks_its_group", testGroupBlocked},
+	{"fifo/part_of_a_batch_deleted", testGroupPart},
 	{"fifo/a_failed_message_comes_before_the_rest", testGroupRetry},
 	{"fifo/deduplication", testDedup},
 	{"fifo/large_batches_keep_their_order", testGroupLarge},
@@ -80,6 +81,7 @@ func testGroupBlocked(s *suite) {
 	if first.Body != "a1" || first.Group != "a" {
 		s.Fatalf("got %+v", first)
 	}
+	s.send(q, s.grouped("a", "a3")...)
 	s.send(q, s.grouped("b", "b1")...)
 	s.until(q, patience, "the other group", func(m queue.Received) bool {
 		if m.Group != "b" {
@@ -90,7 +92,28 @@ func testGroupBlocked(s *suite) {
 	})
 	s.wantNothing(q, time.Second)
 	s.delete(q, first.Receipt)
-	s.wantOrder(s.inOrder(q, 1), "a", "a2")
+	s.wantOrder(s.inOrder(q, 2), "a", "a2", "a3")
+}
+
+// testGroupPart: a group goes on when all that were received of it are answered, not earlier.
+func testGroupPart(s *suite) {
+	q := s.fifo()
+	want := numbered(12)
+	s.send(q, s.grouped("a", want...)...)
+	var batch []queue.Received
+	for start := time.Now(); len(batch) == 0 && time.Since(start) < patience; {
+		batch = s.receive(q, 5, time.Second, patience)
+	}
+	for i, m := range batch {
+		if m.Body != want[i] {
+			s.Fatalf("message %d: got %s", i, m.Body)
+		}
+		if i > 0 {
+			s.wantNothing(q, 200*time.Millisecond)
+		}
+		s.delete(q, m.Receipt)
+	}
+	s.wantOrder(s.inOrder(q, len(want)-len(batch)), "a", want[len(batch):]...)
 }
 
 func testGroupRetry(s *suite) {

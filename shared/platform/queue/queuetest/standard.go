@@ -24,6 +24,7 @@ var standardCases = []testCase{
 	{"standard/part_of_a_batch_deleted", testPartialBatch},
 	{"standard/stale_receipts", testStaleReceipts},
 	{"standard/waiting_receive_is_woken", testWoken},
+	{"standard/waiting_receive_is_woken_when_a_message_appears", testWokenLate},
 	{"standard/waiting_receive_ends_with_its_context", testWaitEnds},
 	{"standard/empty", testEmpty},
 	{"standard/several_consumers", testConsumers},
@@ -189,6 +190,19 @@ func testWoken(s *suite) {
 			s.Errorf("send: %v", err)
 		}
 	})
+	s.wantSoon(q)
+}
+
+func testWokenLate(s *suite) {
+	q := s.standard("q")
+	s.send(q, queue.Message{Body: "m", Delay: 2 * time.Second})
+	s.wantSoon(q)
+	s.wantSoon(q) // once more, when its visibility ends
+}
+
+// wantSoon waits as long as a receive may, and wants a message long before that.
+func (s *suite) wantSoon(q string) {
+	s.Helper()
 	start := time.Now()
 	for time.Since(start) < patience {
 		if msgs := s.receive(q, 1, queue.MaxWait, visibility); len(msgs) > 0 {
