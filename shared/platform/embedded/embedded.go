@@ -116,7 +116,8 @@ func (p *Platform) Blobs() *Blobs { return p.blobs }
 // Connections answers the registry of client connections.
 func (p *Platform) Connections() *Connections { return p.connections }
 
-// Close writes what was to be written late, ends what runs and gives the directory back. Calls under way get ErrUnavailable.
+// Close writes what was to be written late, ends what runs and gives the directory back. It is called once; calls that come later, and
+// receives that wait, get ErrUnavailable.
 func (p *Platform) Close() error {
 	if p.expiry != nil {
 		p.expiry.close()

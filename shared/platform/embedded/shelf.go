@@ -26,6 +26,7 @@ type memoryShelf struct {
 
 type memoryObject struct {
 	blob.Object
+
 	data []byte
 }
 

@@ -80,6 +80,7 @@ type lag struct {
 
 type lateEntry struct {
 	entryChange
+
 	due time.Time
 }
 

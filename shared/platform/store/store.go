@@ -64,6 +64,7 @@ func (a Attrs) Bytes(name string) []byte { b, _ := a[name].([]byte); return b }
 // Item is what is stored under a Key.
 type Item struct {
 	Key
+
 	// Index holds the item's entries in secondary indexes; an index that is not named does not list the item.
 	Index map[Index]Key
 	// Expires is when the item may be deleted, in Unix seconds; 0 is never. Deletion comes late (days, on AWS): readers compare it

@@ -42,6 +42,7 @@ type testCase struct {
 
 type suite struct {
 	*testing.T
+
 	blobs  blob.Store
 	opts   Options
 	prefix string

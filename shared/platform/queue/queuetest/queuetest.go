@@ -48,6 +48,7 @@ func cases() []testCase {
 // suite is one subtest, with queues of its own.
 type suite struct {
 	*testing.T
+
 	queues queue.Queues
 	prefix string
 	sent   map[string]bool // queue and body of every message

@@ -49,6 +49,7 @@ func cases() []testCase {
 // suite is one subtest on a table, in partitions of its own.
 type suite struct {
 	*testing.T
+
 	table  store.Table
 	prefix string
 }
