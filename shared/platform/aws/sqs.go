@@ -85,6 +85,9 @@ func (q *Queues) create(ctx context.Context, d queue.Def) error {
 	}
 	if d.DeadLetter != "" {
 		arn, err := q.arn(ctx, d.DeadLetter)
+		if errors.Is(err, queue.ErrUnknownQueue) {
+			return fmt.Errorf("%w: queue %s: there is no dead-letter queue %s", queue.ErrInvalid, d.Name, d.DeadLetter)
+		}
 		if err != nil {
 			return err
 		}
@@ -222,6 +225,9 @@ func (q *Queues) Receive(ctx context.Context, name string, most int, wait, visib
 
 // Delete acknowledges messages, ten at a time.
 func (q *Queues) Delete(ctx context.Context, name string, receipts ...string) error {
+	if slices.Contains(receipts, "") {
+		return fmt.Errorf("%w: empty receipt", queue.ErrInvalid)
+	}
 	u, err := q.url(ctx, name)
 	if err != nil {
 		return err
@@ -249,6 +255,9 @@ func (q *Queues) Delete(ctx context.Context, name string, receipts ...string) er
 func (q *Queues) Extend(ctx context.Context, name, receipt string, d time.Duration) error {
 	if err := queue.CheckVisibility(d); err != nil {
 		return err
+	}
+	if receipt == "" {
+		return fmt.Errorf("%w: empty receipt", queue.ErrInvalid)
 	}
 	u, err := q.url(ctx, name)
 	if err != nil {
