@@ -68,24 +68,16 @@ func (c *benchCmd) Run(ctx context.Context) error {
 	fmt.Printf("# %s %s/%s, %d cores, embedded plane, data on disk, load generator on the same machine\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	b.line("plane_memory_idle", planeProc.rss(), "MB")
-	if err := b.submits(ctx); err != nil {
-		return err
-	}
-	if err := b.reads(ctx); err != nil {
-		return err
-	}
 	worker, err := child(ctx, nil, "work", "--target", grpcAddr, "--parallel", "64")
 	if err != nil {
 		return err
 	}
-	defer worker.stop()
-	if err := workersReady(ctx, b.client); err != nil {
+	if err := errors.Join(workersReady(ctx, b.client), b.roundTrips(ctx)); err != nil {
+		worker.stop()
 		return err
 	}
-	if err := b.drain(ctx); err != nil {
-		return err
-	}
-	if err := b.roundTrips(ctx); err != nil {
+	worker.stop() // what is submitted from here on waits
+	if err := errors.Join(b.submits(ctx), b.reads(ctx)); err != nil {
 		return err
 	}
 	b.line("plane_memory_after", planeProc.rss(), "MB")
@@ -156,25 +148,6 @@ func (b *bench) reads(ctx context.Context) error {
 	})
 }
 
-// drain waits until what the submits left has been worked off.
-func (b *bench) drain(ctx context.Context) error {
-	if len(b.jobs) == 0 {
-		return nil
-	}
-	began := time.Now() //nolint:forbidigo // a benchmark measures real time
-	r, err := b.client.Submit(ctx, benchBody)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	if _, err := b.client.Wait(ctx, r.JobID, 50*time.Millisecond, nil); err != nil {
-		return fmt.Errorf("backlog: %w", err)
-	}
-	b.line("backlog_worked_off", time.Since(began).Seconds(), "s") //nolint:forbidigo // see above
-	return nil
-}
-
 func (b *bench) roundTrips(ctx context.Context) error {
 	for _, n := range []int{1, 16} {
 		if !b.wanted("roundtrip") {
@@ -196,7 +169,7 @@ func (b *bench) roundTrips(ctx context.Context) error {
 				if j.Ended() {
 					return fmt.Errorf("job %s ended %s", j.ID, j.State)
 				}
-				time.Sleep(200 * time.Microsecond) // leave the processors to the plane
+				time.Sleep(time.Duration(n) * 200 * time.Microsecond) // 5,000 reads a second in all: the rest of the machine is the plane's
 			}
 		})
 		if err != nil {
