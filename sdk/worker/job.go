@@ -28,44 +28,57 @@ type Job struct {
 	// Request is the whole request.
 	Request *agentv1.JobRequest
 
-	w    *Worker
-	once sync.Once
-	data []byte
-	err  error
+	read     func(context.Context) ([]byte, error)
+	progress func(percent int, message string)
+	once     sync.Once
+	data     []byte
+	err      error
+}
+
+// NewJob makes a job that no plane has handed out, for tests of handlers: see package workertest.
+func NewJob(r *agentv1.JobRequest, c *agentv1.PolicyConstraints, input []byte, progress func(percent int, message string)) *Job {
+	if progress == nil {
+		progress = func(int, string) {}
+	}
+	return &Job{
+		ID: r.GetJobId(), Topic: r.GetTopic(), TenantID: r.GetTenantId(), PrincipalID: r.GetPrincipalId(), Attempt: 1, Labels: r.GetLabels(),
+		Env: r.GetEnv(), Constraints: c, Request: r, progress: progress,
+		read: func(context.Context) ([]byte, error) { return input, nil },
+	}
 }
 
 func (w *Worker) newJob(trace string, r *agentv1.JobRequest, attempt int) *Job {
-	j := &Job{
-		ID: r.GetJobId(), Topic: r.GetTopic(), TraceID: trace, TenantID: r.GetTenantId(), PrincipalID: r.GetPrincipalId(), Attempt: attempt,
-		Labels: r.GetLabels(), Env: r.GetEnv(), Request: r, w: w,
-	}
+	var c *agentv1.PolicyConstraints
 	if text := r.GetEnv()["CORDUM_POLICY_CONSTRAINTS"]; text != "" {
-		c := &agentv1.PolicyConstraints{}
-		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), c); err == nil {
-			j.Constraints = c
+		c = &agentv1.PolicyConstraints{}
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), c); err != nil {
+			w.log.Warn("constraints of a job cannot be read", "job", r.GetJobId(), "error", err)
+			c = nil
 		}
 	}
+	j := NewJob(r, c, nil, func(percent int, message string) { w.progress(trace, r.GetJobId(), percent, message) })
+	j.TraceID, j.Attempt = trace, attempt
+	j.read = func(ctx context.Context) ([]byte, error) { return w.context(ctx, r) }
 	return j
+}
+
+// context reads a job's input from the plane.
+func (w *Worker) context(ctx context.Context, r *agentv1.JobRequest) ([]byte, error) {
+	if r.GetContextPtr() == "" {
+		return nil, nil
+	}
+	res, err := ask(ctx, w, func(c cordumv1.WorkersClient) (*cordumv1.ReadContextResponse, error) {
+		return c.ReadContext(w.credentials(ctx), &cordumv1.ReadContextRequest{JobId: r.GetJobId(), Pointer: r.GetContextPtr()})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read context: %w", err)
+	}
+	return res.GetData(), nil
 }
 
 // Context answers the job's input, read from the plane when it is first asked for; nil when there is none.
 func (j *Job) Context(ctx context.Context) ([]byte, error) {
-	j.once.Do(func() {
-		if j.Request.GetContextPtr() == "" {
-			return
-		}
-		client := j.w.client()
-		if client == nil {
-			j.err = errStopped
-			return
-		}
-		res, err := client.ReadContext(j.w.credentials(ctx), &cordumv1.ReadContextRequest{JobId: j.ID, Pointer: j.Request.GetContextPtr()})
-		if err != nil {
-			j.err = fmt.Errorf("read context: %w", err)
-			return
-		}
-		j.data = res.GetData()
-	})
+	j.once.Do(func() { j.data, j.err = j.read(ctx) })
 	return j.data, j.err
 }
 
@@ -83,14 +96,16 @@ func (j *Job) DecodeContext(ctx context.Context, v any) error {
 
 // Progress tells how far the job is: percent from 0 to 100, and a word for people. It never fails and never waits for an answer; the plane
 // stores about one a second.
-func (j *Job) Progress(percent int, message string) {
-	j.w.mu.Lock()
-	l := j.w.link
-	j.w.mu.Unlock()
+func (j *Job) Progress(percent int, message string) { j.progress(percent, message) }
+
+func (w *Worker) progress(trace, jobID string, percent int, message string) {
+	w.mu.Lock()
+	l := w.link
+	w.mu.Unlock()
 	if l == nil {
 		return
 	}
-	_ = l.send(j.w.envelope(j.TraceID, &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobProgress{JobProgress: &agentv1.JobProgress{
-		JobId: j.ID, Percent: int32(min(max(percent, 0), 100)), Message: message, Status: agentv1.JobStatus_JOB_STATUS_RUNNING,
+	_ = l.send(w.envelope(trace, &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobProgress{JobProgress: &agentv1.JobProgress{
+		JobId: jobID, Percent: int32(min(max(percent, 0), 100)), Message: message, Status: agentv1.JobStatus_JOB_STATUS_RUNNING,
 	}}})) // best effort
 }

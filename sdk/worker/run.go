@@ -168,26 +168,35 @@ func payload(value any) ([]byte, error) {
 	return data, nil
 }
 
-// store brings a payload to the plane, for as long as it takes: through reconnects, until the job is not this worker's any more.
+// store brings a payload to the plane.
 func (w *Worker) store(ctx context.Context, j *Job, data []byte) (string, error) {
+	res, err := ask(ctx, w, func(c cordumv1.WorkersClient) (*cordumv1.WriteResultResponse, error) {
+		return c.WriteResult(w.credentials(ctx), &cordumv1.WriteResultRequest{
+			JobId: j.ID, Attempt: int32(j.Attempt), Data: data, ContentType: "application/json",
+		})
+	})
+	if err != nil {
+		return "", fmt.Errorf("store result: %w", err)
+	}
+	return res.GetResultPtr(), nil
+}
+
+// ask asks the plane for as long as it takes: through reconnects, until it answers or ctx ends.
+func ask[T any](ctx context.Context, w *Worker, call func(cordumv1.WorkersClient) (T, error)) (T, error) {
 	for try := 0; ; try++ {
 		if client := w.client(); client != nil {
-			res, err := client.WriteResult(w.credentials(ctx), &cordumv1.WriteResultRequest{
-				JobId: j.ID, Attempt: int32(j.Attempt), Data: data, ContentType: "application/json",
-			})
-			if err == nil {
-				return res.GetResultPtr(), nil
-			}
+			res, err := call(client)
 			switch status.Code(err) {
-			case codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Aborted:
+			case codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Aborted: // later
 			default:
-				return "", fmt.Errorf("store result: %w", err)
+				return res, err
 			}
 		}
 		select {
 		case <-time.After(backoff(min(try, 4))):
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			var none T
+			return none, context.Cause(ctx)
 		}
 	}
 }
