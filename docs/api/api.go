@@ -3,7 +3,6 @@ package api
 
 import (
 	_ "embed"
-	"io/fs"
 	"net/http"
 
 	swagger "github.com/swaggo/files/v2"
@@ -30,7 +29,7 @@ const policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 's
 // Handler serves Swagger UI with our document. It expects paths without a prefix of its own: mount it with http.StripPrefix.
 func Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", http.FileServerFS(fs.FS(swagger.FS)))
+	mux.Handle("GET /", http.FileServerFS(swagger.FS))
 	mux.HandleFunc("GET /cordum.swagger.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(Document) // a client that has gone hears nothing

@@ -19,8 +19,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: generate FOLDER")
 		os.Exit(2)
 	}
-	for name, make := range documents {
-		if err := os.WriteFile(filepath.Join(os.Args[1], name), []byte(make()), 0o644); err != nil {
+	for name, write := range documents {
+		if err := os.WriteFile(filepath.Join(os.Args[1], name), []byte(write()), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

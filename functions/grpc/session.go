@@ -74,12 +74,10 @@ func (s *session) reserve(n int) {
 }
 
 // hold turns a promised slot into a job.
-func (s *session) hold(r *job.Record) *held {
+func (s *session) hold(r *job.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := &held{record: r}
-	s.jobs[r.ID] = h
-	return h
+	s.jobs[r.ID] = &held{record: r}
 }
 
 func (s *session) find(jobID string) *held {
@@ -108,12 +106,6 @@ func (s *session) release(jobID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.jobs, jobID)
-}
-
-func (s *session) holds() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.jobs)
 }
 
 // end closes the session; what is queued for the worker is dropped.

@@ -21,6 +21,8 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/uuid"
+
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
 // MaxBody is the largest request that API Gateway passes on, in bytes.
@@ -38,9 +40,9 @@ type Function interface {
 type Router func(method, path string) Function
 
 // Handler serves HTTP by invoking functions.
-func Handler(route Router, log *slog.Logger) http.Handler {
+func Handler(route Router, clk clock.Clock, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		payload, status := event(r, time.Now())
+		payload, status := event(r, clk.Now())
 		if status != 0 {
 			fail(w, status)
 			return
@@ -65,7 +67,7 @@ func Handler(route Router, log *slog.Logger) http.Handler {
 func fail(w http.ResponseWriter, status int) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"message": http.StatusText(status)})
+	_, _ = w.Write([]byte(`{"message":"` + http.StatusText(status) + `"}`)) // a client that has gone hears nothing
 }
 
 // event makes the payload, as API Gateway does: the path decoded, header names in lower case and several values joined by commas, cookies
@@ -83,7 +85,7 @@ func event(r *http.Request, now time.Time) (payload []byte, status int) {
 	var cookies []string
 	for name, values := range r.Header {
 		if name == "Cookie" {
-			for _, c := range strings.Split(strings.Join(values, "; "), ";") {
+			for c := range strings.SplitSeq(strings.Join(values, "; "), ";") {
 				cookies = append(cookies, strings.TrimSpace(c))
 			}
 			continue

@@ -102,7 +102,7 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		return err
 	}
 	p.Functions = functions(p.Dispatcher, edge)
-	p.HTTP = front(gateway.Handler(router(p.Functions), cfg.Log))
+	p.HTTP = front(gateway.Handler(router(p.Functions), ports.Clock, cfg.Log))
 	p.workers = grpc.NewWorkers(p.Dispatcher, cfg.Log)
 	p.GRPC = grpcServer(p, edge)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -74,9 +75,7 @@ func (f Files) members() (map[string]json.RawMessage, error) {
 		}
 		members[name] = raw
 	}
-	for name, raw := range f.Settings {
-		members[name] = raw
-	}
+	maps.Copy(members, f.Settings)
 	all, err := json.Marshal(members)
 	if err != nil {
 		return nil, err

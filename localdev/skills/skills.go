@@ -231,8 +231,7 @@ func fetch(ctx context.Context, address string, allowed func(*url.URL) error) (a
 		},
 	}
 	res, err := client.Do(req)
-	var refused *worker.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*worker.Error](err); ok {
 		return nil, refused
 	}
 	if err != nil {

@@ -29,8 +29,7 @@ func do(t *testing.T, h worker.Handler, input string) (map[string]any, error) {
 }
 
 func code(err error) string {
-	var coded *worker.Error
-	if errors.As(err, &coded) {
+	if coded, ok := errors.AsType[*worker.Error](err); ok {
 		return coded.Code
 	}
 	return ""

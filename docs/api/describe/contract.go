@@ -46,7 +46,7 @@ func (m Method) FullName() string { return string(m.Parent().Name()) + "." + str
 // Params lists the fields that the path holds.
 func (m Method) Params() []string {
 	var names []string
-	for _, part := range strings.Split(m.Path, "/") {
+	for part := range strings.SplitSeq(m.Path, "/") {
 		if name, ok := strings.CutPrefix(part, "{"); ok {
 			name, _, _ = strings.Cut(strings.TrimSuffix(name, "}"), "=")
 			names = append(names, name)

@@ -188,21 +188,21 @@ func (b *bench) measure(ctx context.Context, name string, n int, fn func(context
 	}
 	took := make([][]time.Duration, n)
 	errs := make([]error, n)
-	began := time.Now() //nolint:forbidigo // a benchmark measures real time
+	began := time.Now()
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			for time.Since(began) < b.cmd.Duration && ctx.Err() == nil { //nolint:forbidigo // see above
-				t := time.Now() //nolint:forbidigo // see above
+			for time.Since(began) < b.cmd.Duration && ctx.Err() == nil {
+				t := time.Now()
 				if errs[i] = fn(ctx); errs[i] != nil {
 					return
 				}
-				took[i] = append(took[i], time.Since(t)) //nolint:forbidigo // see above
+				took[i] = append(took[i], time.Since(t))
 			}
 		})
 	}
 	wg.Wait()
-	elapsed := time.Since(began) //nolint:forbidigo // see above
+	elapsed := time.Since(began)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

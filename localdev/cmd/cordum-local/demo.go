@@ -115,7 +115,7 @@ func (c *demoCmd) Run(ctx context.Context) error {
 }
 
 func (s scene) play(ctx context.Context, c *client.Client) error {
-	began := time.Now() //nolint:forbidigo // a command shows the time that passed
+	began := time.Now()
 	r, err := c.Submit(ctx, s.body)
 	if err != nil {
 		return fmt.Errorf("submit: %w", err)
@@ -142,7 +142,7 @@ func (s scene) play(ctx context.Context, c *client.Client) error {
 		return err
 	}
 	say(mark(j.State), "%s after %s, %d attempt(s), decision %s by rule %q%s", bold(j.State),
-		time.Since(began).Round(time.Millisecond), j.Attempts, j.Decision, j.Rule, grey(because(j.Reason))) //nolint:forbidigo // see above
+		time.Since(began).Round(time.Millisecond), j.Attempts, j.Decision, j.Rule, grey(because(j.Reason)))
 	if j.ErrorCode != "" {
 		say(" ", "dead letter: %s: %s", j.ErrorCode, j.ErrorMessage)
 	}

@@ -105,15 +105,15 @@ func (c *devCmd) start(ctx context.Context, logTo *os.File) (_ *local, err error
 // getenv is the environment of the functions: the process's own, with the local keys where it names none.
 func (l *local) getenv(name string) string {
 	for _, v := range []string{"CORDUM_API_KEYS", "CORDUM_API_KEY", "CORDUM_API_KEYS_PATH", "API_KEY"} {
-		if os.Getenv(v) != "" { //nolint:forbidigo // a main package reads the environment
-			return os.Getenv(name) //nolint:forbidigo // likewise
+		if os.Getenv(v) != "" {
+			return os.Getenv(name)
 		}
 	}
 	l.key, l.workerKey = localKey, localWorkerKey
 	if name == "CORDUM_API_KEYS" {
 		return localKeys
 	}
-	return os.Getenv(name) //nolint:forbidigo // likewise
+	return os.Getenv(name)
 }
 
 func (l *local) startWorker(log *slog.Logger) {

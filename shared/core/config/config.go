@@ -66,8 +66,7 @@ func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, erro
 		Key:   key(d.Scope, d.ID),
 		Attrs: store.Attrs{"data": []byte(d.Data), "rev": d.Revision + 1, "up": now.UnixMicro()},
 	}).If(unread))
-	var failed *store.ConditionError
-	if errors.As(err, &failed) {
+	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		return 0, ErrConflict
 	}
 	if err != nil {

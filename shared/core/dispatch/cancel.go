@@ -36,8 +36,7 @@ func (d *Dispatcher) Cancel(ctx context.Context, tenant, id, reason string) (Can
 		done, err := d.Jobs.Move(ctx, r, job.Cancelled, 0, func(n *job.Record) {
 			n.UpdatedAt, n.ListedAt, n.Reason, n.CancelReason = micros, micros, "", reason
 		})
-		var stale *job.StaleError
-		if errors.As(err, &stale) {
+		if _, ok := errors.AsType[*job.StaleError](err); ok {
 			continue
 		}
 		if err != nil {

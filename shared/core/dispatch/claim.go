@@ -46,8 +46,7 @@ func (d *Dispatcher) Claim(ctx context.Context, id identity.Identity, workerID, 
 		ID: t.Job, Attempt: t.Attempt, Worker: workerID, WorkerTenant: id.Home, CrossTenant: id.CrossTenant, Pools: id.Pools,
 		Delivery: delivery,
 	}, d.micros.Micros(now))
-	var stale *job.StaleError
-	if errors.As(err, &stale) {
+	if stale, ok := errors.AsType[*job.StaleError](err); ok {
 		return nil, refusal(stale.Current, t)
 	}
 	if err != nil {
@@ -104,12 +103,12 @@ func packet(r *job.Record, b *job.Body) *agentv1.JobRequest {
 	}
 	request.Env[EnvAttempt] = strconv.FormatInt(r.Attempts, 10)
 	if c := r.Decision.Constraints; c != nil {
-		maps.Copy(request.Env, constraintEnv(c))
+		maps.Copy(request.GetEnv(), constraintEnv(c))
 		if ms := c.Budgets.MaxRuntimeMS; ms > 0 {
-			if request.Budget == nil {
+			if request.GetBudget() == nil {
 				request.Budget = &agentv1.Budget{}
 			}
-			request.Budget.DeadlineMs = lowest(request.Budget.DeadlineMs, ms)
+			request.Budget.DeadlineMs = lowest(request.GetBudget().GetDeadlineMs(), ms)
 		}
 	}
 	return request

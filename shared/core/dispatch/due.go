@@ -153,9 +153,8 @@ func (d *Dispatcher) sendAgain(ctx context.Context, r *job.Record, now time.Time
 			return err
 		}
 		want := schedule.Job{Topic: r.Topic, Tenant: r.Tenant, Requires: r.Requires, Labels: body.Request.GetLabels()}
-		var refused *schedule.Error
 		to, err = d.choose(ctx, settings, want, now)
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*schedule.Error](err); ok {
 			return d.unroutable(ctx, r, refused)
 		}
 		if err != nil {

@@ -104,8 +104,7 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 			}
 		}
 	})
-	var stale *job.StaleError
-	if errors.As(err, &stale) {
+	if stale, ok := errors.AsType[*job.StaleError](err); ok {
 		if known != nil { // what the caller remembered is old: look
 			return d.Result(ctx, h, res, nil)
 		}
@@ -147,8 +146,7 @@ func (d *Dispatcher) Progress(ctx context.Context, h Holder, p *agentv1.JobProgr
 		}
 		n.UpdatedAt, n.Progress = micros, next
 	})
-	var stale *job.StaleError
-	if errors.As(err, &stale) {
+	if stale, ok := errors.AsType[*job.StaleError](err); ok {
 		if known != nil {
 			return d.Progress(ctx, h, p, nil)
 		}
@@ -181,8 +179,7 @@ func (d *Dispatcher) WriteResult(ctx context.Context, h Holder, jobID string, da
 
 // notHeld is what a worker sees of a job that it does not hold: the same as for one that does not exist.
 func notHeld(err error) error {
-	var i *Ignored
-	if errors.As(err, &i) {
+	if _, ok := errors.AsType[*Ignored](err); ok {
 		return job.ErrUnknown
 	}
 	return err

@@ -73,8 +73,12 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 // queueRoom refuses a submission when the tenant has more active jobs than its settings allow to wait.
 func (d *Dispatcher) queueRoom(ctx context.Context, tenant string) error {
 	settings, err := d.Settings.Current(ctx)
-	if err != nil || settings.Limits.MaxConcurrentJobs <= 0 {
-		return nil // without settings the job itself will wait
+	if err != nil {
+		d.Log.WarnContext(ctx, "no settings: the job will wait", "error", err)
+		return nil
+	}
+	if settings.Limits.MaxConcurrentJobs <= 0 {
+		return nil
 	}
 	active, err := d.Jobs.ActiveCount(ctx, tenant)
 	if err != nil {
@@ -239,7 +243,7 @@ func (d *Dispatcher) route(
 		return
 	}
 	p.state, p.to = job.Scheduled, to
-	p.limit = lowest(int64(verdict.MaxConcurrentJobs), int64(settings.Limits.MaxConcurrentJobs))
+	p.limit = lowest(verdict.MaxConcurrentJobs, int64(settings.Limits.MaxConcurrentJobs))
 	p.counted = p.limit > 0 || rules.CountsJobs(r.Tenant)
 	if p.counted && p.limit <= 0 {
 		p.limit = noLimit

@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // Code is the class of a fault.
@@ -59,9 +60,7 @@ func Wrap(code Code, cause error, format string, args ...any) *Error {
 // With adds a member to the JSON body.
 func (e *Error) With(name string, value any) *Error {
 	d := make(map[string]any, len(e.Details)+1)
-	for k, v := range e.Details {
-		d[k] = v
-	}
+	maps.Copy(d, e.Details)
 	d[name] = value
 	return &Error{Code: e.Code, Message: e.Message, Details: d, cause: e.cause}
 }
@@ -71,8 +70,7 @@ func From(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	var f *Error
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*Error](err); ok {
 		return f
 	}
 	return &Error{Code: Internal, Message: "internal error", cause: err}

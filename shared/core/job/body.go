@@ -108,8 +108,7 @@ func (s *Store) PutResult(ctx context.Context, id string, attempt int64, data []
 	}
 	it := store.Item{Key: resultKey(id, attempt), Attrs: a, Expires: now.Add(PayloadRetention).Unix()}
 	err := s.Table.Write(ctx, store.Put(it).If(store.NotExists()))
-	var there *store.ConditionError
-	if errors.As(err, &there) {
+	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		err = nil
 	}
 	return ResultPointer(id), err

@@ -51,8 +51,7 @@ func (s *Store) Claim(ctx context.Context, c Claim, micros int64) (*Record, erro
 		op = op.RemoveAttr(aDelivery)
 	}
 	it, err := s.Table.Update(ctx, op.RemoveAttr(aReason, aProgress))
-	var failed *store.ConditionError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*store.ConditionError](err); ok {
 		stale := &StaleError{}
 		if failed.Old != nil {
 			stale.Current = parse(*failed.Old)

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ func newestFirst(ds []Decision) {
 // Decisions answers at most limit decisions of a job, newest first; none for a job that the tenant does not have.
 func (s *Store) Decisions(ctx context.Context, tenant, id string, limit int, now time.Time) ([]Decision, error) {
 	f, err := s.Full(ctx, tenant, id, now)
-	if err == ErrUnknown {
+	if errors.Is(err, ErrUnknown) {
 		return nil, nil
 	}
 	if err != nil {

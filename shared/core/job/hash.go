@@ -20,10 +20,10 @@ const ReservedEnv = "CORDUM_"
 // itself adds later (labels approval_* and cordum.bus_msg_id, environment CORDUM_*). An empty map counts as none.
 func Hash(request *agentv1.JobRequest) string {
 	r := proto.CloneOf(request)
-	maps.DeleteFunc(r.Labels, func(k, _ string) bool {
+	maps.DeleteFunc(r.GetLabels(), func(k, _ string) bool {
 		return strings.HasPrefix(strings.ToLower(k), "approval_") || k == "cordum.bus_msg_id"
 	})
-	maps.DeleteFunc(r.Env, func(k, _ string) bool { return strings.HasPrefix(k, ReservedEnv) })
+	maps.DeleteFunc(r.GetEnv(), func(k, _ string) bool { return strings.HasPrefix(k, ReservedEnv) })
 	text, err := protojson.Marshal(r)
 	if err != nil {
 		panic("job: hash: " + err.Error()) // only a message with invalid UTF-8 fails, and submit refuses that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
@@ -234,12 +235,7 @@ func (s *Store) write(ctx context.Context, ops []store.Op) error {
 }
 
 func active(s State) bool {
-	for _, a := range Active {
-		if a == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(Active, s)
 }
 
 // live leaves out the ends, which nothing leaves.

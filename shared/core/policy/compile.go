@@ -204,7 +204,7 @@ func (p *Policy) compile(m *merged) {
 	for i := range m.rules {
 		p.rules[i] = p.compileRule(&m.rules[i])
 		if p.rules[i].velocity != nil {
-			p.velocity = append(p.velocity, uint32(i)) //nolint:gosec // rules are fewer than maxNodes
+			p.velocity = append(p.velocity, uint32(i))
 		}
 	}
 	for _, name := range words(m.tenants) {

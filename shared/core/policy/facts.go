@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 import "strings"
 
 // facts are what rules ask about a request, looked up once. It lives on the stack of a decision.
@@ -39,12 +41,7 @@ func (s *idSet) add(id uint32) {
 func (s *idSet) has(id uint32) bool { return hasID(s.few[:s.n], id) || hasID(s.more, id) }
 
 func hasID(ids []uint32, id uint32) bool {
-	for _, x := range ids {
-		if x == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(ids, id)
 }
 
 type actorTypes uint8

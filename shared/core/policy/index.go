@@ -59,7 +59,7 @@ func (x *index) build(rules []rule) {
 		}
 	}
 	for i := range rules {
-		x.file(uint32(i), quietest(ways[i], crowd)) //nolint:gosec // rules are fewer than maxNodes
+		x.file(uint32(i), quietest(ways[i], crowd))
 	}
 	x.prefixes.build(prefixWords)
 }
@@ -145,7 +145,7 @@ func (x *index) topicWay(topics []glob, prefixWords vocabulary) (way []entry) {
 // first answers the first rule that matches, len(p.rules) for none. Each list is read up to the best match so far, so the order of the
 // lists does not change the result; the most specific come first because they are the shortest.
 func (p *Policy) first(f *facts) uint32 {
-	s := search{rules: p.rules, facts: f, best: uint32(len(p.rules))} //nolint:gosec // rules are fewer than maxNodes
+	s := search{rules: p.rules, facts: f, best: uint32(len(p.rules))}
 	x := &p.index
 	s.word(x.lists[byTopic], x.topics.exact(f.topic))
 	s.words(x.lists[byLabel], &f.labels)

@@ -79,8 +79,7 @@ func readYAML(raw []byte) (n node, err error) {
 		return node{}, fail(0, 0, "nested deeper than %d levels", maxDepth)
 	}
 	file, err := parser.ParseBytes(raw, 0)
-	var wrong *yaml.SyntaxError
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 		at := wrong.Token.Position
 		return node{}, fail(at.Line, at.Column, "%s", wrong.Message)
 	}

@@ -36,8 +36,7 @@ var decisions = map[string]Verdict{
 func Parse(name string, raw []byte) (*Document, error) {
 	d, err := parseDocument(raw)
 	if err != nil {
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			e.Source = name
 		}
 		return nil, err

@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // rule is a compiled rule: its words are numbers of the policy's vocabularies.
 type rule struct {
 	topics                                               []glob
@@ -92,12 +94,7 @@ func (r *rule) fitsMCP(f *facts) bool {
 }
 
 func anyOf(ids []uint32, of *idSet) bool {
-	for _, id := range ids {
-		if of.has(id) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ids, of.has)
 }
 
 func allOf(ids []uint32, of *idSet) bool {

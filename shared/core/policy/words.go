@@ -43,7 +43,7 @@ const unknown = ^uint32(0)
 func (v vocabulary) add(word string) uint32 {
 	id, ok := v[word]
 	if !ok {
-		id = uint32(len(v)) //nolint:gosec // a document has at most maxNodes words
+		id = uint32(len(v))
 		v[word] = id
 	}
 	return id

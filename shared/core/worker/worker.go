@@ -207,7 +207,7 @@ func (r *Registry) List(ctx context.Context, tenant string, now time.Time) ([]Wo
 	if err != nil {
 		return nil, err
 	}
-	workers := append(own, cross...)
+	workers := slices.Concat(own, cross)
 	slices.SortFunc(workers, func(a, b Worker) int { return strings.Compare(a.ID(), b.ID()) })
 	return workers, nil
 }
@@ -233,7 +233,7 @@ func (r *Registry) Serving(ctx context.Context, tenant string, now time.Time) ([
 	if r.cache == nil || len(r.cache) > 1000 {
 		r.cache = map[string]listing{}
 	}
-	l := listing{workers: append(own, cross...), read: now}
+	l := listing{workers: slices.Concat(own, cross), read: now}
 	r.cache[tenant] = l
 	return l.workers, nil
 }

@@ -3,7 +3,6 @@ package auth_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -37,7 +36,7 @@ func (h *hand) Now() time.Time { return h.now }
 
 func at() *hand { return &hand{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
 
-func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func gate(t *testing.T, e env, clk *hand, providers ...auth.Provider) *auth.Gate {
 	t.Helper()

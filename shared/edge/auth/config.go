@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,10 +106,8 @@ func (e *env) first(names ...string) string {
 
 func (e *env) word(name, otherwise string, allowed ...string) string {
 	v := strings.ToLower(e.text(name, otherwise))
-	for _, word := range append(allowed, otherwise) {
-		if v == word {
-			return v
-		}
+	if slices.Contains(append(allowed, otherwise), v) {
+		return v
 	}
 	e.fail("%s must be one of %s", name, strings.Join(allowed, ", "))
 	return otherwise

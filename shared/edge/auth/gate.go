@@ -205,8 +205,7 @@ func (g *Gate) byKinds(ctx context.Context, secret string, kinds ...Kind) (Crede
 
 // asFault reads a provider's foreign error as a store that is down: the answer is 503, never 401.
 func asFault(err error) error {
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return f
 	}
 	return fault.Wrap(fault.Unavailable, err, "service unavailable")

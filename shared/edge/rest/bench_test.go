@@ -3,7 +3,6 @@ package rest_test
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"testing"
 
@@ -26,7 +25,7 @@ func BenchmarkLambda(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cfg.Clock, cfg.Log = clock.System{}, slog.New(slog.NewJSONHandler(io.Discard, nil))
+	cfg.Clock, cfg.Log = clock.System{}, slog.New(slog.DiscardHandler)
 	if cfg.Gate, err = auth.New(access, cfg.Clock, cfg.Log); err != nil {
 		b.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -24,7 +25,7 @@ var errHeaders = headersTooLarge{}
 // fail answers an error in the one JSON shape; what the plane itself did wrong goes to the log and not to the caller.
 func (s *server) fail(ctx context.Context, c *call, err error) {
 	o := outcome.Outcome{HTTP: http.StatusRequestHeaderFieldsTooLarge, Message: errHeaders.Error()}
-	if err != errHeaders {
+	if !errors.Is(err, errHeaders) {
 		o = outcome.Of(err)
 	}
 	if o.Cause != nil {

@@ -155,7 +155,7 @@ func discover(h runtime.HandlerFunc) (p *probe) {
 }
 
 // annotate gives a service the metadata that it may read of an HTTP request.
-func annotate(ctx context.Context, r *http.Request) metadata.MD {
+func annotate(ctx context.Context, _ *http.Request) metadata.MD {
 	if p, ok := ctx.Value(probeKey{}).(*probe); ok {
 		p.rpc, _ = runtime.RPCMethod(ctx)
 		p.pattern, _ = runtime.HTTPPathPattern(ctx)

@@ -24,7 +24,7 @@ func Lambda(h http.Handler) func(context.Context, events.APIGatewayV2HTTPRequest
 		}
 		answer, err := adapter.ProxyWithContext(context.WithValue(ctx, gatewayKey{}, true), event)
 		if err != nil {
-			return malformed, nil
+			return malformed, nil //nolint:nilerr // the adapter fails only for what it cannot read
 		}
 		return answer, nil
 	}
@@ -69,6 +69,6 @@ func validHost(host string) bool {
 	name, port, _ := strings.Cut(host, ":")
 	return !strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' }) &&
 		!strings.ContainsFunc(name, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-')
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-'
 		})
 }

@@ -3,6 +3,7 @@ package rest_test
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -25,9 +26,7 @@ func served(t *testing.T, env map[string]string, test func(t *testing.T, p *plan
 
 func copied(env map[string]string) map[string]string {
 	out := map[string]string{}
-	for k, v := range env {
-		out[k] = v
-	}
+	maps.Copy(out, env)
 	return out
 }
 

@@ -60,10 +60,10 @@ func Job(f *job.Full) *cordumv1.Job {
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, ParentJobId: r.Parent, DeadlineUnix: seconds(r.DeadlineAt),
 		WorkerId: r.Worker, ExecutionMs: r.ExecutionMS, ArtifactPtrs: r.Artifacts,
 	}
-	if out.ResultPtr == "" && f.ResultData != nil {
+	if out.GetResultPtr() == "" && f.ResultData != nil {
 		out.ResultPtr = job.ResultPointer(r.ID)
 	}
-	if out.ApprovalRequired {
+	if out.GetApprovalRequired() {
 		out.ApprovalRef = r.ID
 	}
 	if len(f.Decisions) > 0 {
@@ -117,18 +117,18 @@ func Constraints(c *policy.Constraints) *cordumv1.PolicyConstraints {
 	}
 	return &cordumv1.PolicyConstraints{
 		Budgets: &cordumv1.BudgetConstraints{
-			MaxRuntimeMs: w.Budgets.MaxRuntimeMs, MaxRetries: w.Budgets.MaxRetries,
-			MaxArtifactBytes: w.Budgets.MaxArtifactBytes, MaxConcurrentJobs: w.Budgets.MaxConcurrentJobs,
+			MaxRuntimeMs: w.GetBudgets().GetMaxRuntimeMs(), MaxRetries: w.GetBudgets().GetMaxRetries(),
+			MaxArtifactBytes: w.GetBudgets().GetMaxArtifactBytes(), MaxConcurrentJobs: w.GetBudgets().GetMaxConcurrentJobs(),
 		},
 		Sandbox: &cordumv1.SandboxProfile{
-			Isolated: w.Sandbox.Isolated, NetworkAllowlist: w.Sandbox.NetworkAllowlist,
-			FsReadOnly: w.Sandbox.FsReadOnly, FsReadWrite: w.Sandbox.FsReadWrite,
+			Isolated: w.GetSandbox().GetIsolated(), NetworkAllowlist: w.GetSandbox().GetNetworkAllowlist(),
+			FsReadOnly: w.GetSandbox().GetFsReadOnly(), FsReadWrite: w.GetSandbox().GetFsReadWrite(),
 		},
-		Toolchain: &cordumv1.ToolchainConstraints{AllowedTools: w.Toolchain.AllowedTools, AllowedCommands: w.Toolchain.AllowedCommands},
+		Toolchain: &cordumv1.ToolchainConstraints{AllowedTools: w.GetToolchain().GetAllowedTools(), AllowedCommands: w.GetToolchain().GetAllowedCommands()},
 		Diff: &cordumv1.DiffConstraints{
-			MaxFiles: w.Diff.MaxFiles, MaxLines: w.Diff.MaxLines, DenyPathGlobs: w.Diff.DenyPathGlobs,
+			MaxFiles: w.GetDiff().GetMaxFiles(), MaxLines: w.GetDiff().GetMaxLines(), DenyPathGlobs: w.GetDiff().GetDenyPathGlobs(),
 		},
-		RedactionLevel: w.RedactionLevel,
+		RedactionLevel: w.GetRedactionLevel(),
 	}
 }
 

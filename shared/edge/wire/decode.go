@@ -48,7 +48,7 @@ func Unmarshal(data []byte, v any) error {
 	if rv.Elem().IsNil() {
 		rv.Elem().Set(reflect.New(rv.Elem().Type().Elem()))
 	}
-	m, ok := rv.Elem().Interface().(proto.Message)
+	m, ok := reflect.TypeAssert[proto.Message](rv.Elem())
 	if !ok {
 		return fmt.Errorf("wire: cannot read into %T", v)
 	}

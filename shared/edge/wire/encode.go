@@ -30,7 +30,7 @@ func Append(b []byte, v any) ([]byte, error) {
 	b = append(b, '[')
 	var err error
 	for i := range rv.Len() {
-		m, ok := rv.Index(i).Interface().(proto.Message)
+		m, ok := reflect.TypeAssert[proto.Message](rv.Index(i))
 		if !ok {
 			return nil, fmt.Errorf("wire: cannot write %T", v)
 		}

@@ -21,9 +21,12 @@ type plan struct {
 type shape uint8
 
 const (
-	object    shape = iota // {member: ...}
-	anyJSON                // cordum.v1.Json
-	protobuf               // protobuf JSON: CAP and google's messages
+	object   shape = iota // {member: ...}
+	anyJSON               // cordum.v1.Json
+	protobuf              // protobuf JSON: CAP and google's messages
+)
+
+const (
 	agentName = "cordum.agent.v1."
 	jsonName  = "cordum.v1.Json"
 )

@@ -87,10 +87,8 @@ func (e *expression) cond(c store.Cond) string {
 	case store.CondAll:
 		return e.join(c.Conds, " AND ")
 	case store.CondAny:
-		for _, inner := range c.Conds {
-			if always(inner) {
-				return ""
-			}
+		if slices.ContainsFunc(c.Conds, always) {
+			return ""
 		}
 		return e.join(c.Conds, " OR ")
 	default:

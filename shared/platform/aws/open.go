@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -61,7 +60,7 @@ func Open(ctx context.Context, names Names, meter *store.Meter) (*Platform, erro
 	p := &Platform{
 		names: names, dynamo: dynamodb.NewFromConfig(cfg),
 		// an emulator has no name for each bucket
-		bucket: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = os.Getenv("AWS_ENDPOINT_URL") != "" }),
+		bucket: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil }),
 	}
 	p.Table = NewTable(p.dynamo, names.Table, meter)
 	p.Queues = NewQueues(sqs.NewFromConfig(cfg), names.QueuePrefix)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"time"
 
@@ -50,17 +51,15 @@ func (b *Blobs) Put(ctx context.Context, key string, data []byte, opts blob.PutO
 		kind = blob.DefaultType
 	}
 	in := &s3.PutObjectInput{Bucket: b.bucket, Key: &key, Body: bytes.NewReader(data), ContentType: &kind, Metadata: map[string]string{}}
-	for name, v := range opts.Metadata {
-		in.Metadata[name] = v
-	}
+	maps.Copy(in.Metadata, opts.Metadata)
 	if opts.Class != "" {
 		tag := "class=" + url.QueryEscape(opts.Class)
 		in.Tagging = &tag
 		in.Metadata[classKey] = opts.Class
 	}
 	if opts.IfAbsent {
-		any := "*"
-		in.IfNoneMatch = &any
+		nothing := "*"
+		in.IfNoneMatch = &nothing
 	}
 	_, err := b.client.PutObject(ctx, in)
 	return blobFailure(err)

@@ -99,8 +99,7 @@ func (q *Queues) create(ctx context.Context, d queue.Def) error {
 	}
 	full := q.prefix + d.Name
 	res, err := q.client.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &full, Attributes: attributes})
-	var exists *types.QueueNameExists
-	if errors.As(err, &exists) { // with other attributes: it is left as it is
+	if _, ok := errors.AsType[*types.QueueNameExists](err); ok { // with other attributes: it is left as it is
 		return nil
 	}
 	if err != nil {

@@ -74,8 +74,7 @@ func (t *Table) one(ctx context.Context, op store.Op) (store.Item, error) {
 			used = res.ConsumedCapacity
 		}
 	}
-	var refused *types.ConditionalCheckFailedException
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*types.ConditionalCheckFailedException](err); ok {
 		return store.Item{}, conditionError(0, refused.Item)
 	}
 	if err != nil {
@@ -102,8 +101,7 @@ func (t *Table) transact(ctx context.Context, ops []store.Op) error {
 		in.TransactItems = append(in.TransactItems, t.part(op))
 	}
 	res, err := t.client.TransactWriteItems(ctx, in)
-	var cancelled *types.TransactionCanceledException
-	if errors.As(err, &cancelled) {
+	if cancelled, ok := errors.AsType[*types.TransactionCanceledException](err); ok {
 		return because(cancelled)
 	}
 	if err != nil {

@@ -139,7 +139,7 @@ func (s *folderShelf) syncDir(dir string) error {
 	if !s.sync {
 		return nil
 	}
-	d, err := os.Open(dir) //nolint:gosec // a folder of ours
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func newUnruly(seed uint64) *unruly {
 	if seed == 0 {
 		return nil
 	}
-	return &unruly{rnd: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // it replays
+	return &unruly{rnd: rand.New(rand.NewPCG(seed, 0))}
 }
 
 // oneIn answers true once in n times.

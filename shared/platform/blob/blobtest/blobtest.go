@@ -374,7 +374,7 @@ func testPresignPut(s *suite) {
 		for name, c := range map[string]struct {
 			contentType string
 			data        []byte
-		}{"other type": {"text/html", data}, "less": {"image/png", data[1:]}, "more": {"image/png", append(data[:len(data):len(data)], 'y')}} {
+		}{"other type": {"text/html", data}, "less": {"image/png", data[1:]}, "more": {"image/png", append(slices.Clip(data), 'y')}} {
 			if status, _, _ := s.do(http.MethodPut, url, c.contentType, c.data); status < 400 || status > 499 {
 				s.Errorf("%s: got %d, want it refused", name, status)
 			}

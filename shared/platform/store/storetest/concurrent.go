@@ -90,8 +90,7 @@ func testOneCreator(s *suite) {
 		key := s.key("p", fmt.Sprint(round))
 		s.together(8, func(worker int) error {
 			err := s.write(store.Put(store.Item{Key: key, Attrs: store.Attrs{"by": int64(worker)}}).If(store.NotExists()))
-			var failed *store.ConditionError
-			if errors.As(err, &failed) {
+			if _, ok := errors.AsType[*store.ConditionError](err); ok {
 				return nil
 			}
 			winners.Add(1)
