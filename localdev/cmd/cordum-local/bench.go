@@ -81,6 +81,9 @@ func (c *benchCmd) Run(ctx context.Context) error {
 		return err
 	}
 	b.line("plane_memory_after", planeProc.rss(), "MB")
+	if b.wanted("decide") {
+		return b.decisions()
+	}
 	return nil
 }
 
