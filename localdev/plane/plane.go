@@ -61,6 +61,8 @@ type Plane struct {
 	every    time.Duration
 	stop     context.CancelFunc
 	running  sync.WaitGroup
+	closing  sync.Once
+	closed   error
 }
 
 // Open sets a plane up, on stored data when there is any.
@@ -159,8 +161,13 @@ func (p *Plane) sweep(ctx context.Context) {
 	}
 }
 
-// Close ends the streams, waits for what is under way, and closes the data.
+// Close ends the streams, waits for what is under way, and closes the data. Closing again does nothing.
 func (p *Plane) Close() error {
+	p.closing.Do(func() { p.closed = p.close() })
+	return p.closed
+}
+
+func (p *Plane) close() error {
 	if p.stop != nil {
 		p.stop()
 	}

@@ -360,3 +360,9 @@ func writeResult(t *testing.T, w *raw, id, text string) {
 		t.Fatalf("write result: %v, %v", res, err)
 	}
 }
+
+const failed = agentv1.JobStatus_JOB_STATUS_FAILED
+
+func progressOf(id string) *agentv1.BusPacket {
+	return &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobProgress{JobProgress: &agentv1.JobProgress{JobId: id, Percent: 1}}}
+}
