@@ -73,6 +73,9 @@ var handlers = map[string]func(*dispatch.Dispatcher) any{
 	"sweep": func(d *dispatch.Dispatcher) any { return sweep.Handler(d) },
 }
 
+// Fallback is the function of what no other serves.
+const Fallback = "fallback"
+
 // functions builds all of them. What no function serves goes to the fallback: unknown paths, wrong methods, routes that are not built.
 func functions(d *dispatch.Dispatcher, edge rest.Config) []*Function {
 	var out []*Function
@@ -83,7 +86,7 @@ func functions(d *dispatch.Dispatcher, edge rest.Config) []*Function {
 	for _, name := range slices.Sorted(maps.Keys(handlers)) {
 		out = append(out, newFunction(name, nil, handlers[name](d)))
 	}
-	last := newFunction("fallback", nil, fallback.Handler(edge))
+	last := newFunction(Fallback, nil, fallback.Handler(edge))
 	for _, r := range routes.All() {
 		served := slices.ContainsFunc(out, func(f *Function) bool { return slices.Contains(f.Services, r.Service()) })
 		if !served && !slices.Contains(last.Services, r.Service()) {

@@ -198,7 +198,11 @@ func (c *devCmd) banner(l *local) {
 
 `, base, l.grpc.Addr(), base, key, localTenant, or(c.place(), "memory only"), base, key, localTenant)
 	for _, f := range l.plane.Functions {
-		if routes := f.Routes(); len(routes) > 0 {
+		routes := f.Routes()
+		if f.Name == plane.Fallback {
+			routes = append([]string{"not built yet, 501:"}, routes...)
+		}
+		if len(routes) > 0 {
 			fmt.Printf("    %-12s %s\n", f.Name, strings.Join(routes, "\n                 "))
 		}
 	}
