@@ -4,9 +4,19 @@ SHELL := bash
 GOFLAGS ?=
 export GOFLAGS
 PKGS := ./...
+# without the race detector: jsii, which infra runs on, is not free of races of its own, and weighing binaries has none
+RACED = $$(go list ./... | grep -vE '/(infra(/app)?|localdev/build)$$')
 DATA ?= .cordum
+ROUNDS ?= 50
+SEEDS ?= 200
+SEED_BASE ?= $(shell date +%s)
+# parameters of a plane: make deploy CONTEXT="-c stage=prod -c region=eu-west-1"; docs/deploy.md lists them
+CONTEXT ?=
+CDK := npx --yes aws-cdk@2.1148.1
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help demo dev dev-memory test test-quick test-aws lint proto openapi docs bench cost fuzz clean
+.PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
+	fuzz crash sim clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,25 +25,34 @@ demo: ## Watch jobs run: starts a plane on free ports if none runs, a worker, an
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@./bin/cordum-local demo
 
-dev: ## Run the whole plane: REST on :8081, gRPC on :8080, data in $(DATA)/
+dev: ## Run the whole plane: REST on :8081, gRPC on :8080, data in $(DATA)/; CHAOS=mild makes it fail now and then
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
-	@exec ./bin/cordum-local dev --data $(DATA)
+	@exec ./bin/cordum-local dev --data $(DATA) $(if $(CHAOS),--chaos "$(CHAOS)")
 
 dev-memory: ## The same without keeping anything
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@exec ./bin/cordum-local dev --memory
 
+dev-localstack: ## The same on LocalStack, every function as its real binary; AWS_ENDPOINT_URL names another endpoint
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
+	@exec ./bin/cordum-local localstack
+
 test: ## All tests, with the race detector
 	go vet $(PKGS)
-	go test -race -timeout 15m $(PKGS)
+	go test -race -timeout 15m $(RACED)
+	go test -timeout 15m ./infra ./localdev/build
 
 test-quick: ## All tests, without the race detector
 	go test $(PKGS)
 
-test-aws: ## The conformance suites on the AWS adapters; needs AWS_ENDPOINT_URL (LocalStack)
-	@test -n "$${AWS_ENDPOINT_URL:-}" || { echo "set AWS_ENDPOINT_URL, for example http://localhost:4566 (LocalStack)"; exit 2; }
-	AWS_ACCESS_KEY_ID=$${AWS_ACCESS_KEY_ID:-test} AWS_SECRET_ACCESS_KEY=$${AWS_SECRET_ACCESS_KEY:-test} AWS_REGION=$${AWS_REGION:-us-east-1} \
-	  go test -count=1 -timeout 30m ./shared/platform/aws/...
+test-aws: ## What needs AWS: the ports' conformance suites, the real binaries, end to end too; on LocalStack, which it starts, or on AWS_ENDPOINT_URL
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
+	./bin/cordum-local with-aws -- go test -count=1 -p 1 -timeout 40m ./shared/platform/aws/... ./localdev/cost ./localdev/stack ./localdev/e2e
+
+$(foreach v,URL KEY WORKER_KEY GRPC TENANT OTHER_KEY OTHER_TENANT QUEUES LAMBDA,$(eval e2e: export E2E_$(v) = $$($(v))))
+e2e: ## The end-to-end suite against a deployment: URL=https://... KEY=... [WORKER_KEY=... GRPC=host:port OTHER_KEY=...]; README says what else
+	@test -n "$$E2E_URL" -a -n "$$E2E_KEY" || { echo "say where it is and give a key of role admin: make e2e URL=https://... KEY=..."; exit 2; }
+	@go test -count=1 -timeout 30m -v -run '^TestDeployment$$' ./localdev/e2e
 
 lint: ## golangci-lint with everything on, formatting included (buf lint is a test in proto/)
 	go tool -modfile=tools/tools.mod golangci-lint run
@@ -47,15 +66,45 @@ openapi: proto ## Generate docs/api/openapi and docs/api-reference.md
 docs: ## Generate the diagrams and tables that docs take from code
 	go run ./docs/generate docs
 
-bench: ## Measure: submits, round trips, reads, decisions; one line per figure
-	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
-	@./bin/cordum-local bench
+lambdas: ## Build every function of functions/*/lambda for AWS into build/lambdas
+	@go run ./localdev/cmd/lambdas
 
-cost: ## AWS requests, capacity units and dollars of a job's life
+size: ## What every function weighs, and how soon a new instance answers on this machine
+	@go run ./localdev/cmd/lambdas -size
+
+synth: lambdas ## Make the CloudFormation templates in build/cdk.out; needs Node, no account
+	@rm -rf build/cdk.out
+	@$(CDK) synth --quiet $(CONTEXT)
+
+lint-infra: synth ## cfn-lint over the templates; needs Python
+	@test -x build/venv/bin/cfn-lint || { python3 -m venv build/venv && build/venv/bin/pip install --quiet cfn-lint==1.58.0; }
+	build/venv/bin/cfn-lint --ignore-checks W3005 -- build/cdk.out/*.template.json
+
+diff: lambdas ## What a deployment would change
+	@$(CDK) diff $(CONTEXT)
+
+deploy: lambdas ## Deploy a plane: see docs/deploy.md
+	@$(CDK) deploy --all $(CONTEXT)
+
+bench: ## Measure: submits, round trips, reads, live frames, sweeps, lists, decisions; one line per figure; BENCH="--only lists"
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
+	@./bin/cordum-local bench $(BENCH)
+
+crash: ## Kill a plane under load ROUNDS times (50) and judge whether it kept what it acknowledged
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
+	@./bin/cordum-local crash --rounds $(ROUNDS)
+
+sim: ## Simulate SEEDS runs (200) of the whole plane in virtual time, with crashes, faults and clock jumps; the set SEED_BASE, or a new one
+	SEEDS=$(SEEDS) SEED_BASE=$(SEED_BASE) go test -count=1 -timeout 0 -v -run TestSimulation ./localdev/sim
+
+cost: ## AWS requests, capacity units and dollars: of a job, by the ports and on LocalStack; and of a plane that idles
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@go test -count=1 -run TestCost -v ./localdev/plane | grep ^cost
+	@./bin/cordum-local with-aws -- go test -count=1 -run TestCostOnAWS -v ./localdev/cost | grep '^cost\|^---'
+	@go test -count=1 -run TestIdleCost -v ./infra | grep '^cost\|^---'
 
 fuzz: ## Run every fuzz target for a short while
 	./tools/fuzz.sh
 
 clean: ## Remove what was built and the local plane's data
-	rm -rf bin $(DATA)
+	rm -rf bin build $(DATA)

@@ -54,7 +54,7 @@ const (
 	array = "array" // a bare list
 )
 
-// index is Appendix A of the REST contract, WebSocket routes and /health aside: route, roles, status, and what lists look like.
+// index is Appendix A of the REST contract, WebSocket routes and /health aside, and the routes that we add: route, roles, status, and what lists look like.
 var index = []struct {
 	route, roles string
 	status       int32
@@ -141,6 +141,12 @@ var index = []struct {
 	{"GET /dlq/page", "admin", 200, page},
 	{"DELETE /dlq/{job_id}", "admin", 204, ""},
 	{"POST /dlq/{job_id}/retry", "admin", 200, ""},
+	{"POST /dlq/retry", "admin", 200, ""},                          // ours
+	{"POST /dlq/delete", "admin", 200, ""},                         // ours
+	{"POST /worker/claim", "worker admin", 200, ""},                // ours
+	{"POST /worker/heartbeat", "worker admin", 200, ""},            // ours
+	{"GET /worker/jobs/{job_id}/context", "worker admin", 200, ""}, // ours
+	{"POST /worker/jobs/{job_id}/result", "worker admin", 200, ""}, // ours
 	{"GET /memory", "admin", 200, ""},
 }
 
@@ -263,6 +269,7 @@ func register(t *testing.T, mux *runtime.ServeMux) {
 		cordumv1.RegisterArtifactsHandlerServer(ctx, mux, cordumv1.UnimplementedArtifactsServer{}),
 		cordumv1.RegisterLocksHandlerServer(ctx, mux, cordumv1.UnimplementedLocksServer{}),
 		cordumv1.RegisterDeadLettersHandlerServer(ctx, mux, cordumv1.UnimplementedDeadLettersServer{}),
+		cordumv1.RegisterWorkersHandlerServer(ctx, mux, cordumv1.UnimplementedWorkersServer{}),
 		cordumv1.RegisterMemoryHandlerServer(ctx, mux, cordumv1.UnimplementedMemoryServer{}),
 	}
 	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {

@@ -3,6 +3,8 @@ package grpc
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
@@ -20,6 +22,8 @@ const (
 	claimTime = 30 * time.Second
 	// notHere gives a message back that another container, or the same one a little later, may use.
 	notHere = 2 * time.Second
+	// outOfReach gives one back whose job could not be looked at.
+	outOfReach = time.Second
 	// pollPause follows a receive that failed.
 	pollPause = time.Second
 )
@@ -67,6 +71,7 @@ func (w *Workers) serving(pool string) (all []*session, free int, changed chan s
 
 func (p *puller) run() {
 	for {
+		p.w.d.Yield.At(p.w.base, "slots of "+p.pool)
 		sessions, free, changed := p.w.serving(p.pool)
 		if len(sessions) == 0 && p.retire() {
 			return
@@ -127,6 +132,7 @@ func (p *puller) receive(n int) {
 
 // hand claims a job for a session, which has a slot promised, or for another one where the job is not for the first.
 func (p *puller) hand(s *session, name string, m queue.Received, t dispatch.Ticket) {
+	p.w.d.Yield.At(p.w.base, "hand "+s.name+" "+m.ID)
 	tried := map[*session]bool{}
 	for s != nil {
 		refused := p.w.claim(s, t)
@@ -135,7 +141,7 @@ func (p *puller) hand(s *session, name string, m queue.Received, t dispatch.Tick
 			p.w.discard(name, m)
 			return
 		case refused.Tenant == "": // the store cannot be reached now
-			p.w.giveBack(name, m, notHere)
+			p.w.giveBack(name, m, outOfReach)
 			return
 		}
 		tried[s] = true
@@ -168,11 +174,33 @@ func (w *Workers) choose(pool string, allowed func(*session) bool) *session {
 	return best
 }
 
-// claim hands the job to the session's worker. nil means that the ticket is used up. A Refusal without a tenant means: try again later.
+// promise promises a slot of a session; false when it has none.
+func (w *Workers) promise(s *session) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.free() == 0 {
+		return false
+	}
+	s.reserve(1)
+	return true
+}
+
+// claim hands the job to the session's worker, in the slot that was promised, or frees the slot. nil means that the ticket is used up. A
+// Refusal without a tenant means: try again later.
 func (w *Workers) claim(s *session, t dispatch.Ticket) *dispatch.Refusal {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.base), storeTimeout)
 	defer cancel()
-	defer s.reserve(-1)
+	filled := false
+	defer func() {
+		if !filled {
+			s.reserve(-1)
+			w.notify() // not before: a puller that is told looks at once, and is not told again
+		}
+	}()
+	if !s.claim(t.Job) {
+		return nil // a second copy of the ticket
+	}
+	defer s.claimed(t.Job)
 	w.mu.Lock()
 	delivery := w.delivery
 	w.mu.Unlock()
@@ -182,13 +210,14 @@ func (w *Workers) claim(s *session, t dispatch.Ticket) *dispatch.Refusal {
 	case errors.As(err, &refused) && refused.Keep:
 		return refused
 	case errors.As(err, &refused):
-		w.notify()
 		return nil
 	case err != nil:
 		w.log.Error("job cannot be claimed", "job", t.Job, "worker", s.name, "error", err)
+		s.wonder()
 		return &dispatch.Refusal{Keep: true}
 	}
-	s.hold(c.Record)
+	s.fill(c.Record)
+	filled = true
 	if !s.send(w.request(c)) {
 		s.release(t.Job)
 		w.log.Warn("worker left while a job was handed to it", "job", t.Job, "worker", s.name)
@@ -238,9 +267,22 @@ func (w *Workers) Run(ctx context.Context) error {
 		w.mu.Lock()
 		w.delivery = resources.Delivery(lease)
 		w.mu.Unlock()
+		w.moved(ctx)
 		w.deliver(ctx, lease)
 	}
 	return nil
+}
+
+// moved writes the delivery queue into the records of workers that connected before it was there.
+func (w *Workers) moved(ctx context.Context) {
+	w.mu.Lock()
+	all := maps.Clone(w.sessions)
+	w.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if err := w.storeBeat(ctx, all[key], false); err != nil {
+			w.log.WarnContext(ctx, "a worker's record names no delivery queue; its next heartbeat does", "worker", all[key].name, "error", err)
+		}
+	}
 }
 
 // deliver handles the delivery queue while the lease holds.
@@ -288,7 +330,7 @@ func (w *Workers) delivered(ctx context.Context, name string, m queue.Received) 
 	}
 	r, err := w.d.Jobs.Load(ctx, job.AnyTenant, t.Job, w.d.Clock.Now())
 	if err != nil {
-		w.giveBack(name, m, notHere)
+		w.giveBack(name, m, outOfReach)
 		return
 	}
 	if t.Cancel {
@@ -305,15 +347,10 @@ func (w *Workers) delivered(ctx context.Context, name string, m queue.Received) 
 			w.log.Warn("targeted job not routed again; the sweep does it", "job", r.ID, "error", err)
 		}
 		w.discard(name, m)
-	case s.free() == 0:
-		w.giveBack(name, m, notHere)
+	case w.promise(s) && w.claim(s, t) == nil:
+		w.discard(name, m)
 	default:
-		s.reserve(1)
-		if w.claim(s, t) == nil {
-			w.discard(name, m)
-		} else {
-			w.giveBack(name, m, notHere)
-		}
+		w.giveBack(name, m, notHere)
 	}
 }
 
@@ -335,7 +372,7 @@ func (w *Workers) cancel(r *job.Record) {
 	s := w.sessions[sessionKey(r.WorkerTenant, r.Worker)]
 	w.mu.Unlock()
 	if s != nil && s.find(r.ID) != nil {
-		s.send(w.cancelPacket(r))
+		s.send(dispatch.CancelPacket(r, w.d.Clock.Now()))
 	}
 }
 

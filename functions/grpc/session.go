@@ -1,6 +1,7 @@
 package grpc
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,11 @@ type session struct {
 	beat     *agentv1.Heartbeat
 	beatAt   time.Time
 	storedAt time.Time
+	delivery string // the queue that the worker's record names; guarded by the Workers' lock
 	jobs     map[string]*held
 	reserved int // slots promised to claims under way
+	claiming map[string]bool
+	wonders  bool
 	draining bool
 }
 
@@ -52,10 +56,10 @@ func (s *session) candidate() (schedule.Worker, bool) {
 	return c, !s.draining
 }
 
-// free is how many more jobs the worker takes.
+// free is how many more jobs the worker takes: jobs are pulled for it until it has as many as it said, unless its machine is busy.
 func (s *session) free() int {
 	c, ok := s.candidate()
-	if !ok || schedule.Overloaded(c) {
+	if !ok || schedule.Busy(c) {
 		return 0
 	}
 	if c.MaxParallelJobs <= 0 {
@@ -73,17 +77,70 @@ func (s *session) reserve(n int) {
 	s.mu.Unlock()
 }
 
-// hold turns a promised slot into a job.
+// hold notes a job that the worker has.
 func (s *session) hold(r *job.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.jobs[r.ID] = &held{record: r}
 }
 
+// fill turns a promised slot into a job.
+func (s *session) fill(r *job.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reserved--
+	s.jobs[r.ID] = &held{record: r}
+}
+
+// claim says whether a job may be claimed for the worker: it does not have it, and no other claim of it is under way. claimed ends it.
+func (s *session) claim(jobID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jobs[jobID] != nil || s.claiming[jobID] {
+		return false
+	}
+	s.claiming[jobID] = true
+	return true
+}
+
+func (s *session) claimed(jobID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.claiming, jobID)
+}
+
+// wonder notes that a claim may have been made although it failed.
+func (s *session) wonder() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wonders = true
+}
+
+// wondered says whether one has since it was last asked.
+func (s *session) wondered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.wonders
+	s.wonders = false
+	return was
+}
+
 func (s *session) find(jobID string) *held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.jobs[jobID]
+}
+
+// held lists the jobs that the worker has.
+func (s *session) held() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.jobs))
+	for id := range s.jobs {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // record is what was last seen of a job that the worker has, nil when it has none.
@@ -169,6 +226,11 @@ func (s *session) order(jobID string) (unlock func()) {
 
 // send queues a packet for the worker; false when the stream has ended.
 func (s *session) send(p *agentv1.BusPacket) bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+	}
 	select {
 	case s.out <- p:
 		return true

@@ -4,11 +4,11 @@
 package grpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/cordum-serverless/cordum/functions/workers"
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
@@ -27,8 +28,10 @@ import (
 )
 
 // Workers serves worker streams. One exists in a container; Run pulls for it.
+//
+// The methods that have routes are those of the workers' function; the stream is the container's own.
 type Workers struct {
-	cordumv1.UnimplementedWorkersServer
+	*workers.Service
 
 	d     *dispatch.Dispatcher
 	log   *slog.Logger
@@ -55,11 +58,13 @@ const (
 	maxPackets = 256
 )
 
-// NewWorkers makes the service. Close ends what it started.
-func NewWorkers(d *dispatch.Dispatcher, log *slog.Logger) *Workers {
+// NewWorkers makes the service. owner names the container among those that lease delivery queues: a name that no other has, and that a
+// container which takes its place may have again; "" is a random one. Close ends what it started.
+func NewWorkers(d *dispatch.Dispatcher, log *slog.Logger, owner string) *Workers {
 	w := &Workers{
-		d: d, log: log, owner: d.IDs.UUID(), sessions: map[string]*session{}, pools: map[string]*puller{}, changed: make(chan struct{}),
+		d: d, log: log, owner: cmp.Or(owner, d.IDs.UUID()), sessions: map[string]*session{}, pools: map[string]*puller{}, changed: make(chan struct{}),
 	}
+	w.Service = workers.New(d, w.remembered)
 	w.base, w.stop = context.WithCancel(context.Background())
 	return w
 }
@@ -69,7 +74,7 @@ func NewWorkers(d *dispatch.Dispatcher, log *slog.Logger) *Workers {
 func (w *Workers) Connect(stream cordumv1.Workers_ConnectServer) error {
 	ctx := stream.Context()
 	s, err := w.register(ctx, stream)
-	if err != nil {
+	if err != nil || s == nil { // nil: it left before it said who it is
 		return err
 	}
 	defer w.unregister(s)
@@ -90,7 +95,7 @@ func (w *Workers) Connect(stream cordumv1.Workers_ConnectServer) error {
 func (w *Workers) register(ctx context.Context, stream cordumv1.Workers_ConnectServer) (*session, error) {
 	id := identity.From(ctx)
 	for {
-		p, err := stream.Recv()
+		p, err := w.next(ctx, stream)
 		if err != nil {
 			return nil, streamEnd(err)
 		}
@@ -120,8 +125,8 @@ func (w *Workers) enter(ctx context.Context, id identity.Identity, beat *agentv1
 	}
 	now := w.d.Clock.Now()
 	s := &session{
-		id: id, name: beat.GetWorkerId(), out: make(chan *agentv1.BusPacket, maxPackets), done: make(chan struct{}),
-		beat: proto.CloneOf(beat), beatAt: now, storedAt: now, jobs: map[string]*held{},
+		id: id, name: beat.GetWorkerId(), done: make(chan struct{}),
+		beat: proto.CloneOf(beat), beatAt: now, storedAt: now, jobs: map[string]*held{}, claiming: map[string]bool{},
 	}
 	if err := w.storeBeat(ctx, s, true); err != nil {
 		return nil, err
@@ -131,29 +136,51 @@ func (w *Workers) enter(ctx context.Context, id identity.Identity, beat *agentv1
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, "worker registry is not available")
 	}
-	for _, r := range records {
-		if !r.Held() || r.Worker != s.name {
-			continue
-		}
-		s.hold(r)
-		if c, err := w.d.Again(ctx, r); err == nil {
-			s.out <- w.request(c)
-		}
+	s.out = make(chan *agentv1.BusPacket, maxPackets+len(records)) // nobody takes from it yet
+	w.handBack(ctx, s, records)
+	behind, err := w.admit(s)
+	if err != nil {
+		return nil, err
 	}
+	if behind { // the container's delivery queue came in between
+		_ = w.storeBeat(ctx, s, false) // logged; the next heartbeat tries again
+	}
+	w.log.InfoContext(ctx, "worker connected", "worker", s.name, "tenant", id.Home, "pool", beat.GetPool(), "reattached", len(records))
+	return s, nil
+}
+
+// admit makes the session the worker's present one, and says whether its record names another delivery queue than the container's.
+func (w *Workers) admit(s *session) (behind bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopping {
-		return nil, status.Error(codes.Unavailable, "the container is shutting down; connect again")
+		return false, status.Error(codes.Unavailable, "the container is shutting down; connect again")
 	}
-	key := sessionKey(id.Home, s.name)
+	key := sessionKey(s.id.Home, s.name)
 	if old := w.sessions[key]; old != nil {
 		old.end() // the worker came back before its old stream was seen to be dead
 	}
 	w.sessions[key] = s
-	w.pull(beat.GetPool())
+	w.pull(s.beat.GetPool())
 	w.wake()
-	w.log.InfoContext(ctx, "worker connected", "worker", s.name, "tenant", id.Home, "pool", beat.GetPool(), "reattached", len(records))
-	return s, nil
+	return s.delivery != w.delivery, nil
+}
+
+// handBack sends a worker jobs that it holds by the record, as far as the session does not know of them.
+func (w *Workers) handBack(ctx context.Context, s *session, records []*job.Record) {
+	for _, r := range records {
+		if !r.Held() || r.Worker != s.name || !s.claim(r.ID) {
+			continue
+		}
+		if c, err := w.d.Again(ctx, r); err == nil {
+			s.hold(r)
+			s.send(w.request(c))
+		} else {
+			w.log.WarnContext(ctx, "a job is not sent to its worker; a heartbeat tries again", "job", r.ID, "worker", s.name, "error", err)
+			s.wonder()
+		}
+		s.claimed(r.ID)
+	}
 }
 
 func sessionKey(tenant, name string) string { return tenant + "\x00" + name }
@@ -161,9 +188,9 @@ func sessionKey(tenant, name string) string { return tenant + "\x00" + name }
 func (w *Workers) storeBeat(ctx context.Context, s *session, first bool) error {
 	row := s.holder()
 	w.mu.Lock()
-	row.Delivery = w.delivery
+	row.Delivery, s.delivery = w.delivery, w.delivery
 	w.mu.Unlock()
-	err := w.d.Workers.Put(ctx, row, first)
+	err := w.d.Beat(ctx, row, first)
 	if err != nil && !fault.Is(err, fault.Invalid) {
 		w.log.WarnContext(ctx, "heartbeat not stored", "worker", s.name, "error", err)
 		return status.Error(codes.Unavailable, "worker registry is not available")
@@ -213,6 +240,20 @@ func streamEnd(err error) error {
 	return err
 }
 
+// next waits for a packet. One that is not signed as it must be is dropped, and its sender is not told.
+func (w *Workers) next(ctx context.Context, stream cordumv1.Workers_ConnectServer) (*agentv1.BusPacket, error) {
+	for {
+		p, err := stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		if err = w.d.Senders.Check(p); err == nil {
+			return p, nil
+		}
+		w.log.WarnContext(ctx, "packet dropped", "sender", p.GetSenderId(), "error", err)
+	}
+}
+
 // broken says what is wrong with a packet: a code for the alert that answers it. "" is nothing.
 func (w *Workers) broken(p *agentv1.BusPacket) (code, text string) {
 	switch {
@@ -232,7 +273,7 @@ func (w *Workers) receive(ctx context.Context, stream cordumv1.Workers_ConnectSe
 	defer handling.Wait()
 	slots := make(chan struct{}, maxHandling)
 	for {
-		p, err := stream.Recv()
+		p, err := w.next(ctx, stream)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				s.leave()
@@ -280,14 +321,51 @@ func (w *Workers) heartbeat(ctx context.Context, s *session, beat *agentv1.Heart
 	if s.beatNow(beat, w.d.Clock.Now()) {
 		if err := w.storeBeat(ctx, s, false); err != nil {
 			s.unstored() // the next one tries again
+		} else {
+			w.revoke(ctx, s)
 		}
+	}
+	if s.wondered() {
+		if records, err := w.d.Jobs.HeldBy(ctx, s.id.Home, s.name, w.d.Clock.Now()); err == nil {
+			w.handBack(ctx, s, records)
+		} else {
+			s.wonder()
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err // it has gone: there is no slot to tell of
 	}
 	w.notify()
 	return nil
 }
 
+// revoke sends the worker a cancel for every job in its hands that is not its own any more, whatever became of the message that should have
+// told it.
+func (w *Workers) revoke(ctx context.Context, s *session) {
+	records, err := w.d.Jobs.Heads(ctx, s.held(), w.d.Clock.Now())
+	if err != nil {
+		w.log.WarnContext(ctx, "it is not known which jobs a worker must stop; the next heartbeat asks again", "worker", s.name, "error", err)
+		return
+	}
+	for _, r := range records {
+		had := s.record(r.ID)
+		if had == nil || (r.Held() && r.Worker == s.name && r.WorkerTenant == s.id.Home) {
+			continue
+		}
+		s.send(dispatch.CancelPacket(r, w.d.Clock.Now()))
+		late := w.d.Clock.Now().Sub(time.UnixMicro(r.UpdatedAt)) > revokeGrace
+		if !r.State.Terminal() || r.Attempts != had.Attempts || late { // what it says of the job counts no more: its slot is free
+			s.release(r.ID)
+		}
+	}
+}
+
+// revokeGrace is how long a worker may take to say that it has stopped a job.
+const revokeGrace = 30 * time.Second
+
 // word takes what a worker says of a job. A result is answered with a result: the state that was recorded.
 func (w *Workers) word(ctx context.Context, s *session, p *agentv1.BusPacket) {
+	w.d.Yield.At(ctx, s.name+" on "+jobOf(p))
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if progress := p.GetJobProgress(); progress != nil {
@@ -302,20 +380,23 @@ func (w *Workers) word(ctx context.Context, s *session, p *agentv1.BusPacket) {
 		known, by.Attempt = h.record, h.record.Attempts
 	}
 	done, err := w.d.Result(ctx, by, res, known)
+	code, ends := "", true
 	var ignored *dispatch.Ignored
 	switch {
 	case errors.As(err, &ignored):
 		w.log.InfoContext(ctx, "result ignored", "worker", s.name, "job", res.GetJobId(), "why", ignored.Why)
-		s.send(accepted(p, "IGNORED"))
+		code, ends = "IGNORED", dispatch.Ends(res.GetStatus()) // after another status the worker still has the job
 	case err != nil: // not answered: the worker sends it again
 		w.log.ErrorContext(ctx, "result not stored", "worker", s.name, "job", res.GetJobId(), "error", err)
 		return
 	default:
 		w.log.DebugContext(ctx, "job ended", "job", done.ID, "state", done.State, "worker", s.name)
-		s.send(accepted(p, ""))
 	}
-	s.release(res.GetJobId())
-	w.notify()
+	if ends { // before it is answered: who has the answer knows that the slot is free
+		s.release(res.GetJobId())
+		w.notify()
+	}
+	s.send(accepted(p, code))
 }
 
 func (w *Workers) progress(ctx context.Context, s *session, p *agentv1.JobProgress) {
@@ -358,60 +439,7 @@ func alert(code, text string) *agentv1.BusPacket {
 	}
 }
 
-func (w *Workers) request(c *dispatch.Claimed) *agentv1.BusPacket {
-	return &agentv1.BusPacket{
-		TraceId: c.Record.Trace, SenderId: senderID, CreatedAt: timestamppb.New(w.d.Clock.Now()), ProtocolVersion: protocolVersion,
-		Payload: &agentv1.BusPacket_JobRequest{JobRequest: c.Request},
-	}
-}
-
-func (w *Workers) cancelPacket(r *job.Record) *agentv1.BusPacket {
-	return &agentv1.BusPacket{
-		TraceId: r.Trace, SenderId: senderID, CreatedAt: timestamppb.New(w.d.Clock.Now()), ProtocolVersion: protocolVersion,
-		Payload: &agentv1.BusPacket_JobCancel{JobCancel: &agentv1.JobCancel{
-			JobId: r.ID, Reason: r.CancelReason, RequestedBy: "api-gateway",
-		}},
-	}
-}
-
-// ReadContext answers the context of a job that a worker of this credential holds.
-func (w *Workers) ReadContext(ctx context.Context, req *cordumv1.ReadContextRequest) (*cordumv1.ReadContextResponse, error) {
-	p, err := w.pointer(req)
-	if err != nil {
-		return nil, err
-	}
-	id := identity.From(ctx)
-	data, err := w.d.ReadContext(ctx, dispatch.Holder{Identity: id}, p, w.remembered(id, p))
-	if err != nil {
-		return nil, err
-	}
-	return &cordumv1.ReadContextResponse{Data: data}, nil
-}
-
-// pointer answers the job whose context is asked for.
-func (w *Workers) pointer(req *cordumv1.ReadContextRequest) (string, error) {
-	if req.GetPointer() == "" {
-		return req.GetJobId(), nil
-	}
-	p, err := job.ParsePointer(strings.TrimSpace(req.GetPointer()))
-	if err != nil {
-		return "", err
-	}
-	if p.Kind != "ctx" || (req.GetJobId() != "" && req.GetJobId() != p.ID) {
-		return "", job.ErrUnknown
-	}
-	return p.ID, nil
-}
-
-// WriteResult stores the payload that a worker made for a job that it holds.
-func (w *Workers) WriteResult(ctx context.Context, req *cordumv1.WriteResultRequest) (*cordumv1.WriteResultResponse, error) {
-	by := dispatch.Holder{Identity: identity.From(ctx), Attempt: int64(req.GetAttempt())}
-	ptr, err := w.d.WriteResult(ctx, by, req.GetJobId(), req.GetData(), req.GetContentType(), w.remembered(by.Identity, req.GetJobId()))
-	if err != nil {
-		return nil, err
-	}
-	return &cordumv1.WriteResultResponse{ResultPtr: ptr}, nil
-}
+func (w *Workers) request(c *dispatch.Claimed) *agentv1.BusPacket { return c.Packet(w.d.Clock.Now()) }
 
 // remembered is the record of a job that a worker of this container and of the same credential's tenant holds, nil when there is none: it
 // saves a read. It may be a little old, which harms nobody: the result that ends a job is checked against what is stored.

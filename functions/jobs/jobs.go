@@ -67,6 +67,7 @@ func submission(ctx context.Context, req *cordumv1.CreateJobRequest) dispatch.Su
 		MaxInputTokens: int64(req.GetMaxInputTokens()), MaxOutputTokens: req.GetMaxOutputTokens(),
 		MaxTotalTokens: req.GetMaxTotalTokens(), DeadlineMS: req.GetDeadlineMs(),
 		AllowSummarization: req.GetAllowSummarization(), AllowRetrieval: req.GetAllowRetrieval(), Tags: req.GetTags(),
+		Parent: strings.TrimSpace(req.GetParentJobId()),
 	}
 }
 

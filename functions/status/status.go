@@ -67,7 +67,7 @@ func (s *Service) GetStatus(ctx context.Context, _ *cordumv1.GetStatusRequest) (
 
 var connected = map[bool]string{true: "CONNECTED", false: "DISCONNECTED"}
 
-// probeAge is how old the answer about a dependency may be; probeTimeout is how long one is asked.
+// probeAge is how old the answer about a dependency may be; probeTimeout is how long each is asked, all at once.
 const (
 	probeAge     = time.Second
 	probeTimeout = time.Second
@@ -79,10 +79,21 @@ func (s *Service) probe(ctx context.Context, now time.Time) health {
 	if !s.probed.IsZero() && now.Sub(s.probed) < probeAge {
 		return s.health
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	_, s.health.store = s.d.Jobs.ActiveCount(ctx, identity.DefaultTenant)
-	_, s.health.bus = s.d.Queues.Depth(ctx, resources.Dispatch)
+	var asking sync.WaitGroup
+	ask := func(what string, of func(context.Context) error, into *error) {
+		asking.Go(func() {
+			s.d.Yield.At(ctx, "probe "+what)
+			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			*into = of(ctx)
+		})
+	}
+	ask("store", func(ctx context.Context) error {
+		_, err := s.d.Jobs.ActiveCount(ctx, identity.DefaultTenant)
+		return err
+	}, &s.health.store)
+	ask("bus", func(ctx context.Context) error { _, err := s.d.Queues.Depth(ctx, resources.Dispatch); return err }, &s.health.bus)
+	asking.Wait()
 	s.probed = now
 	return s.health
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"time"
 )
 
 // Client calls a plane. The zero HTTP client works.
@@ -125,25 +124,4 @@ func (c *Client) Get(ctx context.Context, id string) (Job, error) {
 // Cancel cancels a job.
 func (c *Client) Cancel(ctx context.Context, id string) error {
 	return c.Do(ctx, http.MethodPost, "/jobs/"+url.PathEscape(id)+"/cancel", nil, nil)
-}
-
-// Wait reads a job every so often until it has ended; each reading is shown to seen, which may be nil.
-func (c *Client) Wait(ctx context.Context, id string, every time.Duration, seen func(Job)) (Job, error) {
-	for {
-		j, err := c.Get(ctx, id)
-		if err != nil {
-			return j, err
-		}
-		if seen != nil {
-			seen(j)
-		}
-		if j.Ended() {
-			return j, nil
-		}
-		select {
-		case <-ctx.Done():
-			return j, fmt.Errorf("job %s is still %s: %w", id, j.State, ctx.Err())
-		case <-time.After(every):
-		}
-	}
 }

@@ -52,6 +52,11 @@ func Handler(route Router, clk clock.Clock, log *slog.Logger) http.Handler {
 			if errors.Is(err, context.Canceled) {
 				return // the client has gone
 			}
+			var failed interface{ RequestTooLarge() bool }
+			if errors.As(err, &failed) && failed.RequestTooLarge() { // by Lambda's measure, which is less than the gateway's
+				fail(w, http.StatusRequestEntityTooLarge)
+				return
+			}
 			log.Error("function failed", "method", r.Method, "path", r.URL.Path, "error", err)
 			fail(w, http.StatusInternalServerError)
 			return
@@ -92,10 +97,6 @@ func event(r *http.Request, now time.Time) (payload []byte, status int) {
 		}
 		headers[strings.ToLower(name)] = strings.Join(values, ",")
 	}
-	ip, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		ip = r.RemoteAddr
-	}
 	e := events.APIGatewayV2HTTPRequest{
 		Version: "2.0", RouteKey: "$default", RawPath: r.URL.Path, RawQueryString: r.URL.RawQuery, Cookies: cookies, Headers: headers,
 		QueryStringParameters: query(r.URL),
@@ -103,7 +104,7 @@ func event(r *http.Request, now time.Time) (payload []byte, status int) {
 			RouteKey: "$default", AccountID: "000000000000", Stage: "$default", RequestID: uuid.NewString(), APIID: "local",
 			DomainName: r.Host, DomainPrefix: "local", Time: now.UTC().Format("02/Jan/2006:15:04:05 -0700"), TimeEpoch: now.UnixMilli(),
 			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{
-				Method: r.Method, Path: r.URL.Path, Protocol: r.Proto, SourceIP: ip, UserAgent: r.UserAgent(),
+				Method: r.Method, Path: r.URL.Path, Protocol: r.Proto, SourceIP: address(r), UserAgent: r.UserAgent(),
 			},
 		},
 	}
@@ -119,6 +120,15 @@ func event(r *http.Request, now time.Time) (payload []byte, status int) {
 		return nil, http.StatusBadRequest
 	}
 	return payload, 0
+}
+
+// address answers the client's.
+func address(r *http.Request) string {
+	ip, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return ip
 }
 
 func query(u *url.URL) map[string]string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/localdev/plane"
 	"github.com/cordum-serverless/cordum/sdk/worker"
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
 )
 
 // Keys of the planes under test: two tenants, every role.
@@ -74,7 +76,7 @@ rules:
     decision: allow
     constraints: { budgets: { max_retries: 1 } }
   - id: rest
-    match: { topics: ["job.test.*", "job.default"] }
+    match: { topics: ["job.test.*", "job.default", "job.unmapped"] }
     decision: allow
     reason: tests may
 `
@@ -101,6 +103,9 @@ type rig struct {
 	t     *testing.T
 	plane *plane.Plane
 	dial  func(context.Context, string) (net.Conn, error)
+	// listeners are those of the gRPC containers, web reaches the HTTP door over connections.
+	listeners []*bufconn.Listener
+	web       *http.Transport
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -152,24 +157,67 @@ func open(t *testing.T, cfg plane.Config) *rig {
 		t.Fatal(err)
 	}
 	p.Start()
-	l := bufconn.Listen(1 << 20)
-	served := make(chan struct{})
-	go func() { defer close(served); _ = p.GRPC.Serve(l) }()
+	r := &rig{t: t, plane: p}
+	var serving sync.WaitGroup
+	for _, c := range p.Containers {
+		l := bufconn.Listen(1 << 20)
+		serving.Go(func() { _ = c.Server.Serve(l) })
+		r.listeners = append(r.listeners, l)
+	}
+	web := bufconn.Listen(1 << 20)
+	server := &http.Server{Handler: p.HTTP, ReadHeaderTimeout: time.Minute}
+	serving.Go(func() { _ = server.Serve(web) })
+	r.web = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return web.DialContext(ctx) }}
 	t.Cleanup(func() {
+		r.web.CloseIdleConnections()
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
-		<-served
+		_ = server.Close() // what is open is the test's own
+		serving.Wait()
 	})
-	r := &rig{t: t, plane: p}
-	r.dial = func(ctx context.Context, _ string) (net.Conn, error) {
-		c, err := l.DialContext(ctx)
+	r.dial = r.dialer(0)
+	return r
+}
+
+// hibernate switches the plane off for so long, and on again: virtual days in which it merely idles would cost real seconds. Its configuration must
+// name a folder. Streams and gRPC connections end with it.
+func (r *rig) hibernate(cfg plane.Config, d time.Duration) {
+	r.t.Helper()
+	if err := r.plane.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	time.Sleep(d)
+	again, err := plane.Open(r.t.Context(), cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	again.Start()
+	r.t.Cleanup(func() {
+		if err := again.Close(); err != nil {
+			r.t.Error(err)
+		}
+	})
+	r.plane = again
+}
+
+// dialer connects to one of the containers; to another one while that is drained.
+func (r *rig) dialer(n int) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		var c net.Conn
+		err := errors.New("no container")
+		for i := range r.listeners {
+			if c, err = r.listeners[(n+i)%len(r.listeners)].DialContext(ctx); err == nil {
+				break
+			}
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.conns = append(r.conns, c)
+		if err == nil {
+			r.conns = append(r.conns, c)
+		}
 		return c, err
 	}
-	return r
 }
 
 // disconnect breaks every connection that was made to the plane.
@@ -308,7 +356,12 @@ func (r *rig) job(id string) map[string]any {
 // state waits until the job is in a state, in virtual or real time.
 func (r *rig) await(id, state string) map[string]any {
 	r.t.Helper()
-	deadline := time.Now().Add(5 * time.Minute)
+	return r.awaitFor(id, state, 5*time.Minute)
+}
+
+func (r *rig) awaitFor(id, state string, limit time.Duration) map[string]any {
+	r.t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		j := r.job(id)
 		if j["state"] == state {
@@ -317,7 +370,7 @@ func (r *rig) await(id, state string) map[string]any {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("job %s is %v, not %s: %v", id, j["state"], state, j)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(max(5*time.Millisecond, limit/5000))
 	}
 }
 
@@ -350,10 +403,30 @@ func (r *rig) jobs(query string) []map[string]any {
 	}
 }
 
-// conn is a gRPC connection to the plane.
-func (r *rig) conn() *grpc.ClientConn {
+// send puts a message into a queue.
+func (r *rig) send(name, body string) {
 	r.t.Helper()
-	c, err := grpc.NewClient("passthrough:///plane", grpc.WithContextDialer(r.dial),
+	if err := r.plane.Dispatcher.Queues.Send(r.t.Context(), name, queue.Message{Body: body}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// depth is how many messages a queue holds.
+func (r *rig) depth(name string) int {
+	r.t.Helper()
+	n, err := r.plane.Dispatcher.Queues.Depth(r.t.Context(), name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return n
+}
+
+// conn is a gRPC connection to the plane.
+func (r *rig) conn() *grpc.ClientConn { return r.connTo(r.dial) }
+
+func (r *rig) connTo(dial func(context.Context, string) (net.Conn, error)) *grpc.ClientConn {
+	r.t.Helper()
+	c, err := grpc.NewClient("passthrough:///plane", grpc.WithContextDialer(dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		r.t.Fatal(err)

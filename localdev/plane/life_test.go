@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,16 +30,38 @@ func block(started chan<- *worker.Job, release <-chan struct{}) worker.Handler {
 	}
 }
 
-func TestT026_AResultForAFinishedJobChangesNothing(t *testing.T) {
+func TestT026_WhatIsDeliveredAgainOfAJobThatGoesOnChangesNothing(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		rc := r.submit()
-		r.work(map[string]worker.Handler{"job.test.*": succeed})
-		done := r.await(rc.JobID, "SUCCEEDED")
-		again := r.submit("idempotency_key", "x")
-		r.await(again.JobID, "SUCCEEDED")
-		if j := r.job(rc.JobID); j["attempts"] != done["attempts"] || j["updated_at"] != done["updated_at"] {
-			t.Errorf("the job changed: %v, was %v", j, done)
+		started, release := make(chan *worker.Job, 8), make(chan struct{})
+		r.work(map[string]worker.Handler{"job.test.*": func(ctx context.Context, job *worker.Job) (any, error) {
+			job.Progress(1, "on my way")
+			return block(started, release)(ctx, job)
+		}})
+		rc := r.submit("idempotency_key", "k")
+		<-started
+		again := func(state string) {
+			t.Helper()
+			before := r.await(rc.JobID, state)
+			ticket := `{"job":"` + rc.JobID + `","attempt":1}`
+			r.send("pool-main", ticket)
+			r.send("dead-letters", ticket) // as one that was received too often
+			r.send("dispatch", `{"wake":"job","job":"`+rc.JobID+`"}`)
+			if same := r.submit("idempotency_key", "k"); same.JobID != rc.JobID { // the submission itself
+				t.Errorf("submitted again: %+v", same)
+			}
+			time.Sleep(5 * time.Second)
+			if j := r.job(rc.JobID); j["state"] != state || j["attempts"] != before["attempts"] || len(started) != 0 {
+				t.Errorf("%s: the job changed: %v, was %v", state, j, before)
+			}
+			for _, q := range []string{"pool-main", "dispatch", "dead-letters"} {
+				if n := r.depth(q); n != 0 {
+					t.Errorf("%s: %d messages are left in %s", state, n, q)
+				}
+			}
 		}
+		again("RUNNING")
+		close(release)
+		again("SUCCEEDED")
 	})
 }
 
@@ -67,14 +90,30 @@ func TestT031_T032_CancelFromEveryState(t *testing.T) {
 
 func TestT031_T070_CancelOfAFinishedAndOfAnUnknownJob(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		r.work(map[string]worker.Handler{"job.test.*": succeed})
-		rc := r.submit()
-		r.await(rc.JobID, "SUCCEEDED")
-		a := r.post("/api/v1/jobs/"+rc.JobID+"/cancel", nil).ok(200).object()
-		if a["state"] != "SUCCEEDED" || a["reason"] != "job already terminal" {
-			t.Errorf("cancel answered %v", a)
+		stop := r.work(map[string]worker.Handler{"job.test.work": succeed, "job.test.bad": failing})
+		ends := map[string]string{r.submit().JobID: "SUCCEEDED", r.submit("topic", "job.test.bad").JobID: "FAILED"}
+		ends[r.submit("topic", "job.test.wipe").JobID] = "DENIED"
+		for id, state := range ends {
+			r.await(id, state)
+		}
+		stop()
+		late := r.submit("deadline_ms", 1000).JobID
+		r.await(late, "TIMEOUT")
+		ends[late] = "TIMEOUT"
+		time.Sleep(time.Second)
+		clients := r.watch("k-admin", "/api/v1/stream")
+		for id, state := range ends {
+			before := r.job(id)
+			a := r.post("/api/v1/jobs/"+id+"/cancel", nil).ok(200).object()
+			if a["id"] != id || a["state"] != state || a["reason"] != "job already terminal" {
+				t.Errorf("cancel of a job that is %s answered %v", state, a)
+			}
+			if after := r.job(id); after["state"] != state || after["updated_at"] != before["updated_at"] {
+				t.Errorf("the cancel changed a job that was %s: %v", state, after)
+			}
 		}
 		r.post("/api/v1/jobs/nobody/cancel", nil).refused(404, "job not found")
+		want(t, "clients", clients.said())
 	})
 }
 
@@ -117,6 +156,10 @@ func TestT033_AttemptsAreUsedUp(t *testing.T) {
 		if j["attempts"] != 2.0 || j["error_code"] != "worker_lost" || j["error_status"] != "JOB_STATUS_FAILED" {
 			t.Errorf("job %v", j)
 		}
+		time.Sleep(time.Second)
+		if e := r.letter(rc.JobID); e["attempts"] != 2.0 || !strings.HasPrefix(e["reason"].(string), "max_retries_exceeded") {
+			t.Errorf("letter %v", e)
+		}
 	})
 }
 
@@ -145,11 +188,17 @@ func TestT038_ATimeoutCancelsTheWorker(t *testing.T) {
 			ended <- ctx.Err()
 			return nil, ctx.Err()
 		}})
+		clients := r.watch("k-admin", "/api/v1/stream")
 		rc := r.submit("topic", "job.test.brief") // 60 s
 		<-started
 		r.await(rc.JobID, "RUNNING")
 		if j := r.await(rc.JobID, "TIMEOUT"); j["error_code"] != "timeout" {
 			t.Errorf("job %v", j)
+		}
+		want(t, "clients", clients.said(), "jobRequest "+rc.JobID, "jobProgress "+rc.JobID, "jobCancel "+rc.JobID,
+			"jobResult "+rc.JobID+" TIMEOUT by cordum-scheduler")
+		if e := r.letter(rc.JobID); e["status"] != "JOB_STATUS_TIMEOUT" || e["reason_code"] != "timeout" || e["last_worker"] != "w1" {
+			t.Errorf("letter %v", e)
 		}
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("the handler ended with %v", err)
@@ -190,7 +239,7 @@ func loseMessages(t *testing.T, r *rig, name string) {
 	}
 }
 
-func TestT046_T048_TheDecisionIsInTheAnswer(t *testing.T) {
+func TestT046_T048_Checklist11_TheDecisionIsInTheAnswer(t *testing.T) {
 	cases := []struct{ topic, status, reason, code string }{
 		{"job.test.work", "scheduled", "tests may", ""},
 		{"job.test.boxed", "scheduled", "in a box", ""},
@@ -215,6 +264,12 @@ func TestT046_T048_TheDecisionIsInTheAnswer(t *testing.T) {
 				if code, _ := j["error_code"].(string); code != c.code {
 					t.Errorf("error code %q, want %q", code, c.code)
 				}
+				if e := r.letter(rc.JobID); (e == nil) != (c.code == "") || (e != nil && e["reason_code"] != c.code) {
+					t.Errorf("letter %v", e)
+				}
+				if hash, _ := j["safety_job_hash"].(string); (hash != "") != (c.status == "approval_required") {
+					t.Errorf("job hash %q", hash)
+				}
 			})
 		}
 	})
@@ -236,7 +291,9 @@ func TestT047_AThrottledJobIsDecidedAgain(t *testing.T) {
 }
 
 func TestT054_ConstraintsReachTheWorker(t *testing.T) {
-	virtually(t, config(), func(t *testing.T, r *rig) {
+	cfg := config()
+	cfg.Policy = []byte(strings.Replace(testPolicy, "max_concurrent_jobs: 0", "max_concurrent_jobs: 3", 1))
+	virtually(t, cfg, func(t *testing.T, r *rig) {
 		jobs := make(chan *worker.Job, 1)
 		r.work(map[string]worker.Handler{"job.test.*": keep(jobs)})
 		for deadline, want := range map[int64]int64{5000: 2000, 1000: 1000, 0: 2000} {
@@ -244,7 +301,7 @@ func TestT054_ConstraintsReachTheWorker(t *testing.T) {
 			req := (<-jobs).Request
 			env := req.GetEnv()
 			if env["CORDUM_MAX_RETRIES"] != "2" || env["CORDUM_MAX_ARTIFACT_BYTES"] != "1024" || env["CORDUM_REDACTION_LEVEL"] != "high" ||
-				env["CORDUM_POLICY_CONSTRAINTS"] == "" {
+				env["CORDUM_MAX_CONCURRENT_JOBS"] != "3" || env["CORDUM_POLICY_CONSTRAINTS"] == "" {
 				t.Errorf("env %v", env)
 			}
 			if got := req.GetBudget().GetDeadlineMs(); got != want {
@@ -270,6 +327,10 @@ func TestT063_T065_Results(t *testing.T) {
 		j = r.await(bad.JobID, "FAILED")
 		if j["error_code"] != "X" || j["error_message"] != "it broke" || j["error_status"] != "JOB_STATUS_FAILED" || j["last_state"] != "FAILED" {
 			t.Errorf("job %v", j)
+		}
+		time.Sleep(time.Second)
+		if e := r.letter(bad.JobID); e["reason_code"] != "X" || e["reason"] != "it broke" || e["status"] != "JOB_STATUS_FAILED" || r.letter(good.JobID) != nil {
+			t.Errorf("letter %v, of the good one %v", e, r.letter(good.JobID))
 		}
 	})
 }
@@ -338,12 +399,16 @@ func TestT084_T085_WithoutARoomForItAJobWaits(t *testing.T) {
 func TestT086_T087_Unroutable(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		for _, fields := range [][]any{
-			{"labels", map[string]string{"preferred_pool": "gpu"}},
+			{"topic", "job.unmapped"},
+			{"labels", map[string]string{"preferred_pool": "gpu"}}, // there is such a pool, but not for this topic
 			{"topic", "job.test.needs", "requires", []string{"tpu"}},
 		} {
 			rc := r.submit(fields...)
-			if j := r.job(rc.JobID); j["state"] != "FAILED" || j["error_code"] != "no_pool_mapping" {
+			if j := r.job(rc.JobID); rc.Status != "failed" || j["state"] != "FAILED" || j["error_code"] != "no_pool_mapping" || j["attempts"] != 0.0 {
 				t.Errorf("%v: %v %v", fields, j["state"], j["error_code"])
+			}
+			if e := r.letter(rc.JobID); e["reason_code"] != "no_pool_mapping" || e["status"] != "JOB_STATUS_FAILED" {
+				t.Errorf("%v: letter %v", fields, e)
 			}
 		}
 	})
@@ -390,6 +455,11 @@ func TestT095_T096_Workers(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		if body := r.get("/api/v1/workers").ok(200).Body; body != "[]" {
 			t.Errorf("31 s later: %s", body)
+		}
+		r.connect("k-worker-default", "w1", "main", 1) // its next heartbeat
+		time.Sleep(time.Second)
+		if r.get("/api/v1/workers").ok(200).json(&workers); len(workers) != 1 || workers[0]["worker_id"] != "w1" {
+			t.Errorf("heard again: %v", workers)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -14,17 +15,20 @@ import (
 
 	grpcgo "google.golang.org/grpc"
 
-	docs "github.com/cordum-serverless/cordum/docs/api"
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/localdev/seed"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	coreseed "github.com/cordum-serverless/cordum/shared/core/seed"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
-	"github.com/cordum-serverless/cordum/shared/edge/rest"
+	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/metrics"
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -40,23 +44,39 @@ type Config struct {
 	Settings map[string]json.RawMessage
 	Log      *slog.Logger
 	Meter    *store.Meter
+	// Metrics take what is measured; nil leaves the lines to Log.
+	Metrics metrics.Sink
 	// Wrap replaces ports of the platform, for tests that count or inject faults.
 	Wrap func(dispatch.Platform) dispatch.Platform
 	// Sweep is how often the plane looks for what is due; 0 is every second.
 	Sweep time.Duration
+	// Containers is how many gRPC containers run; 0 is one.
+	Containers int
 	// Embedded are options of the adapters.
 	Embedded embedded.Options
 }
 
+// Container is one gRPC container: its server, and what pulls the queues for the workers that are connected to it.
+type Container struct {
+	Server *grpcgo.Server
+
+	workers *grpc.Workers
+	stop    context.CancelFunc
+	done    chan struct{}
+}
+
 // Plane is a running control plane, without listeners: HTTP and GRPC serve it.
 type Plane struct {
-	HTTP       http.Handler
+	HTTP http.Handler
+	// GRPC is the server of the first container.
 	GRPC       *grpcgo.Server
+	Containers []*Container
 	Dispatcher *dispatch.Dispatcher
 	Functions  []*Function
 
 	platform *embedded.Platform
-	workers  *grpc.Workers
+	sockets  *gateway.Sockets
+	queues   queue.Queues
 	log      *slog.Logger
 	every    time.Duration
 	stop     context.CancelFunc
@@ -86,27 +106,41 @@ func Open(ctx context.Context, cfg Config) (*Plane, error) {
 func (p *Plane) build(ctx context.Context, cfg Config) error {
 	ports := dispatch.Platform{
 		Table: p.platform.Table(), Queues: p.platform.Queues(), Blobs: p.platform.Blobs(), Clock: clock.System{}, IDs: ids.Source{},
-		Log: cfg.Log, Shards: listShards,
-	}
-	if cfg.Wrap != nil {
-		ports = cfg.Wrap(ports)
+		Log: cfg.Log, Shards: listShards, Connections: p.platform.Connections(), SweepEvery: p.every,
+		Metrics: cfg.Metrics,
 	}
 	getenv := cfg.Getenv
 	if getenv == nil {
 		getenv = func(string) string { return "" }
 	}
+	var err error
+	if ports.Senders, err = boot.Senders(getenv); err != nil {
+		return err
+	}
+	if cfg.Wrap != nil {
+		ports = cfg.Wrap(ports)
+	}
 	p.Dispatcher = dispatch.New(ports)
 	if err := p.seed(ctx, cfg); err != nil {
 		return err
 	}
-	edge, err := boot.Edge(getenv, ports.Clock, cfg.Log)
+	edge, err := boot.Edge(getenv, nil, ports.Clock, cfg.Log)
 	if err != nil {
 		return err
 	}
+	edge.Metrics = cfg.Metrics
+	p.Dispatcher.Streams.Review = stream.Review(edge.Gate)
 	p.Functions = functions(p.Dispatcher, edge)
-	p.HTTP = front(gateway.Handler(router(p.Functions), ports.Clock, cfg.Log))
-	p.workers = grpc.NewWorkers(p.Dispatcher, cfg.Log)
-	p.GRPC = grpcServer(p, edge)
+	api := gateway.Handler(router(p.Functions), ports.Clock, cfg.Log)
+	p.sockets = gateway.NewSockets(byName(p.Functions, "stream"), p.platform.Connections(), api, ports.Clock, cfg.Log)
+	p.HTTP = gateway.WithPages(p.sockets)
+	p.queues = ports.Queues
+	for n := range max(cfg.Containers, 1) {
+		d := dispatch.New(ports)                                     // a process of its own: it shares no cache
+		w := grpc.NewWorkers(d, cfg.Log, fmt.Sprintf("local-%d", n)) // one plane at a time has the data: a new one takes the old one's place
+		p.Containers = append(p.Containers, &Container{Server: grpc.NewServer(d, w, edge, cfg.Log), workers: w, done: make(chan struct{})})
+	}
+	p.GRPC = p.Containers[0].Server
 	return nil
 }
 
@@ -115,32 +149,28 @@ const listShards job.Shards = 1
 
 func (p *Plane) seed(ctx context.Context, cfg Config) error {
 	d := p.Dispatcher
-	files := seed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings}
+	files := coreseed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings}
 	return seed.Apply(ctx, d.Jobs.Table, d.Queues, d.Policy, files, d.Clock.Now())
-}
-
-// front serves what is beside the API: the documentation, and what stands before the gateway.
-func front(api http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/docs/", http.StripPrefix("/docs", docs.Handler()))
-	mux.Handle("/", api)
-	return mux
-}
-
-func grpcServer(p *Plane, edge rest.Config) *grpcgo.Server {
-	return grpc.NewServer(p.Dispatcher, p.workers, edge, p.log)
 }
 
 // Start runs the timers and the pullers until Close.
 func (p *Plane) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
-	p.running.Go(func() {
-		if err := p.workers.Run(ctx); err != nil {
-			p.log.Error("workers service ended", "error", err)
-		}
-	})
+	for _, c := range p.Containers {
+		running, stop := context.WithCancel(ctx)
+		c.stop = stop
+		p.running.Go(func() {
+			defer close(c.done)
+			if err := c.workers.Run(running); err != nil {
+				p.log.Error("workers service ended", "error", err)
+			}
+		})
+	}
 	p.running.Go(func() { p.sweep(ctx) })
+	for _, s := range resources.Sources {
+		p.running.Go(func() { p.mapping(s).Run(ctx) })
+	}
 }
 
 // defaultSweep is how often the local plane looks for what is due. On AWS a schedule does it every minute.
@@ -171,8 +201,18 @@ func (p *Plane) close() error {
 	if p.stop != nil {
 		p.stop()
 	}
-	p.GRPC.Stop()
-	p.workers.Close()
+	p.sockets.Close()
+	for _, c := range p.Containers {
+		c.Server.Stop()
+		c.workers.Close()
+	}
 	p.running.Wait()
 	return p.platform.Close()
+}
+
+// Drain stops one container as a deployment does: it pulls no more, ends its streams, and its workers connect elsewhere.
+func (p *Plane) Drain(c *Container) {
+	c.stop()
+	<-c.done
+	c.Server.GracefulStop()
 }

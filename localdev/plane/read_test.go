@@ -158,7 +158,7 @@ func TestT121_T122_T124_MemoryPointers(t *testing.T) {
 
 func TestPayloadsExpire(t *testing.T) {
 	cfg := config()
-	cfg.Sweep = time.Hour // nothing is due, and a second is short in a week
+	cfg.Dir = t.TempDir()
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		w := r.connect("k-worker", "w1", "main", 1)
 		id := r.submit().JobID
@@ -167,11 +167,11 @@ func TestPayloadsExpire(t *testing.T) {
 		w.result(id, ok, "")
 		w.answer(id)
 		w.cancel()
-		time.Sleep(25 * time.Hour)
+		r.hibernate(cfg, 25*time.Hour)
 		if j := r.job(id); j["state"] != "SUCCEEDED" || j["context"] != nil || j["result"] != nil {
 			t.Errorf("after a day: %v", j)
 		}
-		time.Sleep(7 * 24 * time.Hour)
+		r.hibernate(cfg, 7*24*time.Hour)
 		r.get("/api/v1/jobs/"+id).refused(404, "job not found")
 		if n := len(r.jobs("")); n != 0 {
 			t.Errorf("after eight days %d jobs are listed", n)
@@ -254,7 +254,7 @@ func TestStatus(t *testing.T) {
 
 func TestRoutesThatAreNotBuiltAnswer501(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		for _, route := range []string{"GET /api/v1/workflows", "POST /api/v1/locks/acquire", "GET /api/v1/policy/bundles/snapshots", "GET /api/v1/packs/x", "GET /api/v1/dlq"} {
+		for _, route := range []string{"GET /api/v1/workflows", "POST /api/v1/locks/acquire", "GET /api/v1/policy/bundles/snapshots", "GET /api/v1/packs/x", "GET /api/v1/approvals"} {
 			method, path, _ := strings.Cut(route, " ")
 			r.as("k-admin", method, path, "{}").refused(501, "not implemented")
 		}

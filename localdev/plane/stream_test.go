@@ -3,6 +3,7 @@ package plane_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -28,17 +29,19 @@ type raw struct {
 }
 
 // stream opens a stream without saying anything.
-func (r *rig) stream(key, name string) *raw {
+func (r *rig) stream(key, name string) *raw { return r.streamTo(r.dial, key, name) }
+
+func (r *rig) streamTo(dial func(context.Context, string) (net.Conn, error), key, name string) *raw {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(r.t.Context(), "x-api-key", key))
-	client := cordumv1.NewWorkersClient(r.conn())
+	client := cordumv1.NewWorkersClient(r.connTo(dial))
 	stream, err := client.Connect(ctx)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	w := &raw{
 		t: r.t, name: name, stream: stream, client: client, ctx: ctx, cancel: cancel,
-		in: make(chan *agentv1.BusPacket, 100), end: make(chan error, 1),
+		in: make(chan *agentv1.BusPacket, 1000), end: make(chan error, 1),
 	}
 	go func() {
 		for {
@@ -57,7 +60,12 @@ func (r *rig) stream(key, name string) *raw {
 // connect opens a stream and announces a worker with room for so many jobs; it beats every five seconds.
 func (r *rig) connect(key, name, pool string, room int32) *raw {
 	r.t.Helper()
-	w := r.stream(key, name)
+	return r.connectTo(r.dial, key, name, pool, room)
+}
+
+func (r *rig) connectTo(dial func(context.Context, string) (net.Conn, error), key, name, pool string, room int32) *raw {
+	r.t.Helper()
+	w := r.streamTo(dial, key, name)
 	beat := &agentv1.Heartbeat{WorkerId: name, Pool: pool, MaxParallelJobs: room}
 	w.send(&agentv1.BusPacket{Payload: &agentv1.BusPacket_Heartbeat{Heartbeat: beat}})
 	go func() {
@@ -112,6 +120,23 @@ func (w *raw) job() *agentv1.JobRequest {
 	}
 }
 
+// cancelled waits for the next cancel and answers its job.
+func (w *raw) cancelled() string {
+	w.t.Helper()
+	for {
+		select {
+		case p := <-w.in:
+			if c := p.GetJobCancel(); c != nil {
+				return c.GetJobId()
+			}
+		case err := <-w.end:
+			w.t.Fatalf("the stream ended: %v", err)
+		case <-time.After(time.Minute):
+			w.t.Fatal("no cancel came")
+		}
+	}
+}
+
 // answer waits for the plane's answer to a result: "" or the error code.
 func (w *raw) answer(id string) string {
 	w.t.Helper()
@@ -159,10 +184,16 @@ func TestT062_T066_StatusesThatNoWorkerMayGive(t *testing.T) {
 				t.Fatalf("after %s: %v", st, j["state"])
 			}
 		}
+		w.send(progressOf(id))
+		r.await(id, "RUNNING")
 		w.result(id, agentv1.JobStatus_JOB_STATUS_DENIED, "policy_of_the_worker")
 		w.answer(id)
 		if j := r.job(rc.JobID); j["state"] != "FAILED" || j["error_code"] != "policy_of_the_worker" {
 			t.Errorf("after DENIED: %v %v", j["state"], j["error_code"])
+		}
+		time.Sleep(time.Second)
+		if e := r.letter(id); e["status"] != "JOB_STATUS_FAILED" || e["reason_code"] != "policy_of_the_worker" {
+			t.Errorf("letter %v", e)
 		}
 	})
 }

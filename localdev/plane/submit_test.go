@@ -86,8 +86,8 @@ func TestRefusedSubmissionsStoreNothing(t *testing.T) {
 		for _, c := range cases {
 			r.step(c.name, func() { r.post("/api/v1/jobs", c.body).refused(400, c.text) })
 		}
-		if jobs := r.jobs(""); len(jobs) != 0 {
-			t.Errorf("%d jobs were stored", len(jobs))
+		if jobs, sent := r.jobs(""), r.depth("pool-main"); len(jobs) != 0 || sent != 0 {
+			t.Errorf("%d jobs were stored, %d sent", len(jobs), sent)
 		}
 	})
 }
@@ -110,7 +110,13 @@ func TestAcceptedSubmissions(t *testing.T) {
 				t.Errorf("labels %v", got)
 			}
 		})
-		r.step("T008 unknown priority", func() { r.submit("priority", "weird") })
+		r.step("T007 50 tags pass", func() {
+			var tags []string
+			for i := range 50 {
+				tags = append(tags, fmt.Sprint("t", i))
+			}
+			r.submit("tags", tags)
+		})
 		r.step("unknown members are ignored", func() { r.submit("colour", "red", "id", "mine") })
 		r.step("a context comes back byte for byte", func() {
 			text := `{"n":12345678901234567890,"f":1.0,"s":"<é>","z":1,"a":[null]}`
@@ -121,6 +127,19 @@ func TestAcceptedSubmissions(t *testing.T) {
 				t.Errorf("%s is not in %s", text, got)
 			}
 		})
+	})
+}
+
+func TestT008_AnUnknownPriorityIsInteractive(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		jobs := make(chan *worker.Job, 1)
+		r.work(map[string]worker.Handler{"job.test.*": keep(jobs)})
+		for word, want := range map[string]string{"weird": "INTERACTIVE", "": "INTERACTIVE", "Batch": "BATCH", "CRITICAL": "CRITICAL"} {
+			r.submit("priority", word)
+			if got := (<-jobs).Request.GetPriority().String(); got != "JOB_PRIORITY_"+want {
+				t.Errorf("%q became %s", word, got)
+			}
+		}
 	})
 }
 
@@ -135,9 +154,10 @@ func TestT009_OversizeBody(t *testing.T) {
 
 func TestT010_T011_TenantsNamedInABody(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		for _, fields := range [][]any{{"org_id", "other"}, {"tenant_id", "other"}, {"org_id", "default", "tenant_id", "other"}} {
+		for _, fields := range [][]any{{"org_id", "other"}, {"tenant_id", "other"}, {"org_id", "default", "tenant_id", "other"}, {"org_id", "other", "tenant_id", "default"}} {
 			r.post("/api/v1/jobs", body(fields...)).refused(403, "tenant access denied")
 		}
+		r.as("k-admin", "POST", "/api/v1/jobs", body(), "X-Tenant-ID", "other").refused(403, "tenant access denied")
 		rc := r.submit("org_id", "default", "tenant_id", "default")
 		if j := r.job(rc.JobID); j["tenant"] != "default" {
 			t.Errorf("tenant %v", j["tenant"])
@@ -182,7 +202,7 @@ func TestT013_T014_SecretReferences(t *testing.T) {
 				j := r.job(rc.JobID)
 				tags, _ := j["risk_tags"].([]any)
 				labels, _ := j["labels"].(map[string]any)
-				if marked := labels["secrets_present"] == "true"; marked != c.marked || (len(tags) == 1) != c.marked {
+				if marked := labels["secrets_present"] == "true"; marked != c.marked || (len(tags) == 1) != c.marked || (c.marked && !strings.EqualFold(tags[0].(string), "secrets")) {
 					t.Errorf("tags %v labels %v", tags, labels)
 				}
 				if want := map[bool]string{true: "DENIED", false: "SCHEDULED"}[c.marked]; j["state"] != want {
@@ -202,6 +222,28 @@ func TestT017_ReservedLabelsGrantNothing(t *testing.T) {
 	})
 }
 
+func TestT017_TheEnvironmentIsThePlanes(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		forged := map[string]string{"CORDUM_EFFECTIVE_CONFIG": "{}", "CORDUM_ATTEMPT": "9", "CORDUM_MAX_RETRIES": "9"}
+		byREST := r.submit("env", forged, "labels", forged)
+		api := cordumv1.NewCordumApiClient(r.conn())
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k-admin")
+		byGRPC, err := api.SubmitJob(ctx, &cordumv1.SubmitJobRequest{Prompt: "p", Topic: "job.test.work", Labels: forged})
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs := make(chan *worker.Job, 2)
+		r.work(map[string]worker.Handler{"job.test.*": keep(jobs)})
+		for _, id := range []string{byREST.JobID, byGRPC.GetJobId()} {
+			r.await(id, "SUCCEEDED")
+			env := (<-jobs).Request.GetEnv()
+			if _, there := env["CORDUM_EFFECTIVE_CONFIG"]; there || env["CORDUM_ATTEMPT"] != "1" || env["CORDUM_MAX_RETRIES"] != "" {
+				t.Errorf("env %v", env)
+			}
+		}
+	})
+}
+
 func TestT018_T019_GRPC(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		api := cordumv1.NewCordumApiClient(r.conn())
@@ -213,7 +255,8 @@ func TestT018_T019_GRPC(t *testing.T) {
 		packets := make(chan *worker.Job, 1)
 		r.work(map[string]worker.Handler{"job.test.*": keep(packets)})
 		req := (<-packets).Request
-		if req.GetEnv()["context_mode"] != "raw" || req.GetBudget().GetMaxInputTokens() != 8000 || req.GetBudget().GetDeadlineMs() != 0 {
+		if req.GetEnv()["context_mode"] != "raw" || req.GetBudget().GetMaxInputTokens() != 8000 || req.GetBudget().GetMaxOutputTokens() != 1024 ||
+			req.GetBudget().GetDeadlineMs() != 0 {
 			t.Errorf("request %v", req)
 		}
 		if req.GetPrincipalId() != "ada" {
@@ -268,8 +311,8 @@ func TestT021_T022_Idempotency(t *testing.T) {
 		if other.JobID == first.JobID {
 			t.Error("two tenants share a job")
 		}
-		if n := len(r.jobs("")); n != 1 {
-			t.Errorf("%d jobs", n)
+		if n, sent := len(r.jobs("")), r.depth("pool-main"); n != 1 || sent != 2 { // one of each tenant
+			t.Errorf("%d jobs, %d sent", n, sent)
 		}
 		starts := make(chan *worker.Job, 8)
 		r.work(map[string]worker.Handler{"job.test.*": keep(starts)})
@@ -291,9 +334,8 @@ func TestT023_AFailedValidationReservesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if j := r.job(res.GetJobId()); j["state"] != "SCHEDULED" {
-			t.Errorf("job %v", j)
-		}
+		r.work(map[string]worker.Handler{"job.test.*": succeed})
+		r.await(res.GetJobId(), "SUCCEEDED") // a real job, and it was sent
 	})
 }
 
@@ -313,6 +355,27 @@ func TestT024_ParallelSubmitsWithOneKey(t *testing.T) {
 		wg.Wait()
 		if len(ids) != 1 || len(r.jobs("")) != 1 {
 			t.Errorf("ids %v, %d jobs", ids, len(r.jobs("")))
+		}
+	})
+}
+
+// TestNoKeyIsFoundFromAnotherTenant: there are no keys without a tenant, not even in what tenant and key make together
+// (docs/adr/0005-idempotency.md).
+func TestT025_NoKeyIsFoundFromAnotherTenant(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		seen := map[string]string{}
+		for _, c := range []struct{ as, key string }{
+			{"k-admin", "k"}, {"k-other", "k"}, {"k-other", "default k"}, {"k-other", "default:k"}, {"k-other", "default/k"}, {"k-other", "default#k"},
+			{"k-other", "default\x00k"}, {"k-admin", "other\x00k"}, {"k-admin", "K"},
+		} {
+			id := r.submitAs(c.as, "idempotency_key", c.key).JobID
+			if by, there := seen[id]; there {
+				t.Errorf("%s with key %q found the job of %s", c.as, c.key, by)
+			}
+			seen[id] = c.as
+			if again := r.submitAs(c.as, "idempotency_key", c.key).JobID; again != id {
+				t.Errorf("%s with key %q found %s, not its own job", c.as, c.key, again)
+			}
 		}
 	})
 }

@@ -33,14 +33,22 @@ type Options struct {
 	AllowedHosts []string
 }
 
-// Register adds all skills to a worker.
-func Register(w *worker.Worker, o Options) {
-	w.Handle("job.default", WordCount)
-	w.Handle("job.demo.hash", Hash)
-	w.Handle("job.demo.wordcount", WordCount)
-	w.Handle("job.demo.sleep", Sleep)
-	w.Handle("job.demo.fail", Fail)
-	w.Handle("job.demo.fetch", Fetcher(o.AllowedHosts))
+// Handlers answers all skills by their topics.
+func Handlers(o Options) map[string]worker.Handler {
+	return map[string]worker.Handler{
+		"job.default": WordCount, "job.demo.hash": Hash, "job.demo.wordcount": WordCount, "job.demo.sleep": Sleep, "job.demo.fail": Fail,
+		"job.demo.fetch": Fetcher(o.AllowedHosts),
+	}
+}
+
+// Register adds all skills to a worker, of any transport.
+func Register(w interface {
+	Handle(topic string, h worker.Handler)
+}, o Options,
+) {
+	for topic, h := range Handlers(o) {
+		w.Handle(topic, h)
+	}
 }
 
 // input reads a job's context; the prompt stands in for a text that is not given.

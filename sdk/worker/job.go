@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
-	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 )
 
 // Job is a job that was handed to this worker. Its fields are not to be changed.
@@ -47,33 +46,28 @@ func NewJob(r *agentv1.JobRequest, c *agentv1.PolicyConstraints, input []byte, p
 	}
 }
 
-func (w *Worker) newJob(trace string, r *agentv1.JobRequest, attempt int) *Job {
+func (e *executor) newJob(now *running, r *agentv1.JobRequest) *Job {
 	var c *agentv1.PolicyConstraints
 	if text := r.GetEnv()["CORDUM_POLICY_CONSTRAINTS"]; text != "" {
 		c = &agentv1.PolicyConstraints{}
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), c); err != nil {
-			w.log.Warn("constraints of a job cannot be read", "job", r.GetJobId(), "error", err)
+			e.log.Warn("constraints of a job cannot be read", "job", r.GetJobId(), "error", err)
 			c = nil
 		}
 	}
-	j := NewJob(r, c, nil, func(percent int, message string) { w.progress(trace, r.GetJobId(), percent, message) })
-	j.TraceID, j.Attempt = trace, attempt
-	j.read = func(ctx context.Context) ([]byte, error) { return w.context(ctx, r) }
+	j := NewJob(r, c, nil, func(percent int, message string) { e.progress(now, percent, message) })
+	j.TraceID, j.Attempt = now.trace, now.attempt
+	j.read = func(ctx context.Context) ([]byte, error) {
+		if r.GetContextPtr() == "" {
+			return nil, nil
+		}
+		data, err := e.plane.input(ctx, r)
+		if err != nil {
+			return nil, fmt.Errorf("read context: %w", err)
+		}
+		return data, nil
+	}
 	return j
-}
-
-// context reads a job's input from the plane.
-func (w *Worker) context(ctx context.Context, r *agentv1.JobRequest) ([]byte, error) {
-	if r.GetContextPtr() == "" {
-		return nil, nil
-	}
-	res, err := ask(ctx, w, func(c cordumv1.WorkersClient) (*cordumv1.ReadContextResponse, error) {
-		return c.ReadContext(w.credentials(ctx), &cordumv1.ReadContextRequest{JobId: r.GetJobId(), Pointer: r.GetContextPtr()})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read context: %w", err)
-	}
-	return res.GetData(), nil
 }
 
 // Context answers the job's input, read from the plane when it is first asked for; nil when there is none.
@@ -97,15 +91,3 @@ func (j *Job) DecodeContext(ctx context.Context, v any) error {
 // Progress tells how far the job is: percent from 0 to 100, and a word for people. It never fails and never waits for an answer; the plane
 // stores about one a second.
 func (j *Job) Progress(percent int, message string) { j.progress(percent, message) }
-
-func (w *Worker) progress(trace, jobID string, percent int, message string) {
-	w.mu.Lock()
-	l := w.link
-	w.mu.Unlock()
-	if l == nil {
-		return
-	}
-	_ = l.send(w.envelope(trace, &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobProgress{JobProgress: &agentv1.JobProgress{
-		JobId: jobID, Percent: int32(min(max(percent, 0), 100)), Message: message, Status: agentv1.JobStatus_JOB_STATUS_RUNNING,
-	}}})) // best effort
-}

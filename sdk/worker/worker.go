@@ -1,22 +1,26 @@
-// Package worker is the runtime of a worker process: it connects to a plane, announces what it can take, runs handlers for the jobs that it
-// is handed, and brings their results back. It reconnects by itself; no job is run twice because of that, and no result is lost.
+// Package worker is the runtime of a worker process: it announces what it can take, runs handlers for the jobs that it is handed, and brings their
+// results back. It reconnects by itself; no job is run twice because of that, and no result is lost.
+//
+// Jobs come in three ways, and a handler does not see which: New makes a worker with a stream to the plane, NewPolling one that reads the pool's
+// queue, and package lambdaworker makes one of a Lambda function.
 //
 // docs/AGENT_PROTOCOL.md describes what goes over the wire.
 package worker
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"path"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -65,6 +69,8 @@ type Config struct {
 	TLS         *tls.Config
 	Insecure    bool
 	DialOptions []grpc.DialOption
+	// SigningKey, on P-256, signs every packet; nil signs none. A plane that was told the public key of this worker's ID drops what is not signed.
+	SigningKey *ecdsa.PrivateKey
 	// Logger gets what an operator should know; nil is slog.Default.
 	Logger *slog.Logger
 }
@@ -76,32 +82,19 @@ const (
 	defaultDrain     = 30 * time.Second
 	// resendAfter is how long a result waits for its acknowledgement before it is sent again.
 	resendAfter = 5 * time.Second
-	// remembered is how many finished jobs are kept, to answer one that is handed out again.
-	remembered = 1024
-	maxBackoff = 30 * time.Second
+	maxBackoff  = 30 * time.Second
+	// urgent is the longest rest of a worker that holds jobs: after half a minute of silence they go to others.
+	urgent = 4 * time.Second
+	// connectTimeout is how long a connection may take to come about.
+	connectTimeout = 10 * time.Second
 )
 
-// Worker runs handlers for jobs. Make it with New, add handlers, then Run it, once.
+// Worker runs handlers for jobs that come over a stream. Make it with New, add handlers, then Run it, once.
 type Worker struct {
-	cfg      Config
-	log      *slog.Logger
-	handlers []route
-	slots    chan struct{}
-	handling sync.WaitGroup
+	executor
 
-	mu       sync.Mutex
-	link     *link // the present connection, nil when there is none
-	jobs     map[string]*running
-	unacked  map[string]*outcome
-	finished *recent[*outcome]
-	revoked  *recent[struct{}] // cancels that came before their job
-	draining bool
-	idle     chan struct{} // closed and replaced when a job or an acknowledgement is done
-}
-
-type route struct {
-	pattern string
-	handle  Handler
+	cfg  Config
+	link *link // the present connection, nil when there is none; guarded by mu
 }
 
 // New checks the configuration.
@@ -111,21 +104,29 @@ func New(cfg Config) (*Worker, error) {
 			return nil, fmt.Errorf("worker: Config.%s is required", name)
 		}
 	}
+	if !printable(cfg.APIKey) {
+		return nil, errUnprintable
+	}
+	if err := signable(cfg.SigningKey); err != nil {
+		return nil, err
+	}
 	if cfg.MaxParallel < 0 {
 		return nil, fmt.Errorf("worker: Config.MaxParallel is %d; it must not be negative", cfg.MaxParallel)
 	}
-	cfg.ID = or(cfg.ID, uuid.NewString())
-	cfg.MaxParallel = or(cfg.MaxParallel, defaultParallel)
 	cfg.Heartbeat = or(cfg.Heartbeat, defaultHeartbeat)
 	cfg.DrainTimeout = or(cfg.DrainTimeout, defaultDrain)
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	return &Worker{
-		cfg: cfg, log: cfg.Logger.With("worker", cfg.ID), slots: make(chan struct{}, cfg.MaxParallel), jobs: map[string]*running{},
-		unacked: map[string]*outcome{}, finished: newRecent[*outcome](remembered), revoked: newRecent[struct{}](remembered),
-		idle: make(chan struct{}),
-	}, nil
+	w := &Worker{cfg: cfg}
+	w.init(profile{
+		id: or(cfg.ID, uuid.NewString()), pool: cfg.Pool, region: cfg.Region, kind: cfg.Type, parallel: or(cfg.MaxParallel, defaultParallel),
+		labels: cfg.Labels, capabilities: cfg.Capabilities, load: cfg.Load,
+	}, or(cfg.Logger, slog.Default()), w)
+	return w, nil
+}
+
+var errUnprintable = errors.New("worker: APIKey holds a character that no header takes, perhaps the end of a line")
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 func or[T comparable](v, otherwise T) T {
@@ -134,29 +135,6 @@ func or[T comparable](v, otherwise T) T {
 		return otherwise
 	}
 	return v
-}
-
-// Handle runs jobs of a topic with a handler. The topic may be a pattern of package path: "job.etl.*". An exact topic wins over patterns, an
-// earlier pattern over a later one. It panics on a malformed pattern. Call it before Run.
-func (w *Worker) Handle(topic string, h Handler) {
-	if _, err := path.Match(topic, ""); err != nil {
-		panic(fmt.Sprintf("worker: malformed topic %q", topic))
-	}
-	w.handlers = append(w.handlers, route{topic, h})
-}
-
-func (w *Worker) handler(topic string) Handler {
-	for _, r := range w.handlers {
-		if r.pattern == topic {
-			return r.handle
-		}
-	}
-	for _, r := range w.handlers {
-		if ok, _ := path.Match(r.pattern, topic); ok {
-			return r.handle
-		}
-	}
-	return nil
 }
 
 // Run works until ctx ends; then it takes no more jobs, finishes what runs within the drain timeout, and returns nil. It returns early only
@@ -193,7 +171,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if time.Since(began) > maxBackoff {
 			failures = 0
 		}
-		wait := backoff(failures)
+		wait := w.backoff(failures)
 		if ctx.Err() == nil {
 			w.log.Warn("connection lost; connecting again", "in", wait.String(), "error", err)
 		}
@@ -202,15 +180,6 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-stop.Done():
 			return nil
 		}
-	}
-}
-
-// abandon stops what still runs when Run ends.
-func (w *Worker) abandon() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, now := range w.jobs {
-		now.cancel(errStopped)
 	}
 }
 
@@ -230,13 +199,26 @@ func backoff(failures int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
+// backoff is shorter while there are jobs to be lost.
+func (e *executor) backoff(failures int) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.jobs)+len(e.unacked) > 0 {
+		return min(backoff(failures), urgent/2+rand.N(urgent/2))
+	}
+	return backoff(failures)
+}
+
 func (w *Worker) dial() (*grpc.ClientConn, error) {
 	creds := credentials.NewTLS(w.cfg.TLS)
 	if w.cfg.Insecure {
 		creds = insecure.NewCredentials()
 	}
+	again := grpcbackoff.DefaultConfig
+	again.MaxDelay = urgent
 	opts := append([]grpc.DialOption{
-		grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithTransportCredentials(creds), grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: connectTimeout}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	}, w.cfg.DialOptions...)
 	conn, err := grpc.NewClient(w.cfg.Target, opts...)
 	if err != nil {
@@ -257,40 +239,14 @@ func (w *Worker) drain(stop context.Context) {
 	if w.cfg.DrainTimeout < 0 {
 		return
 	}
-	w.mu.Lock()
-	w.draining = true
-	l := w.link
-	w.mu.Unlock()
-	if l != nil {
+	w.startDraining()
+	if l := w.present(); l != nil {
 		_ = l.send(w.beat()) // tells that there is no room; a broken stream tells it too
 	}
-	timeout := time.NewTimer(w.cfg.DrainTimeout)
-	defer timeout.Stop()
-	for {
-		w.mu.Lock()
-		left, idle, l := len(w.jobs)+len(w.unacked), w.idle, w.link
-		w.mu.Unlock()
-		if left == 0 {
-			if l != nil {
-				l.leave()
-			}
-			return
-		}
-		select {
-		case <-idle:
-		case <-timeout.C:
-			w.log.Warn("drain timed out; other workers get the rest", "jobs", left)
-			return
-		case <-stop.Done():
-			return
-		}
+	if left := w.empty(stop.Done(), w.cfg.DrainTimeout); left > 0 {
+		return
+	}
+	if l := w.present(); l != nil {
+		l.leave()
 	}
 }
-
-// done wakes drain. The caller holds w.mu.
-func (w *Worker) done() {
-	close(w.idle)
-	w.idle = make(chan struct{})
-}
-
-var errStopped = errors.New("worker: stopped")

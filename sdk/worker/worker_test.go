@@ -371,6 +371,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	for name, edit := range map[string]func(*worker.Config){
 		"no target": func(c *worker.Config) { c.Target = "" }, "no key": func(c *worker.Config) { c.APIKey = "" },
 		"no pool": func(c *worker.Config) { c.Pool = "" }, "negative parallelism": func(c *worker.Config) { c.MaxParallel = -1 },
+		"a key with the end of its line": func(c *worker.Config) { c.APIKey += "\n" },
 	} {
 		c := good
 		edit(&c)

@@ -2,7 +2,6 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -10,15 +9,13 @@ import (
 	"github.com/cordum-serverless/cordum/functions/fallback"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
 func main() {
-	log := boot.Log()
-	names, err := aws.NamesFromEnv(os.Getenv)
+	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
 	boot.Must(log, err)
-	p, err := aws.Open(context.Background(), names, nil)
-	boot.Must(log, err)
-	f, err := boot.Function(os.Getenv, boot.Ports{Table: p.Table, Queues: p.Queues, Blobs: p.Blobs}, log)
-	boot.Must(log, err)
-	lambda.Start(fallback.Handler(f.Edge))
+	lambda.Start(fallback.Handler(edge))
 }

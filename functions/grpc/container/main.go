@@ -5,30 +5,42 @@ package main
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/aws/aws-sdk-go-v2/config"
+
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
 func main() {
-	log := boot.Log()
+	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	cfg, err := config.LoadDefaultConfig(ctx) // a task has its credentials from an endpoint
+	boot.Must(log, err)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	p, err := aws.Open(ctx, names, nil)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
 	boot.Must(log, err)
-	f, err := boot.Function(os.Getenv, boot.Ports{Table: p.Table, Queues: p.Queues, Blobs: p.Blobs}, log)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
+		Table: dynamo.New(cfg, names.Table, nil), Queues: sqs.New(cfg, names.QueueURL), Blobs: s3.New(cfg, names.Bucket),
+	}, log)
 	boot.Must(log, err)
 	listener, err := net.Listen("tcp", cmp.Or(os.Getenv("GATEWAY_GRPC_ADDR"), ":8080"))
 	boot.Must(log, err)
-	workers := grpc.NewWorkers(f.Dispatcher, log)
-	server := grpc.NewServer(f.Dispatcher, workers, f.Edge, log)
+	workers := grpc.NewWorkers(d, log, "")
+	server := grpc.NewServer(d, workers, edge, log)
 	go func() { boot.Must(log, server.Serve(listener)) }()
 	boot.Must(log, workers.Run(ctx))
 	server.GracefulStop()

@@ -2,7 +2,6 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -11,15 +10,19 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
 func main() {
-	log := boot.Log()
+	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	p, err := aws.Open(context.Background(), names, nil)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
 	boot.Must(log, err)
-	f, err := boot.Function(os.Getenv, boot.Ports{Table: p.Table, Queues: p.Queues, Blobs: p.Blobs}, log)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Blobs: s3.New(cfg, names.Bucket)}, log)
 	boot.Must(log, err)
-	lambda.Start(rest.Lambda(rest.New(f.Edge, memory.New(f.Dispatcher).Group())))
+	lambda.Start(rest.Lambda(rest.New(edge, memory.New(d).Group())))
 }

@@ -2,23 +2,37 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/cordum-serverless/cordum/functions/sweep"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
+	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/apigateway"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
 func main() {
-	log := boot.Log()
+	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	p, err := aws.Open(context.Background(), names, nil)
+	clients, err := apigateway.New(cfg, names.PushEndpoint)
 	boot.Must(log, err)
-	f, err := boot.Function(os.Getenv, boot.Ports{Table: p.Table, Queues: p.Queues, Blobs: p.Blobs}, log)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
 	boot.Must(log, err)
-	lambda.Start(sweep.Handler(f.Dispatcher))
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
+		Table:       dynamo.New(cfg, names.Table, nil),
+		Queues:      sqs.New(cfg, names.QueueURL),
+		Blobs:       s3.New(cfg, names.Bucket),
+		Connections: clients,
+	}, log)
+	boot.Must(log, err)
+	d.Streams.Review = stream.Review(edge.Gate)
+	lambda.Start(sweep.Handler(d))
 }

@@ -20,11 +20,17 @@ import (
 	"time"
 
 	"github.com/cordum-serverless/cordum/localdev/client"
+	"github.com/cordum-serverless/cordum/localdev/demoworker"
 )
 
 type benchCmd struct {
 	Duration time.Duration `default:"4s" help:"How long each figure is measured."`
-	Only     string        `help:"Measure only figures whose name contains this."`
+	Only     string        `placeholder:"NAME" help:"Run only benchmarks whose name contains this: ${benchmarks}."`
+	Jobs     int           `default:"1000000" help:"How many jobs there are when lists are measured."`
+	Dead     int           `default:"100000" help:"How many dead letters there are when their list is measured."`
+	Due      int           `default:"100000" help:"How many jobs are due when a sweep is measured."`
+	Sockets  int           `default:"200" help:"How many clients listen."`
+	Events   int           `default:"1000" help:"How many events each of them gets."`
 }
 
 type workCmd struct {
@@ -36,39 +42,76 @@ type workCmd struct {
 
 // Run serves jobs until it is told to stop.
 func (c *workCmd) Run(ctx context.Context) error {
-	w, err := demoWorker(c.Target, c.Key, c.ID, c.Parallel, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	w, err := demoworker.Stream(c.Target, c.Key, c.ID, c.Parallel, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return err
 	}
 	return w.Run(ctx)
 }
 
-// Run starts a plane and a worker as processes of their own and measures them from this one.
-func (c *benchCmd) Run(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "cordum-bench-")
-	if err != nil {
-		return err
+// benchmarks are what can be measured. Each has data and planes of its own.
+var benchmarks = []struct {
+	names []string
+	run   func(*bench, context.Context) error
+}{
+	{[]string{"memory", "roundtrip", "submit", "get_job", "status"}, (*bench).requests},
+	{[]string{"events"}, (*bench).events},
+	{[]string{"sockets"}, (*bench).sockets},
+	{[]string{"sweep"}, (*bench).sweep},
+	{[]string{"letters"}, (*bench).letters},
+	{[]string{"lists"}, (*bench).lists},
+	{[]string{"decide"}, (*bench).decisions},
+}
+
+// benchmarkNames are the words that --only knows.
+func benchmarkNames() string {
+	var all []string
+	for _, m := range benchmarks {
+		all = append(all, m.names...)
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // what is left is in the machine's temporary folder
-	b := &bench{cmd: c, client: &client.Client{Key: localKey, Tenant: localTenant, HTTP: benchHTTP()}}
-	httpAddr, grpcAddr, err := freePorts()
-	if err != nil {
-		return err
+	return strings.Join(all, ", ")
+}
+
+// Run measures what is wanted, one after the other. A figure that cannot be trusted, such as of frames of which one is missing, is an error.
+func (c *benchCmd) Run(ctx context.Context) error { return c.measure(ctx, os.Stdout) }
+
+func (c *benchCmd) measure(ctx context.Context, out io.Writer) error {
+	if min(c.Jobs, c.Dead, c.Due, c.Sockets, c.Events) < 1 {
+		return errors.New("--jobs, --dead, --due, --sockets and --events must be at least 1")
 	}
-	env := []string{"API_RATE_LIMIT_RPS=1000000", "API_RATE_LIMIT_BURST=1000000"}
-	planeProc, err := child(ctx, env, "dev", "--http", httpAddr, "--grpc", grpcAddr, "--data", dir, "--no-worker")
-	if err != nil {
-		return err
-	}
-	defer planeProc.stop()
-	b.client.Base = "http://" + httpAddr
-	if err := until(ctx, func() bool { return healthy(ctx, b.client.Base) }); err != nil {
-		return err
-	}
-	fmt.Printf("# %s %s/%s, %d cores, embedded plane, data on disk, load generator on the same machine\n",
+	b := &bench{cmd: c, out: out, client: &client.Client{Key: localKey, Tenant: localTenant, HTTP: benchHTTP()}}
+	fmt.Fprintf(out, "# %s %s/%s, %d cores, embedded plane, data on disk, load generator on the same machine\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	b.line("plane_memory_idle", planeProc.rss(), "MB")
-	worker, err := child(ctx, nil, "work", "--target", grpcAddr, "--parallel", "64")
+	measured := false
+	for _, m := range benchmarks {
+		if !slices.ContainsFunc(m.names, b.wanted) {
+			continue
+		}
+		measured = true
+		if err := m.run(b, ctx); err != nil {
+			return err
+		}
+	}
+	if !measured {
+		return fmt.Errorf("no benchmark has %q in its name; there are %s", c.Only, benchmarkNames())
+	}
+	return nil
+}
+
+// requests measures what clients wait for, on a plane and a worker that are processes of their own.
+func (b *bench) requests(ctx context.Context) error {
+	dir, remove, err := benchDir()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	p, err := b.start(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	b.line("plane_memory_idle", p.rss(), "MB")
+	worker, err := child(ctx, nil, "work", "--target", p.grpc, "--parallel", "64")
 	if err != nil {
 		return err
 	}
@@ -80,21 +123,51 @@ func (c *benchCmd) Run(ctx context.Context) error {
 	if err := errors.Join(b.submits(ctx), b.reads(ctx)); err != nil {
 		return err
 	}
-	b.line("plane_memory_after", planeProc.rss(), "MB")
-	if b.wanted("decide") {
-		return b.decisions()
-	}
+	b.line("plane_memory_after", p.rss(), "MB")
 	return nil
+}
+
+// benchDir is a folder for the data of one benchmark.
+func benchDir() (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp("", "cordum-bench-")
+	return dir, func() { _ = os.RemoveAll(dir) }, err // what is left is in the machine's temporary folder
+}
+
+// planeProcess is a plane in a process of its own.
+type planeProcess struct {
+	*process
+
+	grpc string // its address
+}
+
+// start starts a plane on the data of a folder, and points the client at it.
+func (b *bench) start(ctx context.Context, dir string) (*planeProcess, error) {
+	httpAddr, grpcAddr, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	env := []string{"API_RATE_LIMIT_RPS=1000000", "API_RATE_LIMIT_BURST=1000000"}
+	p, err := child(ctx, env, "dev", "--http", httpAddr, "--grpc", grpcAddr, "--data", dir, "--no-worker")
+	if err != nil {
+		return nil, err
+	}
+	b.client.Base = "http://" + httpAddr
+	if err := until(ctx, func() bool { return healthy(ctx, b.client.Base) }); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return &planeProcess{process: p, grpc: grpcAddr}, nil
 }
 
 type bench struct {
 	cmd    *benchCmd
+	out    io.Writer
 	client *client.Client
 	jobs   []string // some that exist
 }
 
 func (b *bench) line(name string, value float64, unit string) {
-	fmt.Printf("bench %s %s %s\n", name, strconv.FormatFloat(value, 'f', 2, 64), unit)
+	fmt.Fprintf(b.out, "bench %s %s %s\n", name, strconv.FormatFloat(value, 'f', 2, 64), unit)
 }
 
 func (b *bench) wanted(name string) bool { return strings.Contains(name, b.cmd.Only) }
@@ -156,23 +229,29 @@ func (b *bench) roundTrips(ctx context.Context) error {
 		if !b.wanted("roundtrip") {
 			continue
 		}
+		// The end is learned by reading the job. So that reading does not take the machine from the plane, a first look waits for most of the
+		// time that earlier jobs took, and later ones come at intervals.
+		var usual atomic.Int64
 		err := b.measure(ctx, fmt.Sprintf("roundtrip_c%d", n), n, func(ctx context.Context) error {
+			began := time.Now()
 			r, err := b.client.Submit(ctx, benchBody)
 			if err != nil {
 				return err
 			}
+			time.Sleep(time.Duration(usual.Load())*3/4 - time.Since(began))
 			for {
 				j, err := b.client.Get(ctx, r.JobID)
 				if err != nil {
 					return err
 				}
 				if j.State == "SUCCEEDED" {
+					usual.Store((usual.Load()*15 + int64(time.Since(began))) / 16)
 					return nil
 				}
 				if j.Ended() {
 					return fmt.Errorf("job %s ended %s", j.ID, j.State)
 				}
-				time.Sleep(time.Duration(n) * 200 * time.Microsecond) // 5,000 reads a second in all: the rest of the machine is the plane's
+				time.Sleep(time.Duration(n) * 100 * time.Microsecond)
 			}
 		})
 		if err != nil {
@@ -210,14 +289,19 @@ func (b *bench) measure(ctx context.Context, name string, n int, fn func(context
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	all := slices.Concat(took...)
-	slices.Sort(all)
 	if len(all) == 0 {
 		return fmt.Errorf("%s: nothing was measured", name)
 	}
 	b.line(name+"_rate", float64(len(all))/elapsed.Seconds(), "per_s")
-	b.line(name+"_p50", ms(all[len(all)/2]), "ms")
-	b.line(name+"_p99", ms(all[len(all)*99/100]), "ms")
+	b.spread(name, all)
 	return ctx.Err()
+}
+
+// spread prints the median and the 99th percentile of times, of which there is at least one.
+func (b *bench) spread(name string, took []time.Duration) {
+	slices.Sort(took)
+	b.line(name+"_p50", ms(took[len(took)/2]), "ms")
+	b.line(name+"_p99", ms(took[len(took)*99/100]), "ms")
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

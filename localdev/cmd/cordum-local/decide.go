@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func teams(n int) []byte {
 	return []byte(b.String())
 }
 
-func (b *bench) decisions() error {
+func (b *bench) decisions(context.Context) error {
 	request := &policy.Request{
 		JobID: "j", Topic: "job.work.load", Tenant: "default", ActorID: "maya", ActorType: "human", Capability: "work.load", PackID: "work",
 		RiskTags: []string{"write"}, Requires: []string{"docker"}, Labels: map[string]string{"team": "core", "env": "dev"},

@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cordum-serverless/cordum/localdev/client"
@@ -24,12 +28,61 @@ type scene struct {
 	title  string
 	body   map[string]any
 	cancel bool // once it runs
-	state  string
+	// mend, when given, makes good what the job failed of; then its dead letter is retried, and the new job must succeed with this result.
+	mend    func() error
+	retried string
+	state   string
 	// decision must be the policy's; code, unless "", the dead letter's; result must appear in the result.
 	decision, code, result string
 }
 
-var scenes = []scene{
+func scenes(printer *lateServer) []scene {
+	return append(plainScenes, scene{
+		title: "timed out: a job that takes longer than its deadline allows",
+		body: map[string]any{
+			"topic": "job.demo.sleep", "prompt": "wait", "context": map[string]any{"ms": 60000, "steps": 60}, "deadline_ms": 1500,
+		},
+		state: "TIMEOUT", decision: "ALLOW_WITH_CONSTRAINTS", code: "deadline_exceeded",
+	}, scene{
+		title: "retried: a server is down, comes back, and the dead letter is sent again",
+		body:  map[string]any{"topic": "job.demo.fetch", "prompt": "fetch", "context": map[string]any{"url": "http://" + printer.addr}},
+		state: "FAILED", decision: "ALLOW_WITH_CONSTRAINTS", code: "fetch_failed",
+		mend: printer.start, retried: "backagain",
+	})
+}
+
+// lateServer is a web server of the demo that is not there at first.
+type lateServer struct {
+	addr   string
+	server *http.Server
+}
+
+func newLateServer() (*lateServer, error) {
+	addr, _, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	return &lateServer{addr: addr, server: &http.Server{
+		ReadHeaderTimeout: time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(w, "back again") // whoever asked may have gone
+		}),
+	}}, nil
+}
+
+func (s *lateServer) start() error {
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return err
+	}
+	go func() { _ = s.server.Serve(l) }() // until close
+	return nil
+}
+
+func (s *lateServer) close() { _ = s.server.Close() } // nothing of it is kept
+
+var plainScenes = []scene{
 	{
 		title: "allowed: count the words of a text",
 		body:  map[string]any{"topic": "job.demo.wordcount", "prompt": "the quick brown fox jumps over the lazy dog"},
@@ -98,23 +151,109 @@ func (c *demoCmd) Run(ctx context.Context) error {
 	if err := workersReady(ctx, plane); err != nil {
 		return err
 	}
-	wrong := 0
-	for i, s := range scenes {
-		fmt.Printf("\n%s %s\n", bold(fmt.Sprintf("%d/%d", i+1, len(scenes))), bold(s.title))
-		if err := s.play(ctx, plane); err != nil {
+	printer, err := newLateServer()
+	if err != nil {
+		return err
+	}
+	defer printer.close()
+	live, err := follow(ctx, plane)
+	if err != nil {
+		return fmt.Errorf("live stream: %w", err)
+	}
+	defer live.close()
+	say("", "listening to ws%s/api/v1/stream; its frames are marked ⇠", strings.TrimPrefix(plane.Base, "http"))
+	wrong, all := 0, scenes(printer)
+	for i, s := range all {
+		fmt.Printf("\n%s %s\n", bold(fmt.Sprintf("%d/%d", i+1, len(all))), bold(s.title))
+		if err := s.play(ctx, plane, live); err != nil {
 			wrong++
 			say(red("✗"), "%v", err)
 		}
 	}
 	fmt.Println()
 	if wrong > 0 {
-		return fmt.Errorf("%d of %d jobs did not end as they should", wrong, len(scenes))
+		return fmt.Errorf("%d of %d scenes did not end as they should", wrong, len(all))
 	}
-	say(green("✓"), "all %d jobs ended as they should", len(scenes))
+	say(green("✓"), "all %d scenes ended as they should", len(all))
 	return nil
 }
 
-func (s scene) play(ctx context.Context, c *client.Client) error {
+// feed keeps what the live stream says of each job until somebody asks for it.
+type feed struct {
+	stream *client.Stream
+	mu     sync.Mutex
+	jobs   map[string]chan client.Frame
+	ended  chan error
+}
+
+func follow(ctx context.Context, c *client.Client) (*feed, error) {
+	s, err := c.Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &feed{stream: s, jobs: map[string]chan client.Frame{}, ended: make(chan error, 1)}
+	go func() {
+		for {
+			frame, err := s.Next(ctx)
+			if err != nil {
+				f.ended <- err
+				return
+			}
+			if frame.JobID == "" {
+				continue
+			}
+			select {
+			case f.of(frame.JobID) <- frame:
+			default: // a job of somebody else, which nobody reads
+			}
+		}
+	}()
+	return f, nil
+}
+
+func (f *feed) of(job string) chan client.Frame {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.jobs[job] == nil {
+		f.jobs[job] = make(chan client.Frame, 200)
+	}
+	return f.jobs[job]
+}
+
+func (f *feed) close() { f.stream.Close() }
+
+// watch shows the frames of a job until the one of its end.
+func (f *feed) watch(ctx context.Context, job string, seen func(client.Frame) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the stream says no end of job %s: %w", job, ctx.Err())
+		case err := <-f.ended:
+			return fmt.Errorf("live stream: %w", err)
+		case frame := <-f.of(job):
+			say("⇠", "%s", live(frame))
+			if frame.Kind == "jobResult" {
+				return nil
+			}
+			if err := seen(frame); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func live(f client.Frame) string {
+	switch f.Kind {
+	case "jobProgress":
+		return fmt.Sprintf("%s %s %3d%%  %s", f.Kind, bar(f.Percent), f.Percent, f.Message)
+	case "jobResult":
+		return fmt.Sprintf("%s %s by %s%s", f.Kind, bold(f.Status), f.Sender, grey(because(f.Error)))
+	default:
+		return f.Kind + " by " + f.Sender
+	}
+}
+
+func (s scene) play(ctx context.Context, c *client.Client, live *feed) error {
 	began := time.Now()
 	r, err := c.Submit(ctx, s.body)
 	if err != nil {
@@ -122,27 +261,66 @@ func (s scene) play(ctx context.Context, c *client.Client) error {
 	}
 	say("→", "POST /jobs %s", grey(string(must(json.Marshal(s.body)))))
 	say("←", "job %s is %s%s", r.JobID, bold(r.Status), grey(because(r.Reason)))
-	last, cancelled := "", false
-	j, err := c.Wait(ctx, r.JobID, 20*time.Millisecond, func(j client.Job) {
-		line := j.State
-		if j.Progress != nil && !j.Ended() {
-			line += fmt.Sprintf("  %s %3d%%  %s", bar(j.Progress.Percent), j.Progress.Percent, j.Progress.Message)
+	cancelled := false
+	err = live.watch(ctx, r.JobID, func(f client.Frame) error {
+		if !s.cancel || cancelled || f.Kind != "jobProgress" {
+			return nil
 		}
-		if line != last && !j.Ended() {
-			say("·", "%s", line)
-			last = line
-		}
-		if s.cancel && !cancelled && j.State == "RUNNING" {
-			cancelled = true
-			say("→", "POST /jobs/%s/cancel", r.JobID)
-			err = c.Cancel(ctx, r.JobID)
-		}
+		cancelled = true
+		say("→", "POST /jobs/%s/cancel", r.JobID)
+		return c.Cancel(ctx, r.JobID)
 	})
 	if err != nil {
 		return err
 	}
+	j, err := c.Get(ctx, r.JobID)
+	if err != nil {
+		return err
+	}
+	tell(j, time.Since(began))
+	if err := s.judge(j); err != nil || s.mend == nil {
+		return err
+	}
+	return s.again(ctx, c, live, r.JobID)
+}
+
+// again mends what the job failed of, and sends it again from the dead letters.
+func (s scene) again(ctx context.Context, c *client.Client, live *feed, id string) error {
+	letters, err := c.DeadLetters(ctx)
+	if err != nil {
+		return err
+	}
+	n := slices.IndexFunc(letters, func(l client.DeadLetter) bool { return l.JobID == id })
+	if n < 0 {
+		return fmt.Errorf("job %s has no dead letter", id)
+	}
+	say("←", "GET /dlq/page: %s, last worker %s", letters[n].ReasonCode, letters[n].LastWorker)
+	if err := s.mend(); err != nil {
+		return err
+	}
+	began := time.Now()
+	r, err := c.Retry(ctx, id)
+	if err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
+	say("→", "POST /dlq/%s/retry", id)
+	say("←", "job %s", r.JobID)
+	if err := live.watch(ctx, r.JobID, func(client.Frame) error { return nil }); err != nil {
+		return err
+	}
+	j, err := c.Get(ctx, r.JobID)
+	if err != nil {
+		return err
+	}
+	tell(j, time.Since(began))
+	s.state, s.code, s.result = "SUCCEEDED", "", s.retried
+	return s.judge(j)
+}
+
+// tell shows how a job ended.
+func tell(j client.Job, took time.Duration) {
 	say(mark(j.State), "%s after %s, %d attempt(s), decision %s by rule %q%s", bold(j.State),
-		time.Since(began).Round(time.Millisecond), j.Attempts, j.Decision, j.Rule, grey(because(j.Reason)))
+		took.Round(time.Millisecond), j.Attempts, j.Decision, j.Rule, grey(because(j.Reason)))
 	if j.ErrorCode != "" {
 		say(" ", "dead letter: %s: %s", j.ErrorCode, j.ErrorMessage)
 	}
@@ -152,7 +330,6 @@ func (s scene) play(ctx context.Context, c *client.Client) error {
 	if len(j.Constraints) > 0 && string(j.Constraints) != "null" {
 		say(" ", "constraints: %s", grey(short(string(j.Constraints))))
 	}
-	return s.judge(j)
 }
 
 func (s scene) judge(j client.Job) error {

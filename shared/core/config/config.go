@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -33,10 +34,37 @@ const (
 // ErrConflict says that the document was written by somebody else since it was read.
 var ErrConflict = fault.New(fault.Conflict, "config update conflict; read it again and retry")
 
-// Store keeps documents in the table, one item each: CFG#<scope>#<id> | D.
+// Store keeps documents in the table, one item each: CFG#<scope>#<id> | D. Beside system/default lies what was last valid of it, | V.
 type Store struct{ Table store.Table }
 
 func key(scope, id string) store.Key { return store.Key{PK: "CFG#" + scope + "#" + id, SK: "D"} }
+
+var validKey = store.Key{PK: key(SystemScope, DefaultID).PK, SK: "V"}
+
+// lastValid reads the members of system/default as they were when each was last valid.
+func (s *Store) lastValid(ctx context.Context) ([]byte, error) {
+	it, err := s.Table.Get(ctx, validKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return []byte("{}"), nil
+	}
+	return it.Attrs.Bytes("data"), err
+}
+
+// Compile makes settings of the document system/default. A member that is not valid keeps what previous has, or, where that is nil, what it
+// was when it was last valid; problems says which.
+func (s *Store) Compile(ctx context.Context, d Document, previous *schedule.Settings) (compiled *schedule.Settings, problems []error, err error) {
+	compiled, problems = schedule.ParseSettings(d.Data, previous)
+	if len(problems) == 0 || previous != nil {
+		return compiled, problems, nil
+	}
+	kept, err := s.lastValid(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	previous, _ = schedule.ParseSettings(kept, nil)
+	compiled, problems = schedule.ParseSettings(d.Data, previous)
+	return compiled, problems, nil
+}
 
 // Get reads a document; one that was never written has Revision 0 and Data {}.
 func (s *Store) Get(ctx context.Context, scope, id string) (Document, error) {
@@ -53,7 +81,8 @@ func (s *Store) Get(ctx context.Context, scope, id string) (Document, error) {
 	return d, nil
 }
 
-// Put writes a document that was read at d.Revision, and answers its new revision. ErrConflict when it has moved on.
+// Put writes a document that was read at d.Revision, and answers its new revision. ErrConflict when it has moved on. Of system/default it also
+// keeps what was last valid: a process that starts while a member is not goes on with that.
 func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, error) {
 	if trimmed := bytes.TrimSpace(d.Data); !json.Valid(trimmed) || trimmed[0] != '{' {
 		return 0, fault.New(fault.Invalid, "config %s/%s: data must be a JSON object", d.Scope, d.ID)
@@ -62,10 +91,22 @@ func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, erro
 	if d.Revision > 0 {
 		unread = store.Equal("rev", d.Revision)
 	}
-	err := s.Table.Write(ctx, store.Put(store.Item{
+	ops := []store.Op{store.Put(store.Item{
 		Key:   key(d.Scope, d.ID),
 		Attrs: store.Attrs{"data": []byte(d.Data), "rev": d.Revision + 1, "up": now.UnixMicro()},
-	}).If(unread))
+	}).If(unread)}
+	if d.Scope == SystemScope && d.ID == DefaultID {
+		before, err := s.lastValid(ctx)
+		if err != nil {
+			return 0, err
+		}
+		kept, err := schedule.LastValid(d.Data, before)
+		if err != nil {
+			return 0, fmt.Errorf("config %s/%s: %w", d.Scope, d.ID, err)
+		}
+		ops = append(ops, store.Put(store.Item{Key: validKey, Attrs: store.Attrs{"data": kept}}))
+	}
+	err := s.Table.Write(ctx, ops...)
 	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		return 0, ErrConflict
 	}

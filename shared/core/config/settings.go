@@ -3,11 +3,11 @@ package config
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
 
 // settingsAge is how old settings may be: an instance reacts to a changed document within this time.
@@ -18,8 +18,9 @@ type Settings struct {
 	store *Store
 	clock clock.Clock
 	log   *slog.Logger
+	// Turn is taken to read the document.
+	Turn turn.Turn
 
-	mu       sync.Mutex
 	current  *schedule.Settings
 	revision int64
 	read     time.Time
@@ -33,20 +34,25 @@ func NewSettings(s *Store, c clock.Clock, log *slog.Logger) *Settings {
 // Current answers settings that were in force at most two seconds ago. While the store is out of reach the last ones stay in force; an
 // error comes back only when there never were any. A section that is not valid keeps its previous value and is logged.
 func (s *Settings) Current(ctx context.Context) (*schedule.Settings, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.Turn.Take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.Turn.Give()
 	now := s.clock.Now()
 	if s.current != nil && now.Sub(s.read) < settingsAge {
 		return s.current, nil
 	}
 	d, err := s.store.Get(ctx, SystemScope, DefaultID)
+	next, problems := s.current, []error(nil)
+	if err == nil && d.Revision != s.revision {
+		next, problems, err = s.store.Compile(ctx, d, s.current)
+	}
 	switch {
 	case err != nil && s.current == nil:
 		return nil, err
 	case err != nil:
 		s.log.WarnContext(ctx, "settings: keeping the last ones", "error", err)
 	case d.Revision != s.revision:
-		next, problems := schedule.ParseSettings(d.Data, s.current)
 		for _, p := range problems {
 			s.log.ErrorContext(ctx, "settings: section refused, the previous one stays", "revision", d.Revision, "error", p)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 )
 
@@ -15,12 +17,46 @@ type Cancelled struct {
 	Reason string
 }
 
-// cancelTries bounds how often a cancel that met a change of state is tried again.
-const cancelTries = 10
+// Bounds of a cancel.
+const (
+	// cancelTries is how often a cancel that met a change of state is tried again.
+	cancelTries = 10
+	// cancelDepth is how many generations of children are cancelled with a job.
+	cancelDepth = 16
+)
 
-// Cancel ends a job from any state and tells the worker that holds it. A job that has ended stays as it is, and says so. An API cancel
-// leaves no dead letter: nobody needs to look at what they asked for.
+// Cancel ends a job from any state, and all jobs that it asked for, generation by generation, and tells the workers that hold them. A job that
+// has ended stays as it is, and says so. An API cancel leaves no dead letter: nobody needs to look at what they asked for. Cancelling again
+// cancels what the first time did not reach.
 func (d *Dispatcher) Cancel(ctx context.Context, tenant, id, reason string) (Cancelled, error) {
+	done, err := d.cancel(ctx, tenant, id, reason)
+	if err != nil || done.State != job.Cancelled {
+		return done, err
+	}
+	generation := []string{id}
+	for range cancelDepth {
+		var next []string
+		for _, parent := range generation {
+			children, err := d.Jobs.Children(ctx, parent)
+			if err != nil {
+				return Cancelled{}, err
+			}
+			for _, child := range children {
+				if _, err := d.cancel(ctx, tenant, child, "parent job "+parent+" was cancelled"); err != nil && !fault.Is(err, fault.NotFound) {
+					return Cancelled{}, err
+				}
+			}
+			next = append(next, children...)
+		}
+		if generation = next; len(generation) == 0 {
+			break
+		}
+	}
+	return done, nil
+}
+
+// cancel ends one job.
+func (d *Dispatcher) cancel(ctx context.Context, tenant, id, reason string) (Cancelled, error) {
 	for range cancelTries {
 		r, err := d.Jobs.Load(ctx, tenant, id, d.now())
 		if err != nil {
@@ -42,6 +78,8 @@ func (d *Dispatcher) Cancel(ctx context.Context, tenant, id, reason string) (Can
 		if err != nil {
 			return Cancelled{}, err
 		}
+		result := envelope(done, senderGateway, d.now(), &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobResult{JobResult: resultOf(done)}})
+		d.Events.Job(ctx, done, 0, result, cancelPacket(done, senderGateway, d.now()))
 		d.tell(ctx, r)
 		return Cancelled{JobID: id, State: done.State}, nil
 	}
@@ -51,11 +89,18 @@ func (d *Dispatcher) Cancel(ctx context.Context, tenant, id, reason string) (Can
 // tell asks the container that holds a job's worker to send it a cancel. What cannot be told now the worker learns from its next
 // heartbeat, or when its result is refused.
 func (d *Dispatcher) tell(ctx context.Context, r *job.Record) {
-	if r.Worker == "" || r.Delivery == "" {
+	if r.Worker == "" {
+		return
+	}
+	queue := r.Delivery
+	if w, known, err := d.Workers.Known(ctx, r.WorkerTenant, r.Worker); err == nil && known && w.Delivery != "" {
+		queue = w.Delivery // it may have connected elsewhere since, or before its container had a queue
+	}
+	if queue == "" {
 		return
 	}
 	t := Ticket{Job: r.ID, Attempt: r.Attempts, Cancel: true}
-	if err := d.Queues.Send(ctx, r.Delivery, t.message()); err != nil {
-		d.Log.WarnContext(ctx, "cancel not sent to the worker's container", "job", r.ID, "queue", r.Delivery, "error", err)
+	if err := d.Queues.Send(ctx, queue, t.message()); err != nil {
+		d.Log.WarnContext(ctx, "cancel not sent to the worker's container", "job", r.ID, "queue", queue, "error", err)
 	}
 }

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
 )
 
 // ErrRefused says that a job is not to be had: claimed by somebody else, cancelled, ended, past its deadline, or not this worker's.
@@ -36,27 +39,69 @@ func (*Refusal) Is(target error) bool { return target == ErrRefused }
 type Claimed struct {
 	Record  *job.Record
 	Request *agentv1.JobRequest
+	// Before says that an earlier call made the claim.
+	Before bool
 }
 
 // Claim hands a job to a worker for one attempt. Pools and tenant are those of the worker's credential. Where the claim is not possible
-// it is a *Refusal; any other error leaves everything as it was, and the ticket good.
+// it is a *Refusal. After any other error the job may be the worker's or not: who asks again for the same worker and attempt is told.
 func (d *Dispatcher) Claim(ctx context.Context, id identity.Identity, workerID, delivery string, t Ticket) (*Claimed, error) {
-	now := d.now()
-	r, err := d.Jobs.Claim(ctx, job.Claim{
-		ID: t.Job, Attempt: t.Attempt, Worker: workerID, WorkerTenant: id.Home, CrossTenant: id.CrossTenant, Pools: id.Pools,
-		Delivery: delivery,
-	}, d.micros.Micros(now))
-	if stale, ok := errors.AsType[*job.StaleError](err); ok {
-		return nil, refusal(stale.Current, t)
+	if len(id.Pools) == 0 { // an administrator's key, say
+		return nil, fault.New(fault.Denied, "this credential may serve no pool")
 	}
+	now := d.now()
+	claim := job.Claim{
+		ID: t.Job, Attempt: t.Attempt, Worker: workerID, WorkerTenant: id.Home, CrossTenant: id.CrossTenant, Pools: id.Pools,
+		Delivery: delivery, Within: schedule.DefaultDispatch.Microseconds(),
+	}
+	var timeouts schedule.Timeouts
+	if settings, err := d.Settings.Current(ctx); err == nil {
+		timeouts = settings.Timeouts
+		claim.Within = timeouts.HeldUsually().Microseconds()
+	}
+	micros := d.micros.Micros(now)
+	r, err := d.Jobs.Claim(ctx, claim, micros)
+	if stale, ok := errors.AsType[*job.StaleError](err); ok && stale.Current != nil && stale.Current.MayClaim(claim, micros) {
+		claim.DueBy = due(stale.Current, now.Add(timeouts.Held(stale.Current.Topic)))
+		if r, err = d.Jobs.Claim(ctx, claim, micros); err == nil {
+			d.wake(ctx, r)
+		}
+	}
+	_, before := errors.AsType[*job.StaleError](err)
 	if err != nil {
-		return nil, err
+		if r, err = d.hasAlready(ctx, claim, err); err != nil {
+			return nil, err
+		}
 	}
 	body, err := d.Jobs.Body(ctx, r, now)
 	if err != nil {
 		return nil, fmt.Errorf("claimed job %s: %w", t.Job, err)
 	}
-	return &Claimed{Record: r, Request: packet(r, body)}, nil
+	return &Claimed{Record: r, Request: packet(r, body), Before: before}, nil
+}
+
+// hasAlready answers the job where a claim failed although it was made: by a call before, or by this one, whose answer was lost.
+func (d *Dispatcher) hasAlready(ctx context.Context, c job.Claim, failed error) (*job.Record, error) {
+	if stale, ok := errors.AsType[*job.StaleError](failed); ok {
+		if stale.Current != nil && stale.Current.Has(c) {
+			return stale.Current, nil
+		}
+		return nil, refusal(stale.Current, Ticket{Job: c.ID, Attempt: c.Attempt})
+	}
+	if r, err := d.Jobs.Load(ctx, job.AnyTenant, c.ID, d.now()); err == nil && r.Has(c) {
+		return r, nil
+	}
+	return nil, failed
+}
+
+// Packet is the job as it goes to its worker.
+func (c *Claimed) Packet(now time.Time) *agentv1.BusPacket {
+	return envelope(c.Record, senderScheduler, now, &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobRequest{JobRequest: c.Request}})
+}
+
+// CancelPacket asks the worker of a job to stop.
+func CancelPacket(r *job.Record, now time.Time) *agentv1.BusPacket {
+	return cancelPacket(r, senderGateway, now)
 }
 
 // Again makes the packet of a job once more for the worker that holds it.
@@ -73,9 +118,14 @@ func (d *Dispatcher) Release(ctx context.Context, r *job.Record) error {
 	return d.again(ctx, r, d.now())
 }
 
-// Reroute finds another worker for a targeted job whose worker is not where it was.
+// Reroute finds another worker for a targeted job whose worker is not where it was. While its worker is still on record there, the job is
+// not sent there at once, only after the usual wait.
 func (d *Dispatcher) Reroute(ctx context.Context, r *job.Record) error {
-	return d.sendAgain(ctx, r, d.now())
+	to, err := d.routeAgain(ctx, r, d.now())
+	if err != nil || to == nil || to.Delivery == r.Delivery {
+		return err
+	}
+	return d.send(ctx, to)
 }
 
 func refusal(r *job.Record, t Ticket) *Refusal {

@@ -4,21 +4,27 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
+	"github.com/cordum-serverless/cordum/shared/core/signature"
 	"github.com/cordum-serverless/cordum/shared/core/worker"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/metrics"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
+	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
 
 // Dispatcher moves jobs. One is shared by everything in a process; all its methods may be called at once.
@@ -31,6 +37,16 @@ type Dispatcher struct {
 	Clock    clock.Clock
 	IDs      ids.Source
 	Log      *slog.Logger
+	// Events tells clients what happens.
+	Events *event.Bus
+	// Streams are the clients' connections; its Push is nil in processes that push nothing.
+	Streams *event.Broadcaster
+	// SweepEvery is how often the plane looks for what is due. What is due sooner wakes somebody by a delayed message.
+	SweepEvery time.Duration
+	// Senders are the public keys of those who sign their packets; without any nobody has to.
+	Senders signature.Keys
+	// Yield is called where goroutines begin.
+	Yield turn.Yield
 
 	micros clock.Unique
 }
@@ -44,19 +60,44 @@ type Platform struct {
 	IDs    ids.Source
 	Log    *slog.Logger
 	Shards job.Shards
+	// Connections reach clients; nil for processes that push nothing.
+	Connections push.Connections
+	// SweepEvery is how often the plane looks for what is due; 0 is every minute.
+	SweepEvery time.Duration
+	// Senders are the public keys of those who sign their packets; without any nobody has to.
+	Senders signature.Keys
+	// Yield is for simulations.
+	Yield turn.Yield
+	// Metrics take what is measured; nil for nowhere.
+	Metrics metrics.Sink
 }
 
 // New builds a dispatcher on a platform.
 func New(p Platform) *Dispatcher {
-	return &Dispatcher{
+	d := &Dispatcher{
 		Jobs:     &job.Store{Table: p.Table, Blobs: p.Blobs, Shards: p.Shards},
 		Queues:   p.Queues,
 		Policy:   &head.Store{Table: p.Table, Blobs: p.Blobs},
 		Settings: config.NewSettings(&config.Store{Table: p.Table}, p.Clock, p.Log),
 		Workers:  &worker.Registry{Table: p.Table},
 		Clock:    p.Clock, IDs: p.IDs, Log: p.Log,
+		Events: &event.Bus{Table: p.Table, Queues: p.Queues, Clock: p.Clock, Log: p.Log},
+		Streams: &event.Broadcaster{
+			Connections: &event.Connections{Table: p.Table}, Push: p.Connections, Clock: p.Clock, Log: p.Log,
+		},
+		SweepEvery: cmp.Or(p.SweepEvery, DefaultSweep), Senders: p.Senders, Yield: p.Yield,
 	}
+	for name, t := range map[string]*turn.Turn{"policy": &d.Policy.Turn, "settings": &d.Settings.Turn, "workers": &d.Workers.Turn} {
+		t.Yield, t.Name = p.Yield, name
+	}
+	if p.Metrics != nil {
+		d.Jobs.Moved = measure(p.Metrics)
+	}
+	return d
 }
+
+// DefaultSweep is how often a schedule looks for what is due.
+const DefaultSweep = time.Minute
 
 func (d *Dispatcher) now() time.Time { return d.Clock.Now() }
 
@@ -99,19 +140,29 @@ const (
 	// resendAfter is when a scheduled job that nobody claimed is sent again; then at doubling intervals.
 	resendAfter = 30 * time.Second
 	resendMax   = time.Hour
-	// retargetAfter is the same for a job that waits for one certain worker.
+	// retargetAfter and retargetMax are the same for a job that waits for one certain worker, which may connect any time.
 	retargetAfter = 2 * time.Second
+	retargetMax   = time.Minute
 	// retryUnreachable, retryLimit and retryMax are for pending jobs: doubling from the first, up to the last.
 	retryUnreachable = 2 * time.Second
 	retryLimit       = 2 * time.Second
 	retryMax         = time.Minute
 )
 
-// due is the earlier of a time and the job's deadline, in microseconds.
+// due is the earliest of a time, the job's deadline and the end of its record's retention, in microseconds.
 func due(r *job.Record, at time.Time) int64 {
-	micros := at.UnixMicro()
+	micros := min(at.UnixMicro(), r.KeepAt())
 	if r.DeadlineAt != 0 && r.DeadlineAt < micros {
 		return r.DeadlineAt
+	}
+	return micros
+}
+
+// waitDue is due for a job that waits: the end of its patience counts too.
+func waitDue(r *job.Record, at time.Time, patience time.Duration) int64 {
+	micros := due(r, at)
+	if r.DeadlineAt == 0 && patience > 0 {
+		return min(micros, r.WaitsUntil(patience))
 	}
 	return micros
 }

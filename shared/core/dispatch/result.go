@@ -73,6 +73,12 @@ var outcomes = map[agentv1.JobStatus]job.State{
 	agentv1.JobStatus_JOB_STATUS_DENIED:    job.Failed,
 }
 
+// Ends says whether a result of that status ends its job.
+func Ends(status agentv1.JobStatus) bool {
+	_, ends := outcomes[status]
+	return ends
+}
+
 // Limits of what a worker says; longer texts are cut.
 const (
 	maxErrorText = 4096
@@ -103,6 +109,8 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 				n.ResultPtr = job.ResultPointer(n.ID)
 			}
 		}
+	}, func(done *job.Record) []*agentv1.BusPacket {
+		return []*agentv1.BusPacket{d.fromWorker(done, &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobResult{JobResult: resultOf(done)}})}
 	})
 	if stale, ok := errors.AsType[*job.StaleError](err); ok {
 		if known != nil { // what the caller remembered is old: look
@@ -113,8 +121,10 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 	return done, err
 }
 
-// finish ends a job and leaves its dead letter in the same transaction.
-func (d *Dispatcher) finish(ctx context.Context, r *job.Record, to job.State, change func(*job.Record)) (*job.Record, error) {
+// finish ends a job and leaves its dead letter in the same transaction. packets, when given, are what clients hear of it beside the dead letter.
+func (d *Dispatcher) finish(
+	ctx context.Context, r *job.Record, to job.State, change func(*job.Record), packets ...func(*job.Record) []*agentv1.BusPacket,
+) (*job.Record, error) {
 	end := *r
 	micros := d.micros.Micros(d.now())
 	full := func(n *job.Record) {
@@ -127,7 +137,19 @@ func (d *Dispatcher) finish(ctx context.Context, r *job.Record, to job.State, ch
 	if to.Unsuccessful() {
 		extra = append(extra, dlq.Of(&end, r.Worker).Put(d.Jobs.Shards))
 	}
-	return d.Jobs.Move(ctx, r, to, 0, full, extra...)
+	done, err := d.Jobs.Move(ctx, r, to, 0, full, extra...)
+	if err != nil {
+		return nil, err
+	}
+	for _, of := range packets {
+		if p := of(done); len(p) > 0 {
+			d.Events.Job(ctx, done, 0, p...)
+		}
+	}
+	if to.Unsuccessful() {
+		d.bury(ctx, done)
+	}
+	return done, nil
 }
 
 // Progress takes a worker's word on a job that it runs: the first makes it RUNNING. The percentage never goes back.
@@ -151,6 +173,13 @@ func (d *Dispatcher) Progress(ctx context.Context, h Holder, p *agentv1.JobProgr
 			return d.Progress(ctx, h, p, nil)
 		}
 		return nil, ignored("job %s moved on: %v", r.ID, stale)
+	}
+	if err == nil {
+		said := &agentv1.JobProgress{
+			JobId: r.ID, StepId: moved.Progress.StepID, Percent: moved.Progress.Percent, Message: moved.Progress.Message,
+			ResultPtr: cut(p.GetResultPtr(), maxPointer), Status: agentv1.JobStatus_JOB_STATUS_RUNNING,
+		}
+		d.Events.Job(ctx, moved, 0, d.fromWorker(moved, &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobProgress{JobProgress: said}}))
 	}
 	return moved, err
 }

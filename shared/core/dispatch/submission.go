@@ -62,6 +62,8 @@ type Submission struct {
 	AllowSummarization    bool
 	AllowRetrieval        bool
 	Tags                  []string
+	// Parent is the job that asked for this one, "" for none.
+	Parent string
 }
 
 var topicForm = regexp.MustCompile(`^job(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)+$`)

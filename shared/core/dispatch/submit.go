@@ -67,7 +67,41 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 		return Receipt{}, err
 	}
 	request := s.request(r.ID, id.Tenant)
-	return d.accept(ctx, r, request, s.contextPayload(id.Tenant, now), s.TeamID, now)
+	var extra []store.Op
+	if s.Parent != "" {
+		var err error
+		if extra, err = d.adopt(ctx, r, request, s.Parent); err != nil {
+			return Receipt{}, err
+		}
+	}
+	rc, err := d.accept(ctx, r, request, s.contextPayload(id.Tenant, now), s.TeamID, now, extra...)
+	if errors.Is(err, errExtra) {
+		return Receipt{}, errParentCancelled
+	}
+	return rc, err
+}
+
+var errParentCancelled = fault.New(fault.Conflict, "parent job was cancelled")
+
+// adopt makes a new job the child of another one: trace and workflow are the parent's, and a parent that was cancelled gets no more children.
+func (d *Dispatcher) adopt(ctx context.Context, r *job.Record, request *agentv1.JobRequest, parent string) ([]store.Op, error) {
+	p, err := d.Jobs.Load(ctx, r.Tenant, parent, d.now())
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.New(fault.NotFound, "parent job not found")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.State == job.Cancelled {
+		return nil, errParentCancelled
+	}
+	body, err := d.Jobs.Body(ctx, p, d.now())
+	if err != nil {
+		return nil, err
+	}
+	r.Trace = p.Trace
+	request.ParentJobId, request.WorkflowId = p.ID, body.Request.GetWorkflowId()
+	return []store.Op{job.NotCancelled(p.ID)}, nil
 }
 
 // queueRoom refuses a submission when the tenant has more active jobs than its settings allow to wait.
@@ -92,7 +126,7 @@ func (d *Dispatcher) queueRoom(ctx context.Context, tenant string) error {
 
 // accept decides, routes, stores and sends a new job.
 func (d *Dispatcher) accept(
-	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, now time.Time,
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, now time.Time, extra ...store.Op,
 ) (Receipt, error) {
 	meta := request.GetMeta()
 	r.Topic, r.Team, r.Principal, r.Parent = request.GetTopic(), team, request.GetPrincipalId(), request.GetParentJobId()
@@ -100,32 +134,42 @@ func (d *Dispatcher) accept(
 	r.Capability, r.PackID, r.RiskTags, r.Requires = meta.GetCapability(), meta.GetPackId(), meta.GetRiskTags(), meta.GetRequires()
 	r.Body = d.IDs.Hex(6)
 	r.CreatedAt = d.micros.Micros(now)
-	r.UpdatedAt, r.ListedAt = r.CreatedAt, r.CreatedAt
+	r.UpdatedAt, r.ListedAt, r.ExpiresAt = r.CreatedAt, r.CreatedAt, job.NewExpiry(r.CreatedAt)
 
 	p := d.plan(ctx, r, request, now)
 	setDeadline(r, request, p.decision, now)
 	p.apply(r, now)
 	body := &job.Body{Request: request, Context: payload, First: p.decision}
-	err := d.Jobs.Create(ctx, r, body, p.limit, d.letter(r)...)
+	err := d.Jobs.Create(ctx, r, body, p.limit, append(d.letter(r), extra...)...)
 	if errors.Is(err, job.ErrLimit) {
 		p.pend(reasonLimit, retryLimit)
 		p.apply(r, now)
-		err = d.Jobs.Create(ctx, r, body, 0)
+		err = d.Jobs.Create(ctx, r, body, 0, extra...)
 	}
 	var there *job.StaleError
 	switch {
 	case errors.As(err, &there) && there.Current != nil && there.Current.Tenant == r.Tenant:
 		return receipt(there.Current), nil
-	case errors.As(err, &there):
+	case errors.As(err, &there) && there.Current != nil:
 		return Receipt{}, fault.New(fault.Conflict, "idempotency key already used")
+	case errors.As(err, &there):
+		return Receipt{}, errExtra
 	case err != nil:
 		return Receipt{}, fault.Wrap(fault.Unavailable, err, "failed to persist job")
+	}
+	d.announce(ctx, r, request)
+	if r.State.Unsuccessful() {
+		d.bury(ctx, r)
 	}
 	return receipt(d.dispatch(ctx, r)), nil
 }
 
+// errExtra says that a condition which the creation of a job depended on does not hold.
+var errExtra = errors.New("dispatch: what the new job depends on has changed")
+
 // dispatch sends a job that is stored as scheduled. When its queue is out of reach the job waits, and is sent later.
 func (d *Dispatcher) dispatch(ctx context.Context, r *job.Record) *job.Record {
+	d.wake(ctx, r)
 	if r.State != job.Scheduled {
 		return r
 	}
@@ -143,6 +187,7 @@ func (d *Dispatcher) dispatch(ctx context.Context, r *job.Record) *job.Record {
 		d.Log.WarnContext(ctx, "job stays scheduled until the sweep", "job", r.ID, "error", err)
 		return r
 	}
+	d.wake(ctx, waiting)
 	return waiting
 }
 
@@ -171,6 +216,8 @@ type plan struct {
 	wait     time.Duration
 	counted  bool
 	limit    int64
+	hold     int64 // the job's HoldLimit
+	patience time.Duration
 }
 
 func (p *plan) pend(reason string, wait time.Duration) {
@@ -185,12 +232,13 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 	r.Sends = 0
 	switch p.state {
 	case job.Scheduled:
-		r.Sends, r.DueAt = 1, due(r, now.Add(resendTime(r)))
+		r.Sends, r.HoldLimit = 1, p.hold
+		r.DueAt = waitDue(r, now.Add(resendTime(r)), p.patience)
 	case job.Pending:
 		r.Tries++
-		r.DueAt = due(r, now.Add(p.wait))
+		r.DueAt = waitDue(r, now.Add(p.wait), p.patience)
 	case job.ApprovalRequired:
-		r.DueAt = r.DeadlineAt
+		r.DueAt = due(r, never)
 	default:
 		r.ErrorCode, r.ErrorMessage, r.Reason = p.code, p.reason, ""
 	}
@@ -207,8 +255,12 @@ func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.J
 	if err != nil {
 		d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", err)
 		p.decision = job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}
-		p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries, r.ID))
+		p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries+1, r.ID))
 		return p
+	}
+	p.patience = settings.Timeouts.Pending()
+	if held := settings.Timeouts.Held(r.Topic); held < settings.Timeouts.HeldUsually() {
+		p.hold = held.Microseconds()
 	}
 	verdict := rules.Decide(policyRequest(r, request))
 	p.decision = decision(verdict, request, now)
@@ -218,7 +270,7 @@ func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.J
 	case policy.RequireApproval:
 		p.state = job.ApprovalRequired
 	case policy.Throttle:
-		p.pend(verdict.Reason, verdict.ThrottleFor)
+		p.pend(verdict.Reason, throttle(verdict.ThrottleFor, r.Tries, r.ID))
 	default:
 		p.state, p.reason, p.code = job.Denied, verdict.Reason, dlq.SafetyDenied
 	}
@@ -239,7 +291,7 @@ func (d *Dispatcher) route(
 		return
 	case err != nil:
 		d.Log.ErrorContext(ctx, "job cannot be routed now", "job", r.ID, "error", err)
-		p.pend(reasonQueue, backoff(retryUnreachable, r.Tries, r.ID))
+		p.pend(reasonQueue, backoff(retryUnreachable, r.Tries+1, r.ID))
 		return
 	}
 	p.state, p.to = job.Scheduled, to
@@ -348,6 +400,14 @@ func actorWord(t agentv1.ActorType) string {
 	default:
 		return ""
 	}
+}
+
+// throttle is how long a throttled job waits: the rule's time first, then doubling up to a minute, or the rule's time where that is longer.
+func throttle(base time.Duration, tries int64, id string) time.Duration {
+	if tries == 0 || base >= retryMax {
+		return base
+	}
+	return backoff(base, tries+1, id)
 }
 
 // backoff spreads retries: doubling, up to a minute, with a part that differs from job to job.

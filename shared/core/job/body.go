@@ -35,17 +35,19 @@ func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
 		return fmt.Errorf("job %s: encode request: %w", r.ID, err)
 	}
 	a := store.Attrs{aRequest: raw, aDecision: encode(b.First), aCreated: r.CreatedAt}
-	if err := s.payload(ctx, a, aContext, aContextBlob, "ctx/"+r.ID+"/"+r.Body, b.Context); err != nil {
+	if err := s.payload(ctx, a, aContext, aContextBlob, "ctx/"+r.ID+"/"+r.Body, b.Context, contextOptions); err != nil {
 		return err
 	}
 	return s.Table.Write(ctx, store.Put(store.Item{
-		Key: bodyKey(r.ID, r.Body), Attrs: a, Expires: expiry(r.CreatedAt, Retention),
+		Key: bodyKey(r.ID, r.Body), Attrs: a, Expires: r.ExpiresAt,
 		Index: map[store.Index]store.Key{store.ByLink: traceLink(r.Tenant, r.Trace, r.ID)},
 	}))
 }
 
 // payload puts bytes into an attribute, or, when there are many, into the blob store.
-func (s *Store) payload(ctx context.Context, a store.Attrs, inline, large, key string, data []byte) error {
+func (s *Store) payload(
+	ctx context.Context, a store.Attrs, inline, large, key string, data []byte, options blob.PutOptions,
+) error {
 	switch {
 	case data == nil:
 		return nil
@@ -53,10 +55,16 @@ func (s *Store) payload(ctx context.Context, a store.Attrs, inline, large, key s
 		a[inline] = data
 		return nil
 	}
-	err := s.Blobs.Put(ctx, key, data, blob.PutOptions{ContentType: "application/json", Class: "short"})
+	err := s.Blobs.Put(ctx, key, data, options)
 	a[large] = key
 	return err
 }
+
+// A context is kept as long as its job, and read for a day after its end; a result for a day.
+var (
+	contextOptions = blob.PutOptions{ContentType: "application/json", Class: "standard"}
+	resultOptions  = blob.PutOptions{ContentType: "application/json", Class: "short"}
+)
 
 func (s *Store) readPayload(ctx context.Context, a store.Attrs, inline, large string) ([]byte, error) {
 	if data := a.Bytes(inline); data != nil {
@@ -88,7 +96,7 @@ func (s *Store) body(ctx context.Context, r *Record, it store.Item, now time.Tim
 		return nil, fmt.Errorf("job %s: decode request: %w", r.ID, err)
 	}
 	decode(it.Attrs.Bytes(aDecision), &b.First)
-	if now.Unix() < expiry(r.CreatedAt, PayloadRetention) {
+	if !r.State.Terminal() || now.Unix() < expiry(r.UpdatedAt, PayloadRetention) {
 		var err error
 		if b.Context, err = s.readPayload(ctx, it.Attrs, aContext, aContextBlob); err != nil {
 			return nil, err
@@ -103,7 +111,7 @@ func (s *Store) PutResult(ctx context.Context, id string, attempt int64, data []
 	if data == nil {
 		data = []byte{}
 	}
-	if err := s.payload(ctx, a, aPayload, aPayloadBlob, fmt.Sprintf("res/%s/%d", id, attempt), data); err != nil {
+	if err := s.payload(ctx, a, aPayload, aPayloadBlob, fmt.Sprintf("res/%s/%d", id, attempt), data, resultOptions); err != nil {
 		return "", err
 	}
 	it := store.Item{Key: resultKey(id, attempt), Attrs: a, Expires: now.Add(PayloadRetention).Unix()}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -21,12 +23,30 @@ type Claim struct {
 	Pools []string
 	// Delivery names the queue of the container that holds the worker's stream.
 	Delivery string
+	// Within is how long, in microseconds, a worker usually may hold a job before it must be looked at. The claim is one write when the job's
+	// entry in the due index comes sooner, or when DueBy says where it shall be.
+	Within int64
+	// DueBy, when not 0, is the microsecond by which the job must be looked at again.
+	DueBy int64
+}
+
+// Has says whether the job is in the claimer's hands by this claim already.
+func (r *Record) Has(c Claim) bool {
+	return r.Held() && r.Attempts == c.Attempt && r.Worker == c.Worker && r.WorkerTenant == c.WorkerTenant
+}
+
+// MayClaim says whether the claim fits the job, the due index aside.
+func (r *Record) MayClaim(c Claim, micros int64) bool {
+	return r.State == Scheduled && r.Attempts == c.Attempt-1 && (r.DeadlineAt == 0 || r.DeadlineAt > micros) &&
+		(!r.Targeted || r.Target == c.Worker) && (c.CrossTenant || r.Tenant == c.WorkerTenant) &&
+		(slices.Contains(c.Pools, "*") || slices.Contains(c.Pools, r.Pool))
 }
 
 // Claim hands a scheduled job over: one conditional write, no read. A job that may not be claimed so is a *StaleError.
 //
-// Its entry in the due index stays where it is: that may be early, and the sweep files it again. So a job that ends within the time of a
-// resend costs no write to that index for being claimed.
+// Its entry in the due index stays where it is when that is early enough: the sweep files it again. So a job that ends within the time of a
+// resend costs no write to that index for being claimed. Where the entry would come too late, the answer is a *StaleError with a record
+// that MayClaim: claim again with DueBy.
 func (s *Store) Claim(ctx context.Context, c Claim, micros int64) (*Record, error) {
 	conds := []store.Cond{
 		store.Equal(aState, string(Scheduled)), same(aAttempts, c.Attempt-1),
@@ -39,6 +59,9 @@ func (s *Store) Claim(ctx context.Context, c Claim, micros int64) (*Record, erro
 	if !slices.Contains(c.Pools, "*") {
 		conds = append(conds, store.OneOf(aPool, c.Pools...))
 	}
+	if c.DueBy == 0 {
+		conds = append(conds, store.HasNot(aHold), store.Any(store.HasNot(aDue), store.Less(aDue, micros+c.Within)))
+	}
 	op := store.Update(stateKey(c.ID)).If(store.All(conds...)).
 		SetAttrs(store.Attrs{
 			aState: string(Dispatched), aAttempts: c.Attempt, aWorker: c.Worker, aWorkerTenant: c.WorkerTenant, aHeld: micros,
@@ -50,7 +73,10 @@ func (s *Store) Claim(ctx context.Context, c Claim, micros int64) (*Record, erro
 	} else {
 		op = op.RemoveAttr(aDelivery)
 	}
-	it, err := s.Table.Update(ctx, op.RemoveAttr(aReason, aProgress))
+	if c.DueBy != 0 {
+		op = op.SetAttr(aDue, c.DueBy).Move(store.ByDue, dueKey(c.ID, c.DueBy))
+	}
+	it, err := s.Table.Update(ctx, op.RemoveAttr(aReason, aProgress, aWaiting))
 	if failed, ok := errors.AsType[*store.ConditionError](err); ok {
 		stale := &StaleError{}
 		if failed.Old != nil {
@@ -61,25 +87,35 @@ func (s *Store) Claim(ctx context.Context, c Claim, micros int64) (*Record, erro
 	if err != nil {
 		return nil, err
 	}
-	return parse(it), nil
+	r := parse(it)
+	s.moved(ctx, Scheduled, r)
+	return r, nil
 }
 
-// Due lists jobs whose entry in the due index is at or before now, at most limit of one shard, the oldest first.
-func (s *Store) Due(ctx context.Context, shard, limit int, now time.Time) ([]*Record, error) {
-	var refs []listed
-	q := store.Query{Index: store.ByDue, PK: DuePartition(shard), To: sortable(now.UnixMicro()) + "#\U0010FFFF", Limit: limit}
-	for len(refs) < limit {
-		page, err := s.Table.Query(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		for _, it := range page.Items {
-			refs = append(refs, listed{id: it.PK[len("J#"):]})
-		}
-		if page.Next == "" {
-			break
-		}
-		q.Start = page.Next
+// DueEntry is an entry of the due index: a job, and the microsecond at which it must be looked at.
+type DueEntry struct {
+	ID string
+	At int64
+}
+
+// Due lists the entries of one shard of the due index up to a time, the oldest first, a page at a time: at most limit, from start, "" for the
+// first page. next is "" at the end.
+func (s *Store) Due(ctx context.Context, shard, limit int, until time.Time, start string) (entries []DueEntry, next string, err error) {
+	page, err := s.Table.Query(ctx, store.Query{
+		Index: store.ByDue, PK: DuePartition(shard), To: sortable(until.UnixMicro()) + "#\U0010FFFF", Limit: limit, Start: start,
+	})
+	if err != nil {
+		return nil, "", err
 	}
-	return s.heads(ctx, AnyTenant, refs[:min(limit, len(refs))], now)
+	for _, it := range page.Items {
+		micros, _, _ := strings.Cut(it.Index[store.ByDue].SK, "#")
+		at, _ := strconv.ParseInt(micros, 10, 64)
+		entries = append(entries, DueEntry{ID: it.PK[len("J#"):], At: at})
+	}
+	return entries, page.Next, nil
+}
+
+// Heads reads the records of jobs of any tenant, in the order given; those that do not exist any more are left out.
+func (s *Store) Heads(ctx context.Context, ids []string, now time.Time) ([]*Record, error) {
+	return s.heads(ctx, AnyTenant, ids, now)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -82,7 +83,7 @@ func (s *Store) Decisions(ctx context.Context, tenant, id string, limit int, now
 // DecisionOp records a decision made after the first; it takes part in the transaction that acts on it.
 func DecisionOp(r *Record, d Decision) store.Op {
 	return store.Put(store.Item{
-		Key: decisionKey(r.ID, d.CheckedAt), Attrs: store.Attrs{aDecision: encode(d)}, Expires: expiry(r.CreatedAt, Retention),
+		Key: decisionKey(r.ID, d.CheckedAt), Attrs: store.Attrs{aDecision: encode(d)}, Expires: r.ExpiresAt,
 	})
 }
 
@@ -100,4 +101,56 @@ func (s *Store) partition(ctx context.Context, id, prefix string) ([]store.Item,
 		}
 		q.Start = page.Next
 	}
+}
+
+// Keep gives everything of a job that is not at its end more time: half of its retention before it would go. It answers the record as it is
+// then.
+func (s *Store) Keep(ctx context.Context, r *Record, now time.Time) (*Record, error) {
+	until := NewExpiry(now.UnixMicro())
+	items, err := s.partition(ctx, r.ID, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, it := range items {
+		if it.SK == stateSK || it.Expires == 0 {
+			continue
+		}
+		if key := it.Attrs.String(aContextBlob); key != "" && it.SK == bodyPrefix+r.Body {
+			data, _, err := s.Blobs.Get(ctx, key, 0)
+			if err == nil {
+				err = s.Blobs.Put(ctx, key, data, contextOptions)
+			}
+			if err != nil && !errors.Is(err, blob.ErrNotFound) {
+				return nil, err
+			}
+		}
+		if err := s.write(ctx, []store.Op{store.Update(it.Key).If(store.Exists()).ExpireAt(until)}); err != nil {
+			return nil, err
+		}
+	}
+	return s.Touch(ctx, r, func(n *Record) { n.ExpiresAt = until })
+}
+
+// Children lists the jobs whose parent this is.
+func (s *Store) Children(ctx context.Context, id string) ([]string, error) {
+	items, err := s.partition(ctx, id, childPrefix)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(items))
+	for i, it := range items {
+		ids[i] = strings.TrimPrefix(it.SK, childPrefix)
+	}
+	return ids, nil
+}
+
+// NotCancelled makes a transaction depend on a job that was not cancelled: the parent of a new one.
+func NotCancelled(id string) store.Op {
+	var states []string
+	for _, s := range States {
+		if s != Cancelled {
+			states = append(states, string(s))
+		}
+	}
+	return store.Check(stateKey(id), store.OneOf(aState, states...))
 }

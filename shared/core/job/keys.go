@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"strings"
 
+	"github.com/cordum-serverless/cordum/shared/core/listing"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -14,14 +15,17 @@ import (
 //	B#<nonce>   the body: the request as submitted, its context, its first decision; immutable
 //	D#<micros>  a later decision
 //	R#<attempt> the payload that a worker stored as the result of an attempt; immutable
-//	C#<child>   a job whose parent this is
+//	C#<child>   a job whose parent this is (written with the child)
 //	X           the dead letter (package dlq)
 //
 // Indexes:
 //
-//	by_time  JT#<tenant>#<shard>   jobs of a tenant, by the microsecond of their submission or end
-//	         JA#<tenant>           those that wait for approval
-//	         JX#<tenant>#<shard>   those that ended without success; a list of all jobs merges the three families
+//	by_time  JW#<tenant>#<shard>   jobs of a tenant that are not at their end, by the microsecond of their submission
+//	         JA#<tenant>           those of them that wait for approval
+//	         JT#<tenant>#<shard>   those that succeeded, by the microsecond of their end
+//	         JX#<tenant>#<shard>   those that ended without success, likewise; a list of all jobs merges the four families. The sort
+//	                               key also carries hashes of topic and team, and in JX of the state, so that a filter passes over keys
+//	                               without reading jobs
 //	by_due   DUE#<shard>           every job that is not at its end, by when it must be looked at again
 //	by_link  T#<tenant>#<trace>    the bodies of a trace
 //	         H#<tenant>#<worker>   the jobs that a worker holds
@@ -30,6 +34,7 @@ const (
 	bodyPrefix     = "B#"
 	decisionPrefix = "D#"
 	resultPrefix   = "R#"
+	childPrefix    = "C#"
 )
 
 // DueShards is the number of partitions of the due index.
@@ -44,6 +49,10 @@ func decisionKey(id string, micros int64) store.Key {
 }
 func resultKey(id string, attempt int64) store.Key {
 	return store.Key{PK: Partition(id), SK: fmt.Sprintf("%s%06d", resultPrefix, attempt)}
+}
+
+func childKey(parent, id string) store.Key {
+	return store.Key{PK: Partition(parent), SK: childPrefix + id}
 }
 
 func traceLink(tenant, trace, id string) store.Key {
@@ -67,10 +76,14 @@ func DuePartition(shard int) string { return fmt.Sprintf("DUE#%d", shard) }
 // Segment makes a name safe inside a key, so that no two tenants share one.
 func Segment(name string) string { return segments.Replace(name) }
 
+// Unsegment answers the name that Segment made safe.
+func Unsegment(s string) string { return unsegments.Replace(s) }
+
+var unsegments = strings.NewReplacer("%25", "%", "%23", "#")
+
 var segments = strings.NewReplacer("%", "%25", "#", "%23")
 
-// sortable writes microseconds so that their texts sort as they do.
-func sortable(micros int64) string { return fmt.Sprintf("%016d", micros) }
+func sortable(micros int64) string { return listing.Sortable(micros) }
 
 func hash(id string) uint32 {
 	h := fnv.New32a()
@@ -85,9 +98,19 @@ type Shards int
 func (n Shards) Of(id string) int { return int(hash(id) % uint32(max(n, 1))) }
 
 // listKey is where a job stands in its tenant's lists.
-func (n Shards) listKey(tenant, id string, s State, micros int64) store.Key {
-	return store.Key{PK: n.family(tenant, id, s), SK: sortable(micros) + "#" + id}
+func (n Shards) listKey(r *Record) store.Key {
+	marks := Mark(r.Topic) + Mark(r.Team)
+	if r.State.Unsuccessful() { // for good: elsewhere a change of state leaves the entry where it is
+		marks += Mark(string(r.State))
+	}
+	return store.Key{PK: n.family(r.Tenant, r.ID, r.State), SK: sortable(r.ListedAt) + "#" + marks + "#" + r.ID}
 }
+
+// markLength is the length of a Mark.
+const markLength = 8
+
+// Mark is a hash of a word that lists filter by.
+func Mark(word string) string { return fmt.Sprintf("%08x", hash(word)) }
 
 func (n Shards) family(tenant, id string, s State) string {
 	switch {
@@ -95,8 +118,10 @@ func (n Shards) family(tenant, id string, s State) string {
 		return "JA#" + Segment(tenant)
 	case s.Unsuccessful():
 		return fmt.Sprintf("JX#%s#%d", Segment(tenant), n.Of(id))
-	default:
+	case s == Succeeded:
 		return fmt.Sprintf("JT#%s#%d", Segment(tenant), n.Of(id))
+	default:
+		return fmt.Sprintf("JW#%s#%d", Segment(tenant), n.Of(id))
 	}
 }
 
@@ -104,14 +129,17 @@ func (n Shards) family(tenant, id string, s State) string {
 func (n Shards) families(tenant string, s State) []string {
 	var out []string
 	if s == "" || s == ApprovalRequired {
-		out = append(out, "JA#"+tenant)
+		out = append(out, "JA#"+Segment(tenant))
 	}
 	for i := range max(int(n), 1) {
 		if s == "" || s.Unsuccessful() {
 			out = append(out, fmt.Sprintf("JX#%s#%d", Segment(tenant), i))
 		}
-		if s == "" || (s != ApprovalRequired && !s.Unsuccessful()) {
+		if s == "" || s == Succeeded {
 			out = append(out, fmt.Sprintf("JT#%s#%d", Segment(tenant), i))
+		}
+		if s == "" || !s.Terminal() && s != ApprovalRequired {
+			out = append(out, fmt.Sprintf("JW#%s#%d", Segment(tenant), i))
 		}
 	}
 	return out

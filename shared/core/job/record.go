@@ -47,6 +47,14 @@ type Record struct {
 	DeadlineAt int64
 	// DueAt is when the due index lists the job; it may be early, never late.
 	DueAt int64
+	// ExpiresAt is the Unix second at which the record may go. While a job is not at its end it is moved on in time.
+	ExpiresAt int64
+	// WaitingSince is when the job began to wait for its decision, its turn or a worker; 0 is since CreatedAt.
+	WaitingSince int64
+	// HoldLimit is how long, in microseconds, a worker may hold the job before it must be looked at, where that is less than usual; 0 otherwise.
+	HoldLimit int64
+	// FailedAt is when an attempt failed for the first time, also one of the job that this one retries.
+	FailedAt int64
 	// Sends counts how often the job was put into its pool's queue for the present attempt.
 	Sends int64
 	// Tries counts how often a pending job was decided again.
@@ -75,8 +83,18 @@ type Record struct {
 	Artifacts   []string
 	ExecutionMS int64
 	Progress    *Progress
-	// CancelledBy is the principal, CancelReason the text that the worker is told.
+	// CancelReason is the text that the worker is told.
 	CancelReason string
+
+	// once makes every change depend on DueAt too.
+	once bool
+}
+
+// Once is the record for a change that is due: of several that look at it at one time, one makes the change.
+func (r *Record) Once() *Record {
+	o := *r
+	o.once = true
+	return &o
 }
 
 // Progress is the last word of a worker on its job.
@@ -99,6 +117,7 @@ const (
 	aDecision, aCounted, aReason                 = "de", "ct", "re"
 	aErrCode, aErrText, aResult, aArtifacts, aMS = "ec", "em", "rp", "af", "ms"
 	aProgress, aCancel, aExpires                 = "pg", "cx", "ex"
+	aWaiting, aHold, aFailed                     = "ws", "hl", "ff"
 )
 
 func (r *Record) attrs() store.Attrs {
@@ -115,7 +134,8 @@ func (r *Record) attrs() store.Attrs {
 	}
 	for name, v := range map[string]int64{
 		aCreated: r.CreatedAt, aUpdated: r.UpdatedAt, aListed: r.ListedAt, aDeadline: r.DeadlineAt, aDue: r.DueAt, aSends: r.Sends,
-		aTries: r.Tries, aAttempts: r.Attempts, aHeld: r.HeldAt, aMS: r.ExecutionMS, aExpires: expiry(r.CreatedAt, Retention),
+		aTries: r.Tries, aAttempts: r.Attempts, aHeld: r.HeldAt, aMS: r.ExecutionMS, aExpires: r.ExpiresAt,
+		aWaiting: r.WaitingSince, aHold: r.HoldLimit, aFailed: r.FailedAt,
 	} {
 		if v != 0 {
 			a[name] = v
@@ -149,6 +169,7 @@ func parse(it store.Item) *Record {
 		Worker: a.String(aWorker), WorkerTenant: a.String(aWorkerTenant), HeldAt: a.Int(aHeld), Target: a.String(aTarget), Delivery: a.String(aDelivery),
 		Counted: a.Bool(aCounted), Targeted: a.Bool(aTargeted), Reason: a.String(aReason), ErrorCode: a.String(aErrCode), ErrorMessage: a.String(aErrText),
 		ResultPtr: a.String(aResult), Artifacts: split(a.String(aArtifacts)), ExecutionMS: a.Int(aMS), CancelReason: a.String(aCancel),
+		ExpiresAt: a.Int(aExpires), WaitingSince: a.Int(aWaiting), HoldLimit: a.Int(aHold), FailedAt: a.Int(aFailed),
 	}
 	decode(a.Bytes(aDecision), &r.Decision)
 	if b := a.Bytes(aProgress); b != nil {
@@ -157,6 +178,29 @@ func parse(it store.Item) *Record {
 	}
 	return r
 }
+
+// Waited is how long the job has waited for its decision, its turn or a worker.
+func (r *Record) Waited(now time.Time) time.Duration {
+	return now.Sub(time.UnixMicro(r.waitingSince()))
+}
+
+func (r *Record) waitingSince() int64 {
+	if r.WaitingSince != 0 {
+		return r.WaitingSince
+	}
+	return r.CreatedAt
+}
+
+// WaitsUntil is when a wait of that length ends, in microseconds.
+func (r *Record) WaitsUntil(limit time.Duration) int64 {
+	return r.waitingSince() + limit.Microseconds()
+}
+
+// KeepAt is when the record of a job that is not at its end must be given more time, in microseconds: half of its retention before it goes.
+func (r *Record) KeepAt() int64 { return (r.ExpiresAt - int64(Retention/time.Second)/2) * 1e6 }
+
+// NewExpiry is the Unix second until which a record that is written now is kept.
+func NewExpiry(micros int64) int64 { return expiry(micros, Retention) }
 
 // expiry is the Unix second at which something made at a microsecond ends.
 func expiry(micros int64, ttl time.Duration) int64 { return micros/1e6 + int64(ttl/time.Second) }

@@ -17,6 +17,14 @@ type Store struct {
 	Table  store.Table
 	Blobs  blob.Store
 	Shards Shards
+	// Moved, when given, hears of every change of state that was written: from is "" for a new job.
+	Moved func(ctx context.Context, from State, r *Record)
+}
+
+func (s *Store) moved(ctx context.Context, from State, r *Record) {
+	if s.Moved != nil && from != r.State {
+		s.Moved(ctx, from, r)
+	}
 }
 
 // AnyTenant lets an internal caller load a job whose tenant it does not know. It is never a caller's own word.
@@ -75,13 +83,20 @@ func (s *Store) Create(ctx context.Context, r *Record, b *Body, limit int64, ext
 	if r.Counted {
 		ops = append(ops, count(r.Tenant, 1, limit))
 	}
-	return s.write(ctx, append(ops, extra...))
+	if r.Parent != "" {
+		ops = append(ops, store.Put(store.Item{Key: childKey(r.Parent, r.ID), Expires: r.ExpiresAt}))
+	}
+	if err := s.write(ctx, append(ops, extra...)); err != nil {
+		return err
+	}
+	s.moved(ctx, "", r)
+	return nil
 }
 
 func (s *Store) item(r *Record) store.Item {
 	it := store.Item{
-		Key: stateKey(r.ID), Attrs: r.attrs(), Expires: expiry(r.CreatedAt, Retention),
-		Index: map[store.Index]store.Key{store.ByTime: s.Shards.listKey(r.Tenant, r.ID, r.State, r.ListedAt)},
+		Key: stateKey(r.ID), Attrs: r.attrs(), Expires: r.ExpiresAt,
+		Index: map[store.Index]store.Key{store.ByTime: s.Shards.listKey(r)},
 	}
 	if r.DueAt != 0 {
 		it.Index[store.ByDue] = dueKey(r.ID, r.DueAt)
@@ -131,6 +146,7 @@ func (s *Store) move(
 	if err := s.write(ctx, append(ops, extra...)); err != nil {
 		return nil, err
 	}
+	s.moved(ctx, r.State, &next)
 	return &next, nil
 }
 
@@ -141,6 +157,9 @@ func (s *Store) unchanged(r *Record, from []State) store.Cond {
 		words[i] = string(f)
 	}
 	conds := []store.Cond{store.OneOf(aState, words...), same(aAttempts, r.Attempts), same(aWorker, r.Worker), same(aWorkerTenant, r.WorkerTenant)}
+	if r.once {
+		conds = append(conds, same(aDue, r.DueAt))
+	}
 	if r.Counted {
 		conds = append(conds, store.Has(aCounted))
 	} else {
@@ -173,6 +192,9 @@ func (s *Store) update(r, next *Record) store.Op {
 		if _, ok := is[name]; !ok {
 			op = op.RemoveAttr(name)
 		}
+	}
+	if next.ExpiresAt != r.ExpiresAt {
+		op = op.ExpireAt(next.ExpiresAt)
 	}
 	before, after := s.item(r).Index, s.item(next).Index
 	for _, index := range []store.Index{store.ByTime, store.ByDue, store.ByLink} {
@@ -224,7 +246,7 @@ func (s *Store) write(ctx context.Context, ops []store.Op) error {
 	if !errors.As(err, &failed) {
 		return err
 	}
-	if failed.Op == 1 && ops[1].Key.SK == "active" {
+	if failed.Op == 1 && len(ops) > 1 && ops[1].Key.SK == "active" {
 		return ErrLimit
 	}
 	stale := &StaleError{}

@@ -259,13 +259,13 @@ func TestConstraintsAsJSON(t *testing.T) {
 	}
 }
 
-// The policy of every pack in testdata, and the local plane's, load.
+// The policy of every pack in testdata, the local plane's, and that of a new deployment, load.
 func TestExamplesLoad(t *testing.T) {
 	files, err := filepath.Glob("testdata/packs/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	for _, file := range append(files, "../../../localdev/seed/policy.yaml") {
+	for _, file := range append(files, "../../../localdev/seed/policy.yaml", "../../../infra/seed/policy.yaml") {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

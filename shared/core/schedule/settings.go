@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -33,6 +34,28 @@ func ParseSettings(raw []byte, previous *Settings) (*Settings, []error) {
 		Limits:    section(&problems, "limits", raw, ParseLimits, Limits{}, previous.Limits),
 		Placement: section(&problems, "placement", data["placement"], parsePlacement, DefaultPlacement, previous.Placement),
 	}, problems
+}
+
+// LastValid answers the members of the document that ParseSettings reads, each as it is in raw, or, where it is not valid there, as it is in
+// before. Both are JSON objects.
+func LastValid(raw, before []byte) ([]byte, error) {
+	var data, kept map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(raw, &data), json.Unmarshal(before, &kept)); err != nil {
+		return nil, err
+	}
+	out := map[string]json.RawMessage{}
+	for _, name := range []string{"pools", "timeouts", "limits", "rate_limits", "placement"} {
+		v := data[name]
+		if alone, err := json.Marshal(map[string]json.RawMessage{name: v}); err != nil {
+			return nil, err
+		} else if _, problems := ParseSettings(alone, nil); len(problems) > 0 {
+			v = kept[name]
+		}
+		if len(v) > 0 {
+			out[name] = v
+		}
+	}
+	return json.Marshal(out)
 }
 
 // section parses one part of the data; it adds to problems and answers the previous value when that fails.

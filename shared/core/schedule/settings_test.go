@@ -176,3 +176,28 @@ func TestLimits_Full(t *testing.T) {
 		t.Error("no limit is never reached")
 	}
 }
+
+func TestLastValid(t *testing.T) {
+	tests := []struct{ name, raw, before, want string }{
+		{"what is valid", `{"pools":{"topics":{"job.x":"a"}},"limits":{"max_concurrent_jobs":1},"safety":{}}`, `{}`,
+			`{"limits":{"max_concurrent_jobs":1},"pools":{"topics":{"job.x":"a"}}}`},
+		{"a member that is not", `{"pools":{"topics":[]},"timeouts":{"reconciler":{"dispatch_timeout_seconds":9}}}`,
+			`{"pools":{"topics":{"job.x":"a"}},"timeouts":{}}`,
+			`{"pools":{"topics":{"job.x":"a"}},"timeouts":{"reconciler":{"dispatch_timeout_seconds":9}}}`},
+		{"one of two that are read together", `{"limits":[],"rate_limits":{"queue_size":2}}`, `{"limits":{"max_concurrent_jobs":1},"rate_limits":{}}`,
+			`{"limits":{"max_concurrent_jobs":1},"rate_limits":{"queue_size":2}}`},
+		{"a member that was taken away", `{}`, `{"pools":{"topics":{"job.x":"a"}}}`, `{}`},
+		{"one that never was valid", `{"timeouts":7}`, `{}`, `{}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := schedule.LastValid([]byte(tt.raw), []byte(tt.before))
+			if err != nil || string(got) != tt.want {
+				t.Errorf("LastValid = %s, %v; want %s", got, err, tt.want)
+			}
+		})
+	}
+	if _, err := schedule.LastValid([]byte("[]"), []byte("{}")); err == nil {
+		t.Error("a list was taken for a document")
+	}
+}

@@ -13,6 +13,7 @@ const (
 	DefaultDispatch = 300 * time.Second
 	DefaultRunning  = 900 * time.Second
 	DefaultScan     = 30 * time.Second
+	DefaultPending  = 24 * time.Hour
 )
 
 // maxSeconds keeps every timeout far from the end of time.Duration: ten years.
@@ -31,6 +32,7 @@ type (
 		Dispatch int64 `json:"dispatch_timeout_seconds"`
 		Running  int64 `json:"running_timeout_seconds"`
 		Scan     int64 `json:"scan_interval_seconds"`
+		Pending  int64 `json:"pending_timeout_seconds"`
 	}
 	topicTimeouts struct {
 		Timeout    *int64 `json:"timeout_seconds,omitempty"`
@@ -47,7 +49,7 @@ type (
 //
 //	topics:     {<topic or glob>: {timeout_seconds, max_retries}}
 //	workflows:  {<workflow id>: {child_timeout_seconds, total_timeout_seconds, max_retries}}
-//	reconciler: {dispatch_timeout_seconds, running_timeout_seconds, scan_interval_seconds}
+//	reconciler: {dispatch_timeout_seconds, running_timeout_seconds, scan_interval_seconds, pending_timeout_seconds}
 //
 // The schema is closed, and everything is optional: what is missing keeps its default. An error names the key that is wrong and comes
 // with the zero Timeouts.
@@ -90,11 +92,11 @@ func parseTimeouts(raw []byte) (t Timeouts, err error) {
 }
 
 func parseReconciler(n node) (r reconciler, err error) {
-	v, err := n.counts("dispatch_timeout_seconds", "running_timeout_seconds", "scan_interval_seconds")
+	v, err := n.counts("dispatch_timeout_seconds", "running_timeout_seconds", "scan_interval_seconds", "pending_timeout_seconds")
 	if err != nil {
 		return r, err
 	}
-	return reconciler{Dispatch: value(v[0]), Running: value(v[1]), Scan: value(v[2])}, nil
+	return reconciler{Dispatch: value(v[0]), Running: value(v[1]), Scan: value(v[2]), Pending: value(v[3])}, nil
 }
 
 // eachCount reads an object of objects whose members are numbers, and hands each on under its name, in the order of keys.
@@ -134,6 +136,18 @@ func (n node) counts(keys ...string) ([]*int64, error) {
 
 // Dispatch is how long a job may be in a worker's hands without a word from it, and the age at which a pending job is tried again.
 func (t Timeouts) Dispatch() time.Duration { return seconds(t.reconciler.Dispatch, DefaultDispatch) }
+
+// Pending is how long a job without a deadline may wait for its decision, its turn or a worker.
+func (t Timeouts) Pending() time.Duration { return seconds(t.reconciler.Pending, DefaultPending) }
+
+// Held is how long a worker may hold a job of this topic before it must be looked at: the dispatch timeout or the running timeout, whichever
+// is shorter. HeldUsually is the same for topics without a timeout of their own.
+func (t Timeouts) Held(topic string) time.Duration { return min(t.Dispatch(), t.Running(topic)) }
+
+// HeldUsually is Held for topics without a timeout of their own.
+func (t Timeouts) HeldUsually() time.Duration {
+	return min(t.Dispatch(), seconds(t.reconciler.Running, DefaultRunning))
+}
 
 // Scan is the interval of the sweep that finds overdue jobs.
 func (t Timeouts) Scan() time.Duration { return seconds(t.reconciler.Scan, DefaultScan) }
@@ -183,6 +197,7 @@ func (t Timeouts) MarshalJSON() ([]byte, error) {
 		Dispatch: int64(t.Dispatch() / time.Second),
 		Running:  int64(seconds(t.reconciler.Running, DefaultRunning) / time.Second),
 		Scan:     int64(t.Scan() / time.Second),
+		Pending:  int64(t.Pending() / time.Second),
 	}
 	return json.Marshal(doc)
 }

@@ -130,7 +130,7 @@ func TestT097_TimeoutsRoundTrip(t *testing.T) {
 	want := `{"topics":{"job.etl.*":{"timeout_seconds":120},"job.etl.load":{"timeout_seconds":60,"max_retries":2},` +
 		`"job.once":{"max_retries":0},"job.zero":{"timeout_seconds":0}},` +
 		`"workflows":{"nightly":{"child_timeout_seconds":30,"total_timeout_seconds":3600,"max_retries":1},"other":{}},` +
-		`"reconciler":{"dispatch_timeout_seconds":300,"running_timeout_seconds":600,"scan_interval_seconds":30}}`
+		`"reconciler":{"dispatch_timeout_seconds":300,"running_timeout_seconds":600,"scan_interval_seconds":30,"pending_timeout_seconds":86400}}`
 	if string(written) != want {
 		t.Errorf("written\n %s\nwant\n %s", written, want)
 	}

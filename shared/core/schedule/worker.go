@@ -39,8 +39,11 @@ func Live(w Worker, now time.Time) bool { return now.Sub(w.LastHeartbeat) <= Wor
 // Overloaded says whether the worker should be given no more: nine tenths of its slots are taken, or its CPU or GPU is at 90 %.
 func Overloaded(w Worker) bool {
 	full := w.MaxParallelJobs > 0 && 10*w.ActiveJobs >= 9*w.MaxParallelJobs
-	return full || percent(w.CPULoad) >= 90 || percent(w.GPUUtilization) >= 90
+	return full || Busy(w)
 }
+
+// Busy says whether the worker's CPU or GPU is at 90 %, whatever jobs that comes from.
+func Busy(w Worker) bool { return percent(w.CPULoad) >= 90 || percent(w.GPUUtilization) >= 90 }
 
 // Score is the load of the worker; the lowest is the best.
 func Score(w Worker) float64 {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -18,6 +17,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
+	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
 
 // Limits of what a heartbeat may say.
@@ -40,6 +40,21 @@ type Worker struct {
 	SeenAt int64
 	// Delivery names the queue of the container that holds the worker's stream, "" when it has none.
 	Delivery string
+	// Token is what packets of a worker without a stream carry, "" for one with a stream.
+	Token string
+}
+
+// Watchers is the tenant whose clients see the worker's heartbeats: the worker's own, or, of a cross-tenant worker, the one that it names in its label
+// tenant or tenant_id.
+func (w Worker) Watchers() string {
+	if w.CrossTenant {
+		for _, label := range []string{"tenant", "tenant_id"} {
+			if t := w.Beat.GetLabels()[label]; t != "" {
+				return t
+			}
+		}
+	}
+	return w.Tenant
 }
 
 // ID is the worker's own name.
@@ -95,8 +110,9 @@ func homePartition(tenant string) string { return "WS#" + job.Segment(tenant) }
 // Registry keeps workers in the table.
 type Registry struct {
 	Table store.Table
+	// Turn is taken to list workers.
+	Turn turn.Turn
 
-	mu    sync.Mutex
 	cache map[string]listing
 }
 
@@ -105,65 +121,96 @@ type listing struct {
 	read    time.Time
 }
 
-// Put records a heartbeat. The first of a connection registers the worker: from then on it is due to be looked at. Later ones leave that
-// entry where it is, which may be early; Due files it again.
-func (r *Registry) Put(ctx context.Context, w Worker, first bool) error {
+// Put records a heartbeat. The first of a connection registers the worker, and so does one of a worker that was forgotten: from then on it is
+// due to be looked at. Later ones leave that entry where it is, which may be early; Look files it again.
+func (r *Registry) Put(ctx context.Context, w Worker, first bool) (registered bool, err error) {
 	if err := Validate(w.Beat); err != nil {
-		return err
+		return false, err
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(w.Beat)
 	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "malformed heartbeat")
+		return false, fault.Wrap(fault.Invalid, err, "malformed heartbeat")
 	}
 	link := store.Key{PK: homePartition(w.Tenant), SK: w.ID()}
 	if w.CrossTenant {
 		link = store.Key{PK: crossPartition, SK: job.Segment(w.Tenant) + "#" + w.ID()}
 	}
 	op := store.Update(key(w.Tenant, w.ID())).
-		SetAttrs(store.Attrs{"tn": w.Tenant, "x": w.CrossTenant, "hb": raw, "at": w.SeenAt, "dq": w.Delivery}).
+		SetAttrs(store.Attrs{"tn": w.Tenant, "x": w.CrossTenant, "hb": raw, "at": w.SeenAt, "dq": w.Delivery, "tk": w.Token}).
 		Move(store.ByLink, link).ExpireAt(w.SeenAt/1e6 + int64(retention/time.Second))
-	if first {
-		op = op.Move(store.ByDue, dueKey(w.Tenant, w.ID(), lostAt(w)))
+	if !first {
+		err := r.Table.Write(ctx, op.If(store.Has("du")))
+		if !gone(err) {
+			return false, err
+		}
 	}
-	return r.Table.Write(ctx, op)
+	op = op.SetAttr("du", LostAt(w)).Move(store.ByDue, dueKey(w.Tenant, w.ID(), LostAt(w)))
+	return true, r.Table.Write(ctx, op)
 }
 
-// lostAt is when a worker is lost unless it is heard again, in microseconds.
-func lostAt(w Worker) int64 { return w.SeenAt + schedule.WorkerTTL.Microseconds() }
+// LostAt is when a worker is lost unless it is heard again, in microseconds.
+func LostAt(w Worker) int64 { return w.SeenAt + schedule.WorkerTTL.Microseconds() + 1 }
 
-// Silent answers the workers that have not been heard for longer than a worker lives, at most limit. Those that were heard since they were
-// filed are filed again.
-func (r *Registry) Silent(ctx context.Context, limit int, now time.Time) ([]Worker, error) {
+// Ref names a worker.
+type Ref struct{ Tenant, Worker string }
+
+// Due lists workers whose entry in the due index is at or before now, at most limit: those that may have fallen silent.
+func (r *Registry) Due(ctx context.Context, limit int, now time.Time) ([]Ref, error) {
 	page, err := r.Table.Query(ctx, store.Query{
 		Index: store.ByDue, PK: duePartition, To: fmt.Sprintf("%016d#\U0010FFFF", now.UnixMicro()), Limit: limit,
 	})
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]store.Key, len(page.Items))
-	for i, it := range page.Items {
-		keys[i] = it.Key
+	refs := make([]Ref, 0, len(page.Items))
+	for _, it := range page.Items {
+		tenant, id, _ := strings.Cut(strings.TrimPrefix(it.PK, "W#"), "#")
+		refs = append(refs, Ref{Tenant: job.Unsegment(tenant), Worker: id})
 	}
-	items, err := r.Table.BatchGet(ctx, keys)
+	return refs, nil
+}
+
+// Contact is what a look at a worker found.
+type Contact int
+
+// What a look may find.
+const (
+	// NotDue: the worker is not known, or somebody else looked at it.
+	NotDue Contact = iota
+	// Refiled: it was heard since, and is due again when it would be lost.
+	Refiled
+	// LostContact: it has not been heard for longer than a worker lives.
+	LostContact
+)
+
+// Look sees after a worker that is due.
+func (r *Registry) Look(ctx context.Context, tenant, id string, now time.Time) (Worker, Contact, error) {
+	it, err := r.Table.Get(ctx, key(tenant, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return Worker{}, NotDue, nil
+	}
 	if err != nil {
-		return nil, err
+		return Worker{}, NotDue, err
 	}
-	var silent []Worker
-	for _, it := range items {
-		w, err := parse(it)
-		if err != nil {
-			return nil, err
-		}
-		if !schedule.Live(w.Candidate(), now) {
-			silent = append(silent, w)
-			continue
-		}
-		again := store.Update(it.Key).If(store.Exists()).Move(store.ByDue, dueKey(w.Tenant, w.ID(), lostAt(w)))
-		if err := r.Table.Write(ctx, again); err != nil && !gone(err) {
-			return nil, err
-		}
+	w, err := parse(it)
+	if err != nil {
+		return w, NotDue, err
 	}
-	return silent, nil
+	filed := it.Attrs.Int("du")
+	if filed > now.UnixMicro() {
+		return w, NotDue, nil
+	}
+	if !schedule.Live(w.Candidate(), now) {
+		return w, LostContact, nil
+	}
+	again := store.Update(it.Key).If(store.Equal("du", filed)).SetAttr("du", LostAt(w)).Move(store.ByDue, dueKey(w.Tenant, w.ID(), LostAt(w)))
+	if err := r.Table.Write(ctx, again); err != nil {
+		if gone(err) {
+			return w, NotDue, nil
+		}
+		return w, NotDue, err
+	}
+	return w, Refiled, nil
 }
 
 // Forget takes a silent worker out, unless it was heard meanwhile.
@@ -185,13 +232,20 @@ func (r *Registry) Remove(ctx context.Context, tenant, id string) error {
 	return r.Table.Write(ctx, store.Delete(key(tenant, id)))
 }
 
-// Get reads one worker; ok is false when it is unknown or silent for longer than a worker lives.
-func (r *Registry) Get(ctx context.Context, tenant, id string, now time.Time) (w Worker, ok bool, err error) {
+// Known reads a worker, live or not; known is false when there is none.
+func (r *Registry) Known(ctx context.Context, tenant, id string) (w Worker, known bool, err error) {
 	items, err := r.Table.BatchGet(ctx, []store.Key{key(tenant, id)})
 	if err != nil || len(items) == 0 {
 		return Worker{}, false, err
 	}
-	if w, err = parse(items[0]); err != nil {
+	w, err = parse(items[0])
+	return w, err == nil, err
+}
+
+// Get reads one worker; ok is false when it is unknown or silent for longer than a worker lives.
+func (r *Registry) Get(ctx context.Context, tenant, id string, now time.Time) (w Worker, ok bool, err error) {
+	w, known, err := r.Known(ctx, tenant, id)
+	if err != nil || !known {
 		return Worker{}, false, err
 	}
 	return w, schedule.Live(w.Candidate(), now), nil
@@ -217,8 +271,10 @@ const servingAge = 2 * time.Second
 
 // Serving answers the live workers that may take a tenant's jobs, its own and the cross-tenant ones, as of at most two seconds ago.
 func (r *Registry) Serving(ctx context.Context, tenant string, now time.Time) ([]Worker, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.Turn.Take(ctx); err != nil {
+		return nil, err
+	}
+	defer r.Turn.Give()
 	if l, ok := r.cache[tenant]; ok && now.Sub(l.read) < servingAge {
 		return l.workers, nil
 	}
@@ -274,7 +330,7 @@ func (r *Registry) partition(ctx context.Context, pk, prefix string, now time.Ti
 func parse(it store.Item) (Worker, error) {
 	a := it.Attrs
 	w := Worker{
-		Tenant: a.String("tn"), CrossTenant: a.Bool("x"), SeenAt: a.Int("at"), Delivery: a.String("dq"), Beat: &agentv1.Heartbeat{},
+		Tenant: a.String("tn"), CrossTenant: a.Bool("x"), SeenAt: a.Int("at"), Delivery: a.String("dq"), Token: a.String("tk"), Beat: &agentv1.Heartbeat{},
 	}
 	if err := proto.Unmarshal(a.Bytes("hb"), w.Beat); err != nil {
 		return w, fmt.Errorf("worker %s: stored heartbeat: %w", it.PK, err)

@@ -199,6 +199,7 @@ func TestMalformedConfiguration(t *testing.T) {
 		{"worker without pools", "CORDUM_API_KEYS", "t1:" + secret + ":worker", "names its pools"},
 		{"pools without worker", "CORDUM_API_KEYS", `[{"key":"` + secret + `","pools":["etl"]}]`, "names its pools"},
 		{"empty pool", "CORDUM_API_KEYS", `[{"key":"` + secret + `","role":"worker","pools":[""]}]`, "names its pools"},
+		{"too many pools", "CORDUM_API_KEYS", `[{"key":"` + secret + `","role":"worker","pools":["p"` + strings.Repeat(`,"p"`, 100) + `]}]`, "at most 100 pools"},
 		{"tenant header", "CORDUM_API_KEYS", `[{"key":"` + secret + `","tenant_header":"maybe"}]`, "tenant_header"},
 		{"principal", "CORDUM_API_KEYS", `[{"key":"` + secret + `","principal_id":"a\u0000b"}]`, "principal_id"},
 		{"flag", "CORDUM_ALLOW_INSECURE_NO_AUTH", "maybe", "CORDUM_ALLOW_INSECURE_NO_AUTH must be true or false"},
@@ -314,12 +315,64 @@ func (f fake) Lookup(_ context.Context, secret string, _ time.Time) (auth.Creden
 	return c, ok, nil
 }
 
+func (f fake) Current(_ context.Context, id string, _ time.Time) (auth.Credential, bool, error) {
+	for _, c := range f.known {
+		if c.ID == id {
+			return c, true, nil
+		}
+	}
+	return auth.Credential{}, false, nil
+}
+
 type down struct{ err error }
+
+func (d down) Current(context.Context, string, time.Time) (auth.Credential, bool, error) {
+	return auth.Credential{}, false, d.err
+}
 
 func (d down) Kind() auth.Kind { return auth.APIKey }
 
 func (d down) Lookup(context.Context, string, time.Time) (auth.Credential, bool, error) {
 	return auth.Credential{}, false, d.err
+}
+
+func TestCurrent(t *testing.T) {
+	ctx := context.Background()
+	clock := at()
+	g := gate(t, env{"CORDUM_API_KEYS": `[{"key":"k-one","tenant":"a"},{"key":"k-brief","tenant":"a","expires_at":"` +
+		clock.Now().Add(time.Minute).Format(time.RFC3339) + `"}]`}, clock)
+	id := func(secret string) string {
+		c, err := g.Identify(ctx, key(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.ID
+	}
+	one, brief := id("k-one"), id("k-brief")
+	good := func(g *auth.Gate, id string) string {
+		c, found, err := g.Current(ctx, id)
+		switch {
+		case err != nil:
+			return "nobody knows"
+		case !found:
+			return "no"
+		default:
+			return c.Tenant
+		}
+	}
+	for _, c := range []struct{ name, got, want string }{
+		{"a key", good(g, one), "a"}, {"one that will expire", good(g, brief), "a"}, {"one that never was", good(g, "key-00000000"), "no"},
+		{"a process without keys", good(gate(t, env{}, clock), one), "nobody knows"},
+		{"a store that is down", good(gate(t, env{"CORDUM_API_KEY": "k-other"}, clock, down{errors.New("timeout")}), one), "nobody knows"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, c.got, c.want)
+		}
+	}
+	clock.now = clock.now.Add(time.Minute)
+	if got := good(g, brief); got != "no" {
+		t.Errorf("one that has expired: %s", got)
+	}
 }
 
 func TestStoreOfKeysDown(t *testing.T) {
@@ -570,6 +623,71 @@ func TestKeysFile(t *testing.T) {
 	write(`[{"key":"k-four"}]`, clk.now.Add(3*time.Minute))
 	clk.now = clk.now.Add(2 * time.Second)
 	expect("back", map[string]string{"k-env": "ok", "k-two": "unauthorized", "k-four": "ok"})
+}
+
+// TestTheEdgeSaysWhoTheClientIs: only a request that proves that it came through the edge is believed.
+func TestTheEdgeSaysWhoTheClientIs(t *testing.T) {
+	const direct, viewer, token = "192.0.2.1", "2001:db8::7", "edge-token"
+	g, none := gate(t, env{"CORDUM_EDGE_TOKEN": token}, at()), gate(t, env{}, at())
+	for _, tt := range []struct {
+		name          string
+		gate          *auth.Gate
+		proof, viewer []string
+		want          string
+	}{
+		{"through the edge", g, []string{token}, []string{viewer}, viewer},
+		{"beside the edge", g, nil, []string{viewer}, direct},
+		{"with a wrong token", g, []string{"edge-tokem"}, []string{viewer}, direct},
+		{"with two tokens", g, []string{token, token}, []string{viewer}, direct},
+		{"with two viewers", g, []string{token}, []string{viewer, viewer}, direct},
+		{"without a viewer", g, []string{token}, nil, direct},
+		{"with a viewer that is no address", g, []string{token}, []string{"me"}, direct},
+		{"a plane without an edge", none, []string{""}, []string{viewer}, direct},
+	} {
+		if got := tt.gate.Address(direct, tt.proof, tt.viewer); got != tt.want {
+			t.Errorf("%s: %s", tt.name, got)
+		}
+	}
+}
+
+// TestSecretsAreReadAgain: keys in a secret come and go while the process runs, and a secret that cannot be read locks nobody out.
+func TestSecretsAreReadAgain(t *testing.T) {
+	clk, secrets := at(), env{"CORDUM_API_KEY": "k-one"}
+	cfg, err := auth.FromEnv(secrets.get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var broken error
+	reads := 0
+	cfg.Reload = func(context.Context) (func(string) string, error) {
+		reads++
+		return secrets.get, broken
+	}
+	g, err := auth.New(cfg, clk, silent())
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(step string, want map[string]string) {
+		t.Helper()
+		for k, w := range want {
+			if _, v := admit(g, key(k), anyone); v != w {
+				t.Errorf("%s: %s: got %q, want %q", step, k, v, w)
+			}
+		}
+	}
+	secrets = env{"CORDUM_API_KEY": "k-two"}
+	expect("within a minute", map[string]string{"k-one": "ok", "k-two": "unauthorized"})
+	clk.now = clk.now.Add(time.Minute)
+	expect("after a minute", map[string]string{"k-one": "unauthorized", "k-two": "ok"})
+	if reads != 1 {
+		t.Errorf("it was read %d times in a minute", reads)
+	}
+	secrets, broken = env{}, errors.New("out of reach")
+	clk.now = clk.now.Add(time.Minute)
+	expect("out of reach", map[string]string{"k-two": "ok"})
+	secrets, broken = env{"CORDUM_API_KEYS": "t:k:bad-role"}, nil
+	clk.now = clk.now.Add(time.Minute)
+	expect("malformed", map[string]string{"k-two": "ok"})
 }
 
 func TestKeysFileMissingAtStart(t *testing.T) {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -29,8 +30,13 @@ type Config struct {
 	Origins Origins
 	// Protected is the rate of one tenant, Open the rate of one client address on public routes.
 	Protected, Open Rate
+	// Reload answers the environment as it is now; nil for one that does not change. It is asked once a minute for the static keys, so that keys
+	// in a secret come and go while the process runs.
+	Reload func(context.Context) (getenv func(string) string, err error)
 
 	keys []staticKey
+	// edgeToken is CORDUM_EDGE_TOKEN: what the edge proves itself with.
+	edgeToken string
 }
 
 // FromEnv reads the configuration. Its errors name the variable and the entry, and never repeat a value that may be a key.
@@ -47,6 +53,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		Protected:      Rate{PerSecond: e.number("API_RATE_LIMIT_RPS", 2000), Burst: e.number("API_RATE_LIMIT_BURST", 4000)},
 		Open:           Rate{PerSecond: e.number("API_PUBLIC_RATE_LIMIT_RPS", 20), Burst: e.number("API_PUBLIC_RATE_LIMIT_BURST", 40)},
 	}
+	c.edgeToken = e.text("CORDUM_EDGE_TOKEN", "")
 	c.HeaderPrincipal = e.flag("CORDUM_ALLOW_HEADER_PRINCIPAL") || !c.Production
 	if e.err == nil && c.Anonymous && c.Production {
 		e.err = fmt.Errorf("CORDUM_ALLOW_INSECURE_NO_AUTH is set in production: unset it, or unset CORDUM_ENV=production")

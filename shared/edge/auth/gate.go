@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"strings"
@@ -45,6 +46,9 @@ type Credential struct {
 type Provider interface {
 	Kind() Kind
 	Lookup(ctx context.Context, secret string, now time.Time) (c Credential, found bool, err error)
+	// Current answers a credential by its ID, as it is now; found is false for one that is unknown or no longer good. An error says that
+	// nobody can tell at present.
+	Current(ctx context.Context, id string, now time.Time) (c Credential, found bool, err error)
 }
 
 // Request is what a request says about its caller, whatever door it came through. Header values are given as they came, all of them.
@@ -66,6 +70,7 @@ type Gate struct {
 	providers []Provider
 	tenants   *limiter
 	addresses *limiter
+	edge      *[sha256.Size]byte // of the edge's token; nil: there is no edge
 }
 
 // New makes a gate. The providers are asked after the static keys, in the order given. It fails when the file of keys cannot be used, or
@@ -75,10 +80,15 @@ func New(cfg Config, clk clock.Clock, log *slog.Logger, providers ...Provider) (
 	if err != nil {
 		return nil, err
 	}
-	return &Gate{
+	g := &Gate{
 		cfg: cfg, clock: clk, log: log, providers: append([]Provider{keys}, providers...),
 		tenants: newLimiter(cfg.Protected), addresses: newLimiter(cfg.Open),
-	}, nil
+	}
+	if cfg.edgeToken != "" {
+		sum := sha256.Sum256([]byte(cfg.edgeToken))
+		g.edge = &sum
+	}
+	return g, nil
 }
 
 // Production says whether this is a production plane.
@@ -121,6 +131,20 @@ func (g *Gate) Identify(ctx context.Context, r Request) (Credential, error) {
 		return Credential{}, g.refused(ctx, r, err)
 	}
 	return c, g.limit(g.tenants, c.Tenant)
+}
+
+// Current answers a credential that was admitted before, as it is now; found is false when it was revoked or has expired. What keeps somebody in
+// for longer than a request asks this now and then. An error says that nobody can tell at present.
+func (g *Gate) Current(ctx context.Context, id string) (Credential, bool, error) {
+	var unsure error
+	for _, p := range g.providers {
+		c, found, err := p.Current(ctx, id, g.clock.Now())
+		if found && err == nil {
+			return c, true, nil
+		}
+		unsure = errors.Join(unsure, err)
+	}
+	return Credential{}, false, unsure
 }
 
 func (g *Gate) limit(l *limiter, key string) error {

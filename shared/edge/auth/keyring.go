@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,18 +15,28 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 )
 
-// keyring is the provider of static keys: those of the environment and those of the file, which is looked at no more than once a second.
+// keyring is the provider of static keys: those of the environment, asked for anew every minute where it changes, and those of the file, which
+// is looked at no more than once a second.
 type keyring struct {
 	path, tenant string
-	env          []staticKey
+	reload       func(context.Context) (getenv func(string) string, err error)
 	log          *slog.Logger
 
 	keys atomic.Pointer[index]
 
-	mu    sync.Mutex // guards what follows
-	next  time.Time  // when the file is looked at again
-	stamp fileStamp
+	mu       sync.Mutex // guards what follows
+	env      []staticKey
+	next     time.Time // when the file is looked at again
+	reloadAt time.Time // when the environment is
+	stamp    fileStamp
 }
+
+// How often the sources of keys are looked at, and how long a new environment may take.
+const (
+	fileEvery   = time.Second
+	reloadEvery = time.Minute
+	reloadWait  = 2 * time.Second
+)
 
 type fileStamp struct {
 	modified time.Time
@@ -33,11 +44,11 @@ type fileStamp struct {
 }
 
 func newKeyring(cfg Config, log *slog.Logger, now time.Time) (*keyring, error) {
-	k := &keyring{path: cfg.KeysPath, tenant: cfg.DefaultTenant, env: cfg.keys, log: log}
+	k := &keyring{path: cfg.KeysPath, tenant: cfg.DefaultTenant, reload: cfg.Reload, env: cfg.keys, log: log}
 	if err := k.load(); err != nil {
 		return nil, err
 	}
-	k.next = now.Add(time.Second)
+	k.next, k.reloadAt = now.Add(fileEvery), now.Add(reloadEvery)
 	return k, nil
 }
 
@@ -46,8 +57,8 @@ func (k *keyring) Kind() Kind { return APIKey }
 
 // Lookup answers the credential of a key. The map finds it by hash, so that nothing compares the secret byte by byte; the last comparison
 // takes the same time wherever two hashes differ.
-func (k *keyring) Lookup(_ context.Context, secret string, now time.Time) (Credential, bool, error) {
-	k.refresh(now)
+func (k *keyring) Lookup(ctx context.Context, secret string, now time.Time) (Credential, bool, error) {
+	k.refresh(ctx, now)
 	hash := sha256.Sum256([]byte(secret))
 	key, ok := (*k.keys.Load())[hash]
 	if !ok || subtle.ConstantTimeCompare(key.hash[:], hash[:]) != 1 {
@@ -59,24 +70,66 @@ func (k *keyring) Lookup(_ context.Context, secret string, now time.Time) (Crede
 	return key.credential, true, nil
 }
 
-// refresh reads the file again when it has changed. A file that cannot be used leaves the keys as they were: a rotation that goes wrong
-// must not lock everybody out.
-func (k *keyring) refresh(now time.Time) {
-	if k.path == "" {
+var errNoKeys = errors.New("this process was given no keys")
+
+// Current finds a key by its id.
+func (k *keyring) Current(ctx context.Context, id string, now time.Time) (Credential, bool, error) {
+	k.refresh(ctx, now)
+	keys := *k.keys.Load()
+	if len(keys) == 0 {
+		return Credential{}, false, errNoKeys
+	}
+	for _, key := range keys {
+		if key.credential.ID == id {
+			return key.credential, key.expires.IsZero() || now.Before(key.expires), nil
+		}
+	}
+	return Credential{}, false, nil
+}
+
+// refresh looks for changes. A source that cannot be used leaves the keys as they were: a rotation that goes wrong must not lock everybody out.
+func (k *keyring) refresh(ctx context.Context, now time.Time) {
+	if k.path == "" && k.reload == nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now.Before(k.next) {
-		return
+	changed, err := k.environment(ctx, now)
+	if err == nil && (changed || k.fileChanged(now)) {
+		err = k.load()
 	}
-	k.next = now.Add(time.Second)
-	if info, err := os.Stat(k.path); err == nil && stampOf(info) == k.stamp {
-		return
+	if err != nil {
+		k.log.ErrorContext(ctx, "static API keys stay as they were", "error", err)
 	}
-	if err := k.load(); err != nil {
-		k.log.Error("static API keys stay as they were", "error", err)
+}
+
+// environment reads the keys of the environment again when it is time.
+func (k *keyring) environment(ctx context.Context, now time.Time) (changed bool, err error) {
+	if k.reload == nil || now.Before(k.reloadAt) {
+		return false, nil
 	}
+	k.reloadAt = now.Add(reloadEvery)
+	ctx, cancel := context.WithTimeout(ctx, reloadWait)
+	defer cancel()
+	getenv, err := k.reload(ctx)
+	if err != nil {
+		return false, err
+	}
+	keys, err := envKeys(getenv, k.tenant)
+	if err != nil {
+		return false, err
+	}
+	k.env = keys
+	return true, nil
+}
+
+func (k *keyring) fileChanged(now time.Time) bool {
+	if k.path == "" || now.Before(k.next) {
+		return false
+	}
+	k.next = now.Add(fileEvery)
+	info, err := os.Stat(k.path)
+	return err != nil || stampOf(info) != k.stamp
 }
 
 // load reads environment and file into one index. The stamp is kept also when the content is bad: it is reported once per change.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // staticKey is a configured API key without the key: its hash, and who it stands for.
@@ -33,6 +34,9 @@ type keySpec struct {
 	TenantHeader string   `json:"tenant_header"`
 }
 
+// maxPools is how many pools a key may name: a claim compares the job's with each of them in one condition.
+const maxPools = store.MaxOneOf
+
 // The errors of a key never quote what stands in the configuration: fields that were mixed up may hold the key itself.
 var (
 	errKeyText     = errors.New("a key is 1 to 512 printable ASCII characters without spaces, commas and quotes")
@@ -41,6 +45,7 @@ var (
 	errKeyExpiry   = errors.New("expires_at is not an RFC 3339 time, such as 2030-01-31T00:00:00Z")
 	errKeyHeader   = errors.New(`tenant_header may only be "optional"`)
 	errKeyWorker   = errors.New(`a key with the role worker names its pools, and no other does: "pools": ["etl"], or ["*"] for all`)
+	errKeyPools    = fmt.Errorf(`a key names at most %d pools; ["*"] is all`, maxPools)
 	errKeyName     = errors.New("principal_id is at most 256 printable characters without a comma")
 	errKeyFields   = errors.New("an entry is key, tenant:key, tenant:key:role or tenant:key:role:principal, and no field is empty")
 	errKeyObject   = errors.New("a key object has the members key, tenant, role, principal_id, expires_at, allow_cross_tenant, pools, tenant_header")
@@ -75,6 +80,8 @@ func (s keySpec) parse(defaultTenant string) (staticKey, error) {
 		return staticKey{}, errKeyHeader
 	case (role == identity.Worker) != (len(s.Pools) > 0) || slices.Contains(s.Pools, ""):
 		return staticKey{}, errKeyWorker
+	case len(s.Pools) > maxPools:
+		return staticKey{}, errKeyPools
 	case s.Principal != "" && !validPrincipal(s.Principal):
 		return staticKey{}, errKeyName
 	}

@@ -41,7 +41,7 @@ func (g *Gate) tenant(c Credential, r Request) (string, error) {
 	switch {
 	case !ok:
 		return "", denied()
-	case named == "" && (g.cfg.TenantOptional || c.TenantOptional || r.TenantOptional):
+	case named == "" && (g.cfg.TenantOptional || c.TenantOptional || r.TenantOptional || c.Role == identity.Worker):
 		return c.Tenant, nil
 	case named == "":
 		return "", fault.New(fault.Denied, "tenant id required")

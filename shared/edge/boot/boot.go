@@ -3,66 +3,102 @@
 package boot
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/signature"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/metrics"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/secret"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
-// Ports are the adapters that a process has opened.
+// Ports are the adapters that a process has opened; those that it has no use for are nil, so that it does not carry them.
 type Ports struct {
 	Table  store.Table
 	Queues queue.Queues
 	Blobs  blob.Store
+	// Connections reach clients.
+	Connections push.Connections
 }
 
-// Parts are what a function is made of.
-type Parts struct {
-	Edge       rest.Config
-	Dispatcher *dispatch.Dispatcher
-}
-
-// Function builds the parts of a function from its environment.
-func Function(getenv func(string) string, p Ports, log *slog.Logger) (Parts, error) {
-	edge, err := Edge(getenv, clock.System{}, log)
-	if err != nil {
-		return Parts{}, err
-	}
+// Dispatcher makes what moves jobs.
+func Dispatcher(getenv func(string) string, p Ports, log *slog.Logger) (*dispatch.Dispatcher, error) {
 	shards, err := Shards(getenv)
 	if err != nil {
-		return Parts{}, err
+		return nil, err
 	}
-	d := dispatch.New(dispatch.Platform{
+	senders, err := Senders(getenv)
+	if err != nil {
+		return nil, err
+	}
+	return dispatch.New(dispatch.Platform{
 		Table: p.Table, Queues: p.Queues, Blobs: p.Blobs, Clock: clock.System{}, IDs: ids.Source{}, Log: log, Shards: shards,
-	})
-	return Parts{Edge: edge, Dispatcher: d}, nil
+		Connections: p.Connections, Senders: senders, Metrics: measures(getenv, log),
+	}), nil
 }
 
-// Edge reads the configuration of authentication, limits and origins.
-func Edge(getenv func(string) string, clk clock.Clock, log *slog.Logger) (rest.Config, error) {
-	keys, err := auth.FromEnv(getenv)
+// measures puts metrics into the log; CORDUM_STAGE tells the planes of an account apart.
+func measures(getenv func(string) string, log *slog.Logger) metrics.Sink {
+	return metrics.Embedded{Log: log, Stage: cmp.Or(getenv("CORDUM_STAGE"), "local"), Clock: clock.System{}}
+}
+
+// secretWait is how long a process that starts waits for its secrets.
+const secretWait = 5 * time.Second
+
+// Edge reads the configuration of authentication, limits and origins. Secrets may be nil.
+func Edge(getenv func(string) string, secrets secret.Source, clk clock.Clock, log *slog.Logger) (rest.Config, error) {
+	reload := func(ctx context.Context) (func(string) string, error) {
+		values, err := secrets(ctx)
+		return secret.Over(getenv, values), err
+	}
+	now := getenv
+	if secrets != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), secretWait)
+		defer cancel()
+		var err error
+		if now, err = reload(ctx); err != nil {
+			return rest.Config{}, err
+		}
+	}
+	keys, err := auth.FromEnv(now)
 	if err != nil {
 		return rest.Config{}, err
+	}
+	if secrets != nil {
+		keys.Reload = reload
 	}
 	gate, err := auth.New(keys, clk, log)
 	if err != nil {
 		return rest.Config{}, err
 	}
-	cfg, err := rest.FromEnv(getenv)
-	cfg.Gate, cfg.Log, cfg.Clock, cfg.IDs = gate, log, clk, ids.Source{}
+	cfg, err := rest.FromEnv(now)
+	cfg.Gate, cfg.Log, cfg.Clock, cfg.IDs, cfg.Metrics = gate, log, clk, ids.Source{}, measures(getenv, log)
 	return cfg, err
+}
+
+// Senders reads CORDUM_SENDER_KEYS, the public keys of workers that sign what they say.
+func Senders(getenv func(string) string) (signature.Keys, error) {
+	keys, err := signature.Parse(getenv("CORDUM_SENDER_KEYS"))
+	if err != nil {
+		return nil, fmt.Errorf("CORDUM_SENDER_KEYS: %w", err)
+	}
+	return keys, nil
 }
 
 // defaultShards spreads a tenant's lists over partitions that take about 1,000 writes a second each.

@@ -10,6 +10,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // Outcome is a failed request as its caller sees it.
@@ -68,12 +71,19 @@ func Of(err error) Outcome {
 	return o
 }
 
-// foreign reads errors that are no faults: a generated method that nobody has built, and a request whose time or caller is gone.
+// Left says whether a request failed of nothing but that its caller has gone, as every worker does in the end: nothing for an operator to look at.
+func Left(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) && errors.Is(ctx.Err(), context.Canceled)
+}
+
+// foreign reads errors that are no faults: a generated method that nobody has built, a request whose time or caller is gone, and what the plane
+// stands on when it does not answer: whoever asks again may be lucky.
 func foreign(err error) *fault.Error {
 	switch {
 	case status.Code(err) == codes.Unimplemented:
 		return fault.New(fault.Unimplemented, "not implemented")
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, store.ErrUnavailable),
+		errors.Is(err, queue.ErrUnavailable), errors.Is(err, blob.ErrUnavailable):
 		return fault.Wrap(fault.Unavailable, err, "service unavailable")
 	}
 	return fault.From(err)

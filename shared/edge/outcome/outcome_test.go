@@ -11,6 +11,9 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/edge/outcome"
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 func TestOf(t *testing.T) {
@@ -41,6 +44,10 @@ func TestOf(t *testing.T) {
 		{"upstream", fault.Wrap(fault.Upstream, secret, "kernel"), 502, codes.Unavailable, "upstream service error", true},
 		{"unavailable", fault.Wrap(fault.Unavailable, secret, "store"), 503, codes.Unavailable, "service unavailable", true},
 		{"deadline", fmt.Errorf("get: %w", context.DeadlineExceeded), 503, codes.DeadlineExceeded, "service unavailable", true},
+		{"throttled", fmt.Errorf("load job: %w: %w", store.ErrUnavailable, secret), 503, codes.Unavailable, "service unavailable", true},
+		{"no queue", fmt.Errorf("send: %w", queue.ErrUnavailable), 503, codes.Unavailable, "service unavailable", true},
+		{"no objects", fmt.Errorf("put: %w", blob.ErrUnavailable), 503, codes.Unavailable, "service unavailable", true},
+		{"said otherwise", fault.Wrap(fault.Internal, store.ErrUnavailable, "idempotency reservation failed"), 500, codes.Internal, "internal error", true},
 		{"canceled", context.Canceled, 503, codes.Canceled, "service unavailable", true},
 	}
 	for _, tt := range tests {

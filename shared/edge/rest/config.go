@@ -8,6 +8,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/metrics"
 )
 
 // MaxHeaderBytes is the limit of a request's headers. A server in front gives it to http.Server.
@@ -19,8 +20,10 @@ const defaultMaxBody = 2 << 20
 type Config struct {
 	// Gate admits requests.
 	Gate *auth.Gate
-	// Log gets one line per request, and the cause of every failure of the plane.
+	// Log gets the cause of every failure of the plane.
 	Log *slog.Logger
+	// Metrics get one line per request, with how long it took; nil leaves the line to Log.
+	Metrics metrics.Sink
 	// Clock times requests.
 	Clock clock.Clock
 	// IDs makes request ids.

@@ -28,7 +28,7 @@ func (s *server) fail(ctx context.Context, c *call, err error) {
 	if !errors.Is(err, errHeaders) {
 		o = outcome.Of(err)
 	}
-	if o.Cause != nil {
+	if o.Cause != nil && !outcome.Left(ctx, err) {
 		s.cfg.Log.LogAttrs(ctx, slog.LevelError, "request failed",
 			slog.String("request_id", c.id.RequestID), slog.String("tenant", c.id.Tenant), slog.String("error", o.Cause.Error()))
 	}
@@ -42,6 +42,12 @@ func (s *server) fail(ctx context.Context, c *call, err error) {
 	h.Set("Content-Type", "application/json")
 	c.rec.WriteHeader(o.HTTP)
 	_, _ = c.rec.Write(errorBody(o)) // a caller that has gone hears nothing
+}
+
+// Refusal is an error as the HTTP answer of a door that is not a route: its status, and the body in the one JSON shape.
+func Refusal(err error) (status int, body []byte) {
+	o := outcome.Of(err)
+	return o.HTTP, errorBody(o)
 }
 
 // errorBody is {"error":...,"status":...} and the details in the order of their names.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
@@ -55,7 +56,12 @@ type binder struct {
 	captured []runtime.HandlerFunc
 }
 
+// parseQueries has all multiplexers read queries as wire does: the generated code keeps the parser in a variable of its package, not in the
+// multiplexer, so that it must not be set while another one serves.
+var parseQueries = sync.OnceFunc(func() { runtime.NewServeMux(runtime.SetQueryParameterParser(wire.Query{})) })
+
 func bind(s *server, groups []Group) {
+	parseQueries()
 	b := &binder{s: s}
 	b.mux = runtime.NewServeMux(
 		runtime.WithMiddlewares(func(next runtime.HandlerFunc) runtime.HandlerFunc {
@@ -67,7 +73,6 @@ func bind(s *server, groups []Group) {
 		runtime.WithErrorHandler(keepError),
 		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) { return strings.ToLower(name), true }),
 		runtime.WithOutgoingHeaderMatcher(func(key string) (string, bool) { return "X-Trace-Id", key == rpc.TraceHeader }),
-		runtime.SetQueryParameterParser(wire.Query{}),
 	)
 	for _, g := range groups {
 		if err := g.bind(b); err != nil {

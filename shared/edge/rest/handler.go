@@ -13,6 +13,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
+	"github.com/cordum-serverless/cordum/shared/platform/metrics"
 )
 
 // server is the whole HTTP surface of one process.
@@ -26,6 +27,9 @@ type server struct {
 // 404, a wrong method 405. It panics when a group cannot be registered, or binds a route that the table does not have: these are mistakes
 // of a program, not of its environment.
 func New(cfg Config, groups ...Group) http.Handler {
+	if cfg.Metrics == nil {
+		cfg.Metrics = metrics.Lines{Log: cfg.Log}
+	}
 	s := &server{cfg: cfg, table: routes.Default(), bound: map[*routes.Route]action{}}
 	bind(s, groups)
 	return s
@@ -61,10 +65,11 @@ func (s *server) finish(r *http.Request, c *call) {
 	if c.route != nil {
 		route = c.route.Path
 	}
-	s.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "request",
+	took := s.cfg.Clock.Now().Sub(c.began)
+	s.cfg.Metrics.Record(r.Context(), "request", []slog.Attr{
 		slog.String("request_id", c.id.RequestID), slog.String("tenant", c.id.Tenant), slog.String("method", r.Method),
-		slog.String("route", route), slog.Int("status", c.rec.status),
-		slog.Float64("ms", float64(s.cfg.Clock.Now().Sub(c.began).Microseconds())/1000))
+		slog.String("route", route), slog.Int("status", c.rec.status), slog.Float64("ms", float64(took.Microseconds())/1000),
+	}, metrics.Sample{Metric: metrics.HTTPRequests, Value: 1}, metrics.Sample{Metric: metrics.HTTPDuration, Value: took.Seconds()})
 }
 
 // serve is the order of refusals.
@@ -115,7 +120,7 @@ func (s *server) admit(c *call, r *http.Request, route *routes.Route) error {
 	req := auth.Request{
 		Authorization: r.Header.Values("Authorization"), APIKey: r.Header.Values("X-Api-Key"),
 		Tenant: r.Header.Values("X-Tenant-Id"), Principal: r.Header.Values("X-Principal-Id"),
-		Address: address(r), ID: c.id.RequestID,
+		Address: s.cfg.Gate.Address(address(r), r.Header.Values(auth.EdgeHeader), r.Header.Values(auth.ViewerHeader)), ID: c.id.RequestID,
 	}
 	if route == nil {
 		credential, err := s.cfg.Gate.Identify(r.Context(), req)

@@ -95,7 +95,7 @@ func (d door) status(ctx context.Context, id identity.Identity, err error) *stat
 		return st
 	}
 	o := outcome.Of(err)
-	if o.Cause != nil {
+	if o.Cause != nil && !outcome.Left(ctx, err) {
 		d.cfg.Log.LogAttrs(ctx, slog.LevelError, "call failed",
 			slog.String("request_id", id.RequestID), slog.String("tenant", id.Tenant), slog.String("error", o.Cause.Error()))
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -313,6 +314,34 @@ func TestFailures(t *testing.T) {
 	p.serve(func(context.Context) error { return nil })
 	if err := p.call(getStatus, "x-api-key", "k-admin"); err != nil {
 		t.Errorf("after a panic: %v", err)
+	}
+}
+
+// A caller that goes away is an everyday thing, and no error of the plane's; a call that is cancelled while its caller waits is one.
+func TestTheCallerLeaves(t *testing.T) {
+	p := start(t, map[string]string{"CORDUM_API_KEYS": keys})
+	running, ended := make(chan struct{}), make(chan struct{})
+	p.serve(func(ctx context.Context) error {
+		defer close(ended)
+		close(running)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	ctx, leave := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "x-api-key", "k-admin"))
+	go func() { <-running; leave() }()
+	if err := p.conn.Invoke(ctx, getStatus, &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) != codes.Canceled {
+		t.Errorf("%v", err)
+	}
+	<-ended
+	for !strings.Contains(p.log.String(), "code=Canceled") {
+		time.Sleep(time.Millisecond)
+	}
+	if strings.Contains(p.log.String(), "level=ERROR") {
+		t.Errorf("it was logged as an error: %s", p.log.String())
+	}
+	p.serve(func(context.Context) error { return context.Canceled })
+	if err := p.call(getStatus, "x-api-key", "k-admin"); status.Code(err) != codes.Canceled || !strings.Contains(p.log.String(), "level=ERROR") {
+		t.Errorf("%v, and the log says %s", err, p.log.String())
 	}
 }
 

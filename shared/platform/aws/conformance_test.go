@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/whole"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/blob/blobtest"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
@@ -18,7 +19,7 @@ import (
 )
 
 // platform is one table, bucket and prefix for the whole run; the suites keep apart by themselves. It needs an endpoint that is not AWS's own.
-func platform(t testing.TB) *aws.Platform {
+func platform(t testing.TB) whole.Platform {
 	t.Helper()
 	if os.Getenv("AWS_ENDPOINT_URL") == "" {
 		t.Skip("no AWS_ENDPOINT_URL: `make test-aws` runs the conformance suites on an emulator (LocalStack)")
@@ -30,12 +31,10 @@ func platform(t testing.TB) *aws.Platform {
 	return p
 }
 
-var shared = sync.OnceValues(func() (*aws.Platform, error) {
+var shared = sync.OnceValues(func() (whole.Platform, error) {
 	name := "cordum-test-" + ids.Source{}.Hex(4)
-	p, err := aws.Open(context.Background(), aws.Names{Table: name, Bucket: name, QueuePrefix: name + "-"}, &store.Meter{})
-	if err != nil {
-		return nil, err
-	}
+	names := aws.Names{Table: name, Bucket: name, QueueURL: os.Getenv("AWS_ENDPOINT_URL") + "/000000000000/" + name + "-"}
+	p := whole.Open(aws.FromEnv(os.Getenv), names, &store.Meter{})
 	return p, p.Create(context.Background(), resources.Queues("main")...)
 })
 

@@ -2,6 +2,7 @@
 package clock
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -32,5 +33,17 @@ func (u *Unique) Micros(now time.Time) int64 {
 		if u.last.CompareAndSwap(last, want) {
 			return want
 		}
+	}
+}
+
+// Pause waits, at most until ctx ends; its error is then that of ctx.
+func Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

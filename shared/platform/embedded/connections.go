@@ -20,7 +20,8 @@ type connection struct {
 	drop func()
 }
 
-func newConnections() *Connections { return &Connections{open: map[string]connection{}} }
+// NewConnections makes an empty registry.
+func NewConnections() *Connections { return &Connections{open: map[string]connection{}} }
 
 // Register makes a connection known under an id that nobody else has. send delivers one frame, which it may keep; its error means that the
 // client has gone, except for the error of its context. drop closes the connection; it may be called after unregister and more than once.

@@ -98,7 +98,7 @@ func (p *Platform) open(dir, sync string, opts Options) (err error) {
 	if p.queues, err = newQueues(p.db, p.w, u); err != nil {
 		return err
 	}
-	p.connections = newConnections()
+	p.connections = NewConnections()
 	p.w.start()
 	p.expiry = startExpiry(p.table)
 	return nil

@@ -63,7 +63,27 @@ const (
 	day = 24 * time.Hour
 	// maxReceives lets a message survive a few crashes; business retries send a new message instead.
 	maxReceives = 5
+	// maxOffers is the same for the queues of pools and containers, whose messages are also given back: for want of a free worker of the
+	// right tenant, or while the store is out of reach.
+	maxOffers = 100
 )
+
+// Source is a queue that drives a function.
+type Source struct {
+	Queue    string
+	Function string // the name of its folder
+	// Batch is the most messages of one invocation.
+	Batch int
+}
+
+// Sources are the functions that queues drive. A function that is not in this list is not driven by a queue.
+var Sources = []Source{
+	{Inbox, "inbox", 10},
+	{Dispatch, "scheduler", 10},
+	{Events, "broadcast", 10},
+	{DeadLetters, "deadletter", 10},
+	{DeadLettersFIFO, "deadletter", 10},
+}
 
 // DeliveryQueues is N: the most containers of the gRPC service.
 const DeliveryQueues = 8
@@ -76,7 +96,7 @@ func Queues(pools ...string) []queue.Def {
 		standard(Inbox), standard(Dispatch), standard(Wake), fifo(Runs), fifo(Events),
 	}
 	for n := range DeliveryQueues {
-		defs = append(defs, standard(Delivery(n)))
+		defs = append(defs, offers(Delivery(n)))
 	}
 	for _, p := range pools {
 		defs = append(defs, PoolQueue(p))
@@ -86,7 +106,13 @@ func Queues(pools ...string) []queue.Def {
 
 // PoolQueue answers the definition of one pool's queue. A message waits there as long as a job may: a job still unclaimed is sent again
 // by the sweep, so losing a message loses nothing.
-func PoolQueue(pool string) queue.Def { return standard(Pool(pool)) }
+func PoolQueue(pool string) queue.Def { return offers(Pool(pool)) }
+
+func offers(name string) queue.Def {
+	def := standard(name)
+	def.MaxReceives = maxOffers
+	return def
+}
 
 func standard(name string) queue.Def {
 	return queue.Def{Name: name, Visibility: time.Minute, Retention: 4 * day, MaxReceives: maxReceives, DeadLetter: DeadLetters}

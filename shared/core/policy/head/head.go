@@ -10,12 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
+	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
 
 // copies of the head: one partition serves about 3,000 strong reads a second.
@@ -33,8 +33,11 @@ type Content struct {
 type Store struct {
 	Table store.Table
 	Blobs blob.Store
+	// Pick answers a number below n; nil is a random one.
+	Pick func(n int) int
+	// Turn is taken to load a policy.
+	Turn turn.Turn
 
-	mu       sync.Mutex
 	name     string
 	compiled *policy.Policy
 }
@@ -45,12 +48,14 @@ var ErrConflict = fault.New(fault.Conflict, "policy was published by somebody el
 // Current answers the policy in force at the time of the call. A plane without a policy has one that denies everything. Any error means
 // that no decision can be made now.
 func (s *Store) Current(ctx context.Context) (*policy.Policy, error) {
-	name, _, err := s.read(ctx, rand.IntN(copies))
+	name, _, err := s.read(ctx, s.pick(copies))
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.Turn.Take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.Turn.Give()
 	if s.compiled != nil && s.name == name {
 		return s.compiled, nil
 	}
@@ -135,4 +140,11 @@ func (s *Store) content(ctx context.Context, name string) (Content, error) {
 		return c, fmt.Errorf("policy %s: %w", name, err)
 	}
 	return c, json.Unmarshal(text, &c)
+}
+
+func (s *Store) pick(n int) int {
+	if s.Pick != nil {
+		return s.Pick(n)
+	}
+	return rand.IntN(n)
 }

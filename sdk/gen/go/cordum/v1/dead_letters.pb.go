@@ -43,7 +43,15 @@ type DeadLetter struct {
 	// How often it was handed to a worker.
 	Attempts int32 `protobuf:"varint,7,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// When it came here, RFC 3339 with fraction.
-	CreatedAt     string `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt string `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The worker that had the job last.
+	LastWorker string `protobuf:"bytes,9,opt,name=last_worker,json=lastWorker,proto3" json:"last_worker,omitempty"`
+	// When an attempt failed for the first time, RFC 3339 with fraction; of a retried job, the first failure of the first.
+	FirstFailureAt string `protobuf:"bytes,10,opt,name=first_failure_at,json=firstFailureAt,proto3" json:"first_failure_at,omitempty"`
+	// When the last attempt failed, RFC 3339 with fraction.
+	LastFailureAt string `protobuf:"bytes,11,opt,name=last_failure_at,json=lastFailureAt,proto3" json:"last_failure_at,omitempty"`
+	// The queue, for a message that could not be handled and belongs to no job.
+	Queue         string `protobuf:"bytes,12,opt,name=queue,proto3" json:"queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -130,6 +138,34 @@ func (x *DeadLetter) GetAttempts() int32 {
 func (x *DeadLetter) GetCreatedAt() string {
 	if x != nil {
 		return x.CreatedAt
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetLastWorker() string {
+	if x != nil {
+		return x.LastWorker
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetFirstFailureAt() string {
+	if x != nil {
+		return x.FirstFailureAt
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetLastFailureAt() string {
+	if x != nil {
+		return x.LastFailureAt
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetQueue() string {
+	if x != nil {
+		return x.Queue
 	}
 	return ""
 }
@@ -232,7 +268,13 @@ type PageDeadLettersRequest struct {
 	// Most entries to answer: 1 to 500; 100 when absent or anything else.
 	Limit string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	// next_cursor of the page before; ignored when it is no number.
-	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Only this reason code.
+	ReasonCode string `protobuf:"bytes,3,opt,name=reason_code,json=reasonCode,proto3" json:"reason_code,omitempty"`
+	// Only this topic, exactly.
+	Topic string `protobuf:"bytes,4,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Only this status, such as JOB_STATUS_TIMEOUT.
+	Status        string `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +319,27 @@ func (x *PageDeadLettersRequest) GetLimit() string {
 func (x *PageDeadLettersRequest) GetCursor() string {
 	if x != nil {
 		return x.Cursor
+	}
+	return ""
+}
+
+func (x *PageDeadLettersRequest) GetReasonCode() string {
+	if x != nil {
+		return x.ReasonCode
+	}
+	return ""
+}
+
+func (x *PageDeadLettersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PageDeadLettersRequest) GetStatus() string {
+	if x != nil {
+		return x.Status
 	}
 	return ""
 }
@@ -428,11 +491,376 @@ func (x *RetryDeadLetterRequest) GetJobId() string {
 	return ""
 }
 
+// RetryDeadLettersRequest says which entries.
+type RetryDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entries of these jobs, at most 100. They win over the filter.
+	JobIds []string `protobuf:"bytes,1,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// All entries that it matches.
+	Filter *DeadLetterFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Most entries that one request handles, 1 to 100; 100 when absent or anything else.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeadLettersRequest) Reset() {
+	*x = RetryDeadLettersRequest{}
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeadLettersRequest) ProtoMessage() {}
+
+func (x *RetryDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*RetryDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_dead_letters_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RetryDeadLettersRequest) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *RetryDeadLettersRequest) GetFilter() *DeadLetterFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RetryDeadLettersRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// DeleteDeadLettersRequest says which entries.
+type DeleteDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entries of these jobs, at most 100. They win over the filter.
+	JobIds []string `protobuf:"bytes,1,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// All entries that it matches.
+	Filter *DeadLetterFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Most entries that one request handles, 1 to 100; 100 when absent or anything else.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDeadLettersRequest) Reset() {
+	*x = DeleteDeadLettersRequest{}
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDeadLettersRequest) ProtoMessage() {}
+
+func (x *DeleteDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*DeleteDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_dead_letters_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteDeadLettersRequest) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *DeleteDeadLettersRequest) GetFilter() *DeadLetterFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *DeleteDeadLettersRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// DeadLetterFilter matches entries; all members that are there must match.
+type DeadLetterFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this reason code.
+	ReasonCode string `protobuf:"bytes,1,opt,name=reason_code,json=reasonCode,proto3" json:"reason_code,omitempty"`
+	// Only this topic, exactly.
+	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Only this status, such as JOB_STATUS_TIMEOUT.
+	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// Came here at this time or later: a Unix time in seconds, milliseconds, microseconds or nanoseconds, told apart by its magnitude.
+	CreatedAfter string `protobuf:"bytes,4,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
+	// Came here at this time or before, likewise.
+	CreatedBefore string `protobuf:"bytes,5,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterFilter) Reset() {
+	*x = DeadLetterFilter{}
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterFilter) ProtoMessage() {}
+
+func (x *DeadLetterFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterFilter.ProtoReflect.Descriptor instead.
+func (*DeadLetterFilter) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_dead_letters_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeadLetterFilter) GetReasonCode() string {
+	if x != nil {
+		return x.ReasonCode
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetCreatedAfter() string {
+	if x != nil {
+		return x.CreatedAfter
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetCreatedBefore() string {
+	if x != nil {
+		return x.CreatedBefore
+	}
+	return ""
+}
+
+// BulkDeadLettersResponse is what became of each entry.
+type BulkDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result an entry.
+	Items []*DeadLetterResult `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// More entries match: send the same request again. Not told for ids.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkDeadLettersResponse) Reset() {
+	*x = BulkDeadLettersResponse{}
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkDeadLettersResponse) ProtoMessage() {}
+
+func (x *BulkDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*BulkDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_dead_letters_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BulkDeadLettersResponse) GetItems() []*DeadLetterResult {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *BulkDeadLettersResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// DeadLetterResult is what became of one entry.
+type DeadLetterResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entry's job.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// It was retried or removed.
+	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// Why not.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// The new job of a retry.
+	NewJobId string `protobuf:"bytes,4,opt,name=new_job_id,json=newJobId,proto3" json:"new_job_id,omitempty"`
+	// Its trace.
+	TraceId string `protobuf:"bytes,5,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// Its state in lower case.
+	Status string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	// Why it is in that state.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterResult) Reset() {
+	*x = DeadLetterResult{}
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterResult) ProtoMessage() {}
+
+func (x *DeadLetterResult) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_dead_letters_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterResult.ProtoReflect.Descriptor instead.
+func (*DeadLetterResult) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_dead_letters_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeadLetterResult) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *DeadLetterResult) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *DeadLetterResult) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *DeadLetterResult) GetNewJobId() string {
+	if x != nil {
+		return x.NewJobId
+	}
+	return ""
+}
+
+func (x *DeadLetterResult) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *DeadLetterResult) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *DeadLetterResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_cordum_v1_dead_letters_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_dead_letters_proto_rawDesc = "" +
 	"\n" +
-	"\x1ccordum/v1/dead_letters.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/cordum_api.proto\x1a\x1bgoogle/protobuf/empty.proto\"\x94\x02\n" +
+	"\x1ccordum/v1/dead_letters.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/cordum_api.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xbd\x03\n" +
 	"\n" +
 	"DeadLetter\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1c\n" +
@@ -445,14 +873,24 @@ const file_cordum_v1_dead_letters_proto_rawDesc = "" +
 	"last_state\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tlastState\x12\"\n" +
 	"\battempts\x18\a \x01(\x05B\x06\xca\xf3\x18\x02\b\x01R\battempts\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\b \x01(\tR\tcreatedAt\".\n" +
+	"created_at\x18\b \x01(\tR\tcreatedAt\x12'\n" +
+	"\vlast_worker\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
+	"lastWorker\x120\n" +
+	"\x10first_failure_at\x18\n" +
+	" \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x0efirstFailureAt\x12.\n" +
+	"\x0flast_failure_at\x18\v \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\rlastFailureAt\x12\x1c\n" +
+	"\x05queue\x18\f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05queue\".\n" +
 	"\x16ListDeadLettersRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\tR\x05limit\"J\n" +
 	"\x17ListDeadLettersResponse\x12/\n" +
-	"\aentries\x18\x01 \x03(\v2\x15.cordum.v1.DeadLetterR\aentries\"F\n" +
+	"\aentries\x18\x01 \x03(\v2\x15.cordum.v1.DeadLetterR\aentries\"\x95\x01\n" +
 	"\x16PageDeadLettersRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\tR\x05limit\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"o\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1f\n" +
+	"\vreason_code\x18\x03 \x01(\tR\n" +
+	"reasonCode\x12\x14\n" +
+	"\x05topic\x18\x04 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\tR\x06status\"o\n" +
 	"\x17PageDeadLettersResponse\x12+\n" +
 	"\x05items\x18\x01 \x03(\v2\x15.cordum.v1.DeadLetterR\x05items\x12'\n" +
 	"\vnext_cursor\x18\x02 \x01(\x03B\x06\xca\xf3\x18\x02\b\x02R\n" +
@@ -460,7 +898,34 @@ const file_cordum_v1_dead_letters_proto_rawDesc = "" +
 	"\x17DeleteDeadLetterRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"/\n" +
 	"\x16RetryDeadLetterRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId2\x94\x03\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"}\n" +
+	"\x17RetryDeadLettersRequest\x12\x17\n" +
+	"\ajob_ids\x18\x01 \x03(\tR\x06jobIds\x123\n" +
+	"\x06filter\x18\x02 \x01(\v2\x1b.cordum.v1.DeadLetterFilterR\x06filter\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"~\n" +
+	"\x18DeleteDeadLettersRequest\x12\x17\n" +
+	"\ajob_ids\x18\x01 \x03(\tR\x06jobIds\x123\n" +
+	"\x06filter\x18\x02 \x01(\v2\x1b.cordum.v1.DeadLetterFilterR\x06filter\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\xad\x01\n" +
+	"\x10DeadLetterFilter\x12\x1f\n" +
+	"\vreason_code\x18\x01 \x01(\tR\n" +
+	"reasonCode\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\tR\x06status\x12#\n" +
+	"\rcreated_after\x18\x04 \x01(\tR\fcreatedAfter\x12%\n" +
+	"\x0ecreated_before\x18\x05 \x01(\tR\rcreatedBefore\"`\n" +
+	"\x17BulkDeadLettersResponse\x121\n" +
+	"\x05items\x18\x01 \x03(\v2\x1b.cordum.v1.DeadLetterResultR\x05items\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xe0\x01\n" +
+	"\x10DeadLetterResult\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x1c\n" +
+	"\x05error\x18\x03 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05error\x12$\n" +
+	"\n" +
+	"new_job_id\x18\x04 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\bnewJobId\x12!\n" +
+	"\btrace_id\x18\x05 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\atraceId\x12\x1e\n" +
+	"\x06status\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06status\x12\x1e\n" +
+	"\x06reason\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06reason2\xf0\x04\n" +
 	"\vDeadLetters\x12a\n" +
 	"\x0fListDeadLetters\x12!.cordum.v1.ListDeadLettersRequest\x1a\".cordum.v1.ListDeadLettersResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12a\n" +
@@ -468,7 +933,11 @@ const file_cordum_v1_dead_letters_proto_rawDesc = "" +
 	"\x01\x03\x12Z\n" +
 	"\x10DeleteDeadLetter\x12\".cordum.v1.DeleteDeadLetterRequest\x1a\x16.google.protobuf.Empty\"\n" +
 	"\xd2\xf3\x18\x06\n" +
-	"\x01\x03\x10\xcc\x01\x12c\n" +
+	"\x01\x03\x10\xcc\x01\x12k\n" +
+	"\x10RetryDeadLetters\x12\".cordum.v1.RetryDeadLettersRequest\x1a\".cordum.v1.BulkDeadLettersResponse\"\x0f\xd2\xf3\x18\v\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\xf7\x03\x12m\n" +
+	"\x11DeleteDeadLetters\x12#.cordum.v1.DeleteDeadLettersRequest\x1a\".cordum.v1.BulkDeadLettersResponse\"\x0f\xd2\xf3\x18\v\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\xf7\x03\x12c\n" +
 	"\x0fRetryDeadLetter\x12!.cordum.v1.RetryDeadLetterRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"\x0f\xd2\xf3\x18\v\n" +
 	"\x01\x03\"\x06\x90\x03\x94\x03\xf7\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
@@ -484,34 +953,46 @@ func file_cordum_v1_dead_letters_proto_rawDescGZIP() []byte {
 	return file_cordum_v1_dead_letters_proto_rawDescData
 }
 
-var file_cordum_v1_dead_letters_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_cordum_v1_dead_letters_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_cordum_v1_dead_letters_proto_goTypes = []any{
-	(*DeadLetter)(nil),              // 0: cordum.v1.DeadLetter
-	(*ListDeadLettersRequest)(nil),  // 1: cordum.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil), // 2: cordum.v1.ListDeadLettersResponse
-	(*PageDeadLettersRequest)(nil),  // 3: cordum.v1.PageDeadLettersRequest
-	(*PageDeadLettersResponse)(nil), // 4: cordum.v1.PageDeadLettersResponse
-	(*DeleteDeadLetterRequest)(nil), // 5: cordum.v1.DeleteDeadLetterRequest
-	(*RetryDeadLetterRequest)(nil),  // 6: cordum.v1.RetryDeadLetterRequest
-	(*emptypb.Empty)(nil),           // 7: google.protobuf.Empty
-	(*SubmitJobResponse)(nil),       // 8: cordum.v1.SubmitJobResponse
+	(*DeadLetter)(nil),               // 0: cordum.v1.DeadLetter
+	(*ListDeadLettersRequest)(nil),   // 1: cordum.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),  // 2: cordum.v1.ListDeadLettersResponse
+	(*PageDeadLettersRequest)(nil),   // 3: cordum.v1.PageDeadLettersRequest
+	(*PageDeadLettersResponse)(nil),  // 4: cordum.v1.PageDeadLettersResponse
+	(*DeleteDeadLetterRequest)(nil),  // 5: cordum.v1.DeleteDeadLetterRequest
+	(*RetryDeadLetterRequest)(nil),   // 6: cordum.v1.RetryDeadLetterRequest
+	(*RetryDeadLettersRequest)(nil),  // 7: cordum.v1.RetryDeadLettersRequest
+	(*DeleteDeadLettersRequest)(nil), // 8: cordum.v1.DeleteDeadLettersRequest
+	(*DeadLetterFilter)(nil),         // 9: cordum.v1.DeadLetterFilter
+	(*BulkDeadLettersResponse)(nil),  // 10: cordum.v1.BulkDeadLettersResponse
+	(*DeadLetterResult)(nil),         // 11: cordum.v1.DeadLetterResult
+	(*emptypb.Empty)(nil),            // 12: google.protobuf.Empty
+	(*SubmitJobResponse)(nil),        // 13: cordum.v1.SubmitJobResponse
 }
 var file_cordum_v1_dead_letters_proto_depIdxs = []int32{
-	0, // 0: cordum.v1.ListDeadLettersResponse.entries:type_name -> cordum.v1.DeadLetter
-	0, // 1: cordum.v1.PageDeadLettersResponse.items:type_name -> cordum.v1.DeadLetter
-	1, // 2: cordum.v1.DeadLetters.ListDeadLetters:input_type -> cordum.v1.ListDeadLettersRequest
-	3, // 3: cordum.v1.DeadLetters.PageDeadLetters:input_type -> cordum.v1.PageDeadLettersRequest
-	5, // 4: cordum.v1.DeadLetters.DeleteDeadLetter:input_type -> cordum.v1.DeleteDeadLetterRequest
-	6, // 5: cordum.v1.DeadLetters.RetryDeadLetter:input_type -> cordum.v1.RetryDeadLetterRequest
-	2, // 6: cordum.v1.DeadLetters.ListDeadLetters:output_type -> cordum.v1.ListDeadLettersResponse
-	4, // 7: cordum.v1.DeadLetters.PageDeadLetters:output_type -> cordum.v1.PageDeadLettersResponse
-	7, // 8: cordum.v1.DeadLetters.DeleteDeadLetter:output_type -> google.protobuf.Empty
-	8, // 9: cordum.v1.DeadLetters.RetryDeadLetter:output_type -> cordum.v1.SubmitJobResponse
-	6, // [6:10] is the sub-list for method output_type
-	2, // [2:6] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	0,  // 0: cordum.v1.ListDeadLettersResponse.entries:type_name -> cordum.v1.DeadLetter
+	0,  // 1: cordum.v1.PageDeadLettersResponse.items:type_name -> cordum.v1.DeadLetter
+	9,  // 2: cordum.v1.RetryDeadLettersRequest.filter:type_name -> cordum.v1.DeadLetterFilter
+	9,  // 3: cordum.v1.DeleteDeadLettersRequest.filter:type_name -> cordum.v1.DeadLetterFilter
+	11, // 4: cordum.v1.BulkDeadLettersResponse.items:type_name -> cordum.v1.DeadLetterResult
+	1,  // 5: cordum.v1.DeadLetters.ListDeadLetters:input_type -> cordum.v1.ListDeadLettersRequest
+	3,  // 6: cordum.v1.DeadLetters.PageDeadLetters:input_type -> cordum.v1.PageDeadLettersRequest
+	5,  // 7: cordum.v1.DeadLetters.DeleteDeadLetter:input_type -> cordum.v1.DeleteDeadLetterRequest
+	7,  // 8: cordum.v1.DeadLetters.RetryDeadLetters:input_type -> cordum.v1.RetryDeadLettersRequest
+	8,  // 9: cordum.v1.DeadLetters.DeleteDeadLetters:input_type -> cordum.v1.DeleteDeadLettersRequest
+	6,  // 10: cordum.v1.DeadLetters.RetryDeadLetter:input_type -> cordum.v1.RetryDeadLetterRequest
+	2,  // 11: cordum.v1.DeadLetters.ListDeadLetters:output_type -> cordum.v1.ListDeadLettersResponse
+	4,  // 12: cordum.v1.DeadLetters.PageDeadLetters:output_type -> cordum.v1.PageDeadLettersResponse
+	12, // 13: cordum.v1.DeadLetters.DeleteDeadLetter:output_type -> google.protobuf.Empty
+	10, // 14: cordum.v1.DeadLetters.RetryDeadLetters:output_type -> cordum.v1.BulkDeadLettersResponse
+	10, // 15: cordum.v1.DeadLetters.DeleteDeadLetters:output_type -> cordum.v1.BulkDeadLettersResponse
+	13, // 16: cordum.v1.DeadLetters.RetryDeadLetter:output_type -> cordum.v1.SubmitJobResponse
+	11, // [11:17] is the sub-list for method output_type
+	5,  // [5:11] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_cordum_v1_dead_letters_proto_init() }
@@ -526,7 +1007,7 @@ func file_cordum_v1_dead_letters_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cordum_v1_dead_letters_proto_rawDesc), len(file_cordum_v1_dead_letters_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,10 +22,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DeadLetters_ListDeadLetters_FullMethodName  = "/cordum.v1.DeadLetters/ListDeadLetters"
-	DeadLetters_PageDeadLetters_FullMethodName  = "/cordum.v1.DeadLetters/PageDeadLetters"
-	DeadLetters_DeleteDeadLetter_FullMethodName = "/cordum.v1.DeadLetters/DeleteDeadLetter"
-	DeadLetters_RetryDeadLetter_FullMethodName  = "/cordum.v1.DeadLetters/RetryDeadLetter"
+	DeadLetters_ListDeadLetters_FullMethodName   = "/cordum.v1.DeadLetters/ListDeadLetters"
+	DeadLetters_PageDeadLetters_FullMethodName   = "/cordum.v1.DeadLetters/PageDeadLetters"
+	DeadLetters_DeleteDeadLetter_FullMethodName  = "/cordum.v1.DeadLetters/DeleteDeadLetter"
+	DeadLetters_RetryDeadLetters_FullMethodName  = "/cordum.v1.DeadLetters/RetryDeadLetters"
+	DeadLetters_DeleteDeadLetters_FullMethodName = "/cordum.v1.DeadLetters/DeleteDeadLetters"
+	DeadLetters_RetryDeadLetter_FullMethodName   = "/cordum.v1.DeadLetters/RetryDeadLetter"
 )
 
 // DeadLettersClient is the client API for DeadLetters service.
@@ -40,6 +42,13 @@ type DeadLettersClient interface {
 	PageDeadLetters(ctx context.Context, in *PageDeadLettersRequest, opts ...grpc.CallOption) (*PageDeadLettersResponse, error)
 	// DeleteDeadLetter removes an entry; the job stays. Removing what is not there is no error.
 	DeleteDeadLetter(ctx context.Context, in *DeleteDeadLetterRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// RetryDeadLetters submits the jobs of many entries again, oldest first, each as RetryDeadLetter does.
+	//
+	// Which entries are meant is said by job_ids or by filter, of which {} is all; a request with neither is refused with 400. Every entry has a
+	// result of its own; what fails does not stop the others.
+	RetryDeadLetters(ctx context.Context, in *RetryDeadLettersRequest, opts ...grpc.CallOption) (*BulkDeadLettersResponse, error)
+	// DeleteDeadLetters removes many entries; the jobs stay. Which are meant is said as for RetryDeadLetters.
+	DeleteDeadLetters(ctx context.Context, in *DeleteDeadLettersRequest, opts ...grpc.CallOption) (*BulkDeadLettersResponse, error)
 	// RetryDeadLetter submits the job again under a new id and removes the entry.
 	//
 	// Input, tenant, principal and labels are kept, except the approval. The new job is decided and routed like any submission. 400 "missing
@@ -85,6 +94,26 @@ func (c *deadLettersClient) DeleteDeadLetter(ctx context.Context, in *DeleteDead
 	return out, nil
 }
 
+func (c *deadLettersClient) RetryDeadLetters(ctx context.Context, in *RetryDeadLettersRequest, opts ...grpc.CallOption) (*BulkDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BulkDeadLettersResponse)
+	err := c.cc.Invoke(ctx, DeadLetters_RetryDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deadLettersClient) DeleteDeadLetters(ctx context.Context, in *DeleteDeadLettersRequest, opts ...grpc.CallOption) (*BulkDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BulkDeadLettersResponse)
+	err := c.cc.Invoke(ctx, DeadLetters_DeleteDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *deadLettersClient) RetryDeadLetter(ctx context.Context, in *RetryDeadLetterRequest, opts ...grpc.CallOption) (*SubmitJobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SubmitJobResponse)
@@ -107,6 +136,13 @@ type DeadLettersServer interface {
 	PageDeadLetters(context.Context, *PageDeadLettersRequest) (*PageDeadLettersResponse, error)
 	// DeleteDeadLetter removes an entry; the job stays. Removing what is not there is no error.
 	DeleteDeadLetter(context.Context, *DeleteDeadLetterRequest) (*emptypb.Empty, error)
+	// RetryDeadLetters submits the jobs of many entries again, oldest first, each as RetryDeadLetter does.
+	//
+	// Which entries are meant is said by job_ids or by filter, of which {} is all; a request with neither is refused with 400. Every entry has a
+	// result of its own; what fails does not stop the others.
+	RetryDeadLetters(context.Context, *RetryDeadLettersRequest) (*BulkDeadLettersResponse, error)
+	// DeleteDeadLetters removes many entries; the jobs stay. Which are meant is said as for RetryDeadLetters.
+	DeleteDeadLetters(context.Context, *DeleteDeadLettersRequest) (*BulkDeadLettersResponse, error)
 	// RetryDeadLetter submits the job again under a new id and removes the entry.
 	//
 	// Input, tenant, principal and labels are kept, except the approval. The new job is decided and routed like any submission. 400 "missing
@@ -130,6 +166,12 @@ func (UnimplementedDeadLettersServer) PageDeadLetters(context.Context, *PageDead
 }
 func (UnimplementedDeadLettersServer) DeleteDeadLetter(context.Context, *DeleteDeadLetterRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteDeadLetter not implemented")
+}
+func (UnimplementedDeadLettersServer) RetryDeadLetters(context.Context, *RetryDeadLettersRequest) (*BulkDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryDeadLetters not implemented")
+}
+func (UnimplementedDeadLettersServer) DeleteDeadLetters(context.Context, *DeleteDeadLettersRequest) (*BulkDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteDeadLetters not implemented")
 }
 func (UnimplementedDeadLettersServer) RetryDeadLetter(context.Context, *RetryDeadLetterRequest) (*SubmitJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryDeadLetter not implemented")
@@ -209,6 +251,42 @@ func _DeadLetters_DeleteDeadLetter_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeadLetters_RetryDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeadLettersServer).RetryDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeadLetters_RetryDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeadLettersServer).RetryDeadLetters(ctx, req.(*RetryDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeadLetters_DeleteDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeadLettersServer).DeleteDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeadLetters_DeleteDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeadLettersServer).DeleteDeadLetters(ctx, req.(*DeleteDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DeadLetters_RetryDeadLetter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RetryDeadLetterRequest)
 	if err := dec(in); err != nil {
@@ -245,6 +323,14 @@ var DeadLetters_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteDeadLetter",
 			Handler:    _DeadLetters_DeleteDeadLetter_Handler,
+		},
+		{
+			MethodName: "RetryDeadLetters",
+			Handler:    _DeadLetters_RetryDeadLetters_Handler,
+		},
+		{
+			MethodName: "DeleteDeadLetters",
+			Handler:    _DeadLetters_DeleteDeadLetters_Handler,
 		},
 		{
 			MethodName: "RetryDeadLetter",

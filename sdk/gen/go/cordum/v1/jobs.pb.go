@@ -82,7 +82,9 @@ type CreateJobRequest struct {
 	// The worker may add stored memory to the input.
 	AllowRetrieval bool `protobuf:"varint,26,opt,name=allow_retrieval,json=allowRetrieval,proto3" json:"allow_retrieval,omitempty"`
 	// Free words, at most 50.
-	Tags          []string `protobuf:"bytes,27,rep,name=tags,proto3" json:"tags,omitempty"`
+	Tags []string `protobuf:"bytes,27,rep,name=tags,proto3" json:"tags,omitempty"`
+	// The job that asked for this one. It must be one of the tenant's; its trace and workflow are inherited, and cancelling it cancels this one.
+	ParentJobId   string `protobuf:"bytes,28,opt,name=parent_job_id,json=parentJobId,proto3" json:"parent_job_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -304,6 +306,13 @@ func (x *CreateJobRequest) GetTags() []string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *CreateJobRequest) GetParentJobId() string {
+	if x != nil {
+		return x.ParentJobId
+	}
+	return ""
 }
 
 // ListJobsRequest says which jobs.
@@ -1474,7 +1483,7 @@ var File_cordum_v1_jobs_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\n" +
-	"\x14cordum/v1/jobs.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/cordum_api.proto\x1a\x1acordum/v1/job_record.proto\x1a\x14cordum/v1/json.proto\x1a\x1ccordum/v1/policy_types.proto\"\xd5\a\n" +
+	"\x14cordum/v1/jobs.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/cordum_api.proto\x1a\x1acordum/v1/job_record.proto\x1a\x14cordum/v1/json.proto\x1a\x1ccordum/v1/policy_types.proto\"\xf9\a\n" +
 	"\x10CreateJobRequest\x12\x16\n" +
 	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1a\n" +
@@ -1509,7 +1518,8 @@ const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"deadlineMs\x12/\n" +
 	"\x13allow_summarization\x18\x19 \x01(\bR\x12allowSummarization\x12'\n" +
 	"\x0fallow_retrieval\x18\x1a \x01(\bR\x0eallowRetrieval\x12\x12\n" +
-	"\x04tags\x18\x1b \x03(\tR\x04tags\x1a9\n" +
+	"\x04tags\x18\x1b \x03(\tR\x04tags\x12\"\n" +
+	"\rparent_job_id\x18\x1c \x01(\tR\vparentJobId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x01\n" +

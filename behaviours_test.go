@@ -1,0 +1,192 @@
+package cordum
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The behaviours that the contract numbers. Every number has a test that carries it, in its name (TestT100_...) or in the name of a row
+// ("T042 ..."), or stands among those of later parts with the reason. A list that can be forgotten is none: this test reads the tests.
+
+// numbered is a list of the contract, its groups, and what is not built yet.
+type numbered struct {
+	list   string
+	form   *regexp.Regexp // of the words that carry a number
+	groups []group
+	later  map[int]string
+}
+
+type group struct {
+	name        string
+	first, last int
+}
+
+const (
+	approvals = "approvals and policy bundles"
+	workflows = "workflows"
+	packs     = "packs, artifacts and schemas"
+	locks     = "resource locks"
+	contexts  = "memory and the context engine"
+	identity  = "identity: users, sessions, managed keys"
+)
+
+var contract = []numbered{
+	{
+		list: "core.md 10", form: regexp.MustCompile(`^T(\d{3})$`),
+		groups: []group{
+			{"A submit and validation", 1, 20}, {"B idempotency", 21, 28}, {"C states, attempts, timeouts", 29, 45},
+			{"D safety gate, approvals, remediation", 46, 60}, {"E results, cancel, dead letters", 61, 80}, {"F routing", 81, 100},
+			{"G policy", 101, 120}, {"H pointers, artifacts, context", 121, 132}, {"I locks", 133, 142}, {"J bus and workers", 143, 152},
+		},
+		later: map[int]string{
+			45: workflows + ": steps are retried by the engine",
+			49: "the engine answers require_approval itself; there is no second answer beside it that could differ",
+			50: "a policy with a decision that is none does not load; nothing maps one at run time",
+			51: "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
+			53: "there is no fail-open, so nobody can ask for it in production",
+			55: approvals, 56: approvals, 57: approvals, 58: approvals, 60: approvals + ", and remediation",
+			72:  workflows + ": a run is cancelled with its steps",
+			114: approvals + ": approval_ref", 115: approvals + ": a publish", 117: approvals + ": the list of snapshots",
+			119: approvals + ": signed bundles", 120: approvals + ": publish and rollback",
+			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
+			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,
+			152: "the output policy of newer releases is out of scope",
+		},
+	},
+	{
+		list: "api.md 6.6", form: regexp.MustCompile(`^Checklist(\d+)$`), groups: []group{{"real clients", 1, 12}},
+		later: map[int]string{
+			1: "the Go client: a part of it is not built on any route yet", 2: packs, 4: "the config routes", 5: approvals, 6: approvals + ": remediation",
+		},
+	},
+	{
+		list: "api.md 6.4, of dead letters and streams", form: regexp.MustCompile(`^Trap(\d+)$`), groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"heartbeats", 16, 16}},
+	},
+}
+
+func TestEveryNumberedBehaviourHasItsTest(t *testing.T) {
+	carried := namesOfTests(t)
+	for _, c := range contract {
+		found := map[int]bool{}
+		for name := range carried {
+			if m := c.form.FindStringSubmatch(name); m != nil {
+				n, err := strconv.Atoi(m[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				found[n] = true
+			}
+		}
+		known := map[int]bool{}
+		for _, g := range c.groups {
+			for n := g.first; n <= g.last; n++ {
+				known[n] = true
+				switch why := c.later[n]; {
+				case !found[n] && why == "":
+					t.Errorf("%s, %s: no test carries number %d", c.list, g.name, n)
+				case found[n] && why != "":
+					t.Errorf("%s, %s: number %d has a test and is not for later any more (%s)", c.list, g.name, n, why)
+				}
+			}
+		}
+		for _, n := range slices.Sorted(maps.Keys(found)) {
+			if !known[n] {
+				t.Errorf("%s has no number %d, which a test carries", c.list, n)
+			}
+		}
+		for n := range c.later {
+			if !known[n] {
+				t.Errorf("%s has no number %d, which is for later", c.list, n)
+			}
+		}
+	}
+}
+
+// namesOfTests answers the words, between underscores, of the names of tests, and the first word of the names of their rows and steps.
+func namesOfTests(t *testing.T) map[string]bool {
+	t.Helper()
+	words := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); path != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || name == "node_modules") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") {
+				continue
+			}
+			for word := range strings.SplitSeq(strings.TrimPrefix(f.Name.Name, "Test"), "_") {
+				words[word] = true
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				for _, name := range rows(n) {
+					words[name] = true
+				}
+				return true
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(words) < 200 {
+		t.Fatalf("only %d words found: the walk is broken", len(words))
+	}
+	return words
+}
+
+// rows answers the first words of texts that name what a test does: elements and keys of its tables, and the names of its subtests and steps.
+func rows(n ast.Node) []string {
+	var texts []ast.Expr
+	switch n := n.(type) {
+	case *ast.CompositeLit:
+		for _, e := range n.Elts {
+			if kv, ok := e.(*ast.KeyValueExpr); ok {
+				texts = append(texts, kv.Key)
+			} else {
+				texts = append(texts, e)
+			}
+		}
+	case *ast.CallExpr:
+		if f, ok := n.Fun.(*ast.SelectorExpr); ok && (f.Sel.Name == "Run" || f.Sel.Name == "step") && len(n.Args) > 0 {
+			texts = n.Args[:1]
+		}
+	}
+	var names []string
+	for _, e := range texts {
+		lit, ok := e.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
+			continue
+		}
+		if text, err := strconv.Unquote(lit.Value); err == nil {
+			name, _, more := strings.Cut(text, " ")
+			if more {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,134 @@
+// Package stream is the function behind the WebSocket API: it lets clients in, remembers what each listens to, and forgets those that leave. What
+// they say is passed over.
+package stream
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/core/event"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/edge/auth"
+	"github.com/cordum-serverless/cordum/shared/edge/rest"
+	"github.com/cordum-serverless/cordum/shared/edge/stream"
+)
+
+type service struct {
+	d    *dispatch.Dispatcher
+	edge rest.Config
+}
+
+// Handler is the function of all three routes of the API: $connect, $disconnect and $default. Its answer to $connect is the handshake's: an error
+// in the JSON shape of the REST routes, or 200 with the subprotocol.
+func Handler(d *dispatch.Dispatcher, edge rest.Config) func(context.Context, events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
+	s := &service{d: d, edge: edge}
+	return func(ctx context.Context, e events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
+		switch e.RequestContext.EventType {
+		case "CONNECT":
+			return s.connect(ctx, e), nil
+		case "DISCONNECT":
+			return answer(d.Streams.Connections.Close(ctx, e.RequestContext.ConnectionID)), nil
+		default:
+			return answer(nil), nil
+		}
+	}
+}
+
+func answer(err error) events.APIGatewayProxyResponse {
+	if err == nil {
+		return events.APIGatewayProxyResponse{StatusCode: http.StatusOK}
+	}
+	status, body := rest.Refusal(err)
+	return events.APIGatewayProxyResponse{
+		StatusCode: status, Body: string(body), Headers: map[string]string{"Content-Type": "application/json"},
+	}
+}
+
+// connect admits a client with the same code as the REST routes and records its connection before the handshake ends, so that it gets every
+// event from its first moment on.
+func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxyRequest) events.APIGatewayProxyResponse {
+	h := headers(e)
+	if _, err := s.edge.Gate.Origins().Check(first(h["origin"]), first(h["host"])); err != nil {
+		return answer(err)
+	}
+	jobID, one := e.QueryStringParameters[stream.JobParameter]
+	key, echo := stream.Subprotocol(strings.Join(h["sec-websocket-protocol"], ","))
+	id, err := s.edge.Gate.Admit(ctx, request(e, h, key, s.address(e, h)), stream.Rule(one))
+	if err != nil {
+		return answer(err)
+	}
+	now := s.d.Clock.Now()
+	c := event.Connection{
+		ID: e.RequestContext.ConnectionID, Tenant: id.Tenant, Job: jobID, KeyID: id.KeyID, Role: string(id.Role), OpenedAt: now.UnixMicro(),
+	}
+	switch {
+	case one && jobID == "":
+		return answer(fault.New(fault.Invalid, "job id is required"))
+	case one:
+		if _, err := s.d.Jobs.Load(ctx, id.Tenant, jobID, now); err != nil {
+			return answer(err)
+		}
+	case id.CrossTenant:
+		c.Tenant = event.Everybody
+	}
+	firstOne, err := s.d.Streams.Connections.Open(ctx, c, now)
+	if err != nil {
+		return answer(fault.Wrap(fault.Unavailable, err, "streams are not available"))
+	}
+	if firstOne { // until everybody who sends events knows that somebody listens
+		time.Sleep(event.PresenceAge)
+	}
+	s.d.Log.InfoContext(ctx, "stream opened", "connection", c.ID, "tenant", c.Tenant, "key", c.KeyID, "job", c.Job)
+	res := answer(nil)
+	if echo != "" {
+		res.Headers = map[string]string{"Sec-WebSocket-Protocol": echo}
+	}
+	return res
+}
+
+func (s *service) address(e events.APIGatewayWebsocketProxyRequest, h map[string][]string) string {
+	return s.edge.Gate.Address(e.RequestContext.Identity.SourceIP, h[strings.ToLower(auth.EdgeHeader)], h[strings.ToLower(auth.ViewerHeader)])
+}
+
+// request is what the handshake says about its caller. Headers win over the subprotocol and the query.
+func request(e events.APIGatewayWebsocketProxyRequest, h map[string][]string, key, address string) auth.Request {
+	r := auth.Request{
+		Authorization: h["authorization"], APIKey: h["x-api-key"], Tenant: h["x-tenant-id"], Principal: h["x-principal-id"],
+		Address: address, ID: e.RequestContext.RequestID,
+	}
+	if len(r.APIKey) == 0 && len(r.Authorization) == 0 && key != "" {
+		r.APIKey = []string{key}
+	}
+	for _, name := range []string{"tenant_id", "tenant"} {
+		if v := strings.TrimSpace(e.QueryStringParameters[name]); v != "" && len(r.Tenant) == 0 {
+			r.Tenant = []string{v}
+		}
+	}
+	return r
+}
+
+// headers answers the request's headers by their names in lower case.
+func headers(e events.APIGatewayWebsocketProxyRequest) map[string][]string {
+	h := map[string][]string{}
+	for name, values := range e.MultiValueHeaders {
+		h[strings.ToLower(name)] = append(h[strings.ToLower(name)], values...)
+	}
+	for name, value := range e.Headers {
+		if low := strings.ToLower(name); len(h[low]) == 0 {
+			h[low] = []string{value}
+		}
+	}
+	return h
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}

@@ -1,0 +1,29 @@
+package infra
+
+import "strings"
+
+// pathOf spells a template of the table of routes as Swagger does and as API Gateway does, and describes its parameters.
+func pathOf(template string) (swagger, gateway string, parameters []any) {
+	segments := strings.Split(template, "/")
+	plain := make([]string, len(segments))
+	for i, s := range segments {
+		plain[i] = s
+		inner, ok := strings.CutPrefix(s, "{")
+		if !ok {
+			continue
+		}
+		name, greedy := strings.CutSuffix(strings.TrimSuffix(inner, "}"), "=**")
+		plain[i] = "{" + name + "}"
+		segments[i] = plain[i]
+		if greedy {
+			segments[i] = "{" + name + "+}"
+			name += "+"
+		}
+		parameters = append(parameters, map[string]any{
+			"name": name, "in": "path", "required": true, "schema": map[string]any{"type": "string"},
+		})
+	}
+	return strings.Join(plain, "/"), strings.Join(segments, "/"), parameters
+}
+
+func lower(method string) string { return strings.ToLower(method) }

@@ -1,0 +1,357 @@
+package plane_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cordum-serverless/cordum/sdk/worker"
+	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/resources"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Golden data is what a release left in table, bucket and queues, and what it answered about it. Every later release reads it: an upgrade
+// breaks no stored data. Make the file of a new release with
+//
+//	go test ./localdev/plane -run TestGolden -golden testdata/golden/<release>.json
+//
+// and never change that of an earlier one.
+var goldenOut = flag.String("golden", "", "write golden data of this release to a new file")
+
+type goldenData struct {
+	// At is when it was left.
+	At      time.Time                  `json:"at"`
+	Items   []goldenItem               `json:"items"`
+	Objects []goldenObject             `json:"objects"`
+	Queues  map[string][]string        `json:"queues"`
+	Answers map[string]json.RawMessage `json:"answers"`
+	// Jobs are ids by what they stand for.
+	Jobs map[string]string `json:"jobs"`
+}
+
+type goldenItem struct {
+	PK      string                     `json:"pk"`
+	SK      string                     `json:"sk"`
+	Index   map[store.Index]store.Key  `json:"index,omitempty"`
+	Expires int64                      `json:"expires,omitempty"`
+	Attrs   map[string]json.RawMessage `json:"attrs"`
+}
+
+type goldenObject struct {
+	Key         string `json:"key"`
+	ContentType string `json:"content_type"`
+	Class       string `json:"class,omitempty"`
+	Data        []byte `json:"data"`
+}
+
+// goldenTable and goldenBlobs remember what was written through them.
+type goldenTable struct {
+	store.Table
+
+	mu   sync.Mutex
+	keys map[store.Key]bool
+}
+
+func (p *goldenTable) wrote(ops ...store.Op) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, op := range ops {
+		p.keys[op.Key] = true
+	}
+}
+
+func (p *goldenTable) Write(ctx context.Context, ops ...store.Op) error {
+	p.wrote(ops...)
+	return p.Table.Write(ctx, ops...)
+}
+
+func (p *goldenTable) Update(ctx context.Context, op store.Op) (store.Item, error) {
+	p.wrote(op)
+	return p.Table.Update(ctx, op)
+}
+
+type goldenBlobs struct {
+	blob.Store
+
+	mu   sync.Mutex
+	keys map[string]bool
+}
+
+func (p *goldenBlobs) Put(ctx context.Context, key string, data []byte, opts blob.PutOptions) error {
+	p.mu.Lock()
+	p.keys[key] = true
+	p.mu.Unlock()
+	return p.Store.Put(ctx, key, data, opts)
+}
+
+// goldenQueues are those whose messages an upgrade finds.
+var goldenQueues = []string{resources.Pool("main"), resources.Pool("gpu")}
+
+func TestGoldenDataOfThisRelease(t *testing.T) {
+	table, blobs := &goldenTable{keys: map[store.Key]bool{}}, &goldenBlobs{keys: map[string]bool{}}
+	cfg := config()
+	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
+		table.Table, blobs.Store = p.Table, p.Blobs
+		p.Table, p.Blobs = table, blobs
+		return p
+	}
+	var g goldenData
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		g = goldenData{Queues: map[string][]string{}, Answers: map[string]json.RawMessage{}, Jobs: goldenLife(r)}
+		g.At = time.Now()
+		for _, key := range slices.SortedFunc(maps.Keys(table.keys), func(a, b store.Key) int { return strings.Compare(a.String(), b.String()) }) {
+			if it, err := table.Get(t.Context(), key); err == nil {
+				g.Items = append(g.Items, toGolden(t, it))
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(blobs.keys)) {
+			data, o, err := blobs.Get(t.Context(), key, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.Objects = append(g.Objects, goldenObject{key, o.ContentType, o.Class, data})
+		}
+		for _, path := range goldenPaths(g.Jobs) {
+			g.Answers[path] = json.RawMessage(r.get(path).ok(200).Body)
+		}
+		for _, name := range goldenQueues {
+			msgs, err := r.plane.Dispatcher.Queues.Receive(t.Context(), name, queue.MaxBatch, 0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range msgs {
+				g.Queues[name] = append(g.Queues[name], m.Body)
+			}
+		}
+	})
+	if *goldenOut != "" {
+		text, err := json.MarshalIndent(g, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(*goldenOut); err == nil {
+			t.Fatalf("%s is there: golden data of a release never changes", *goldenOut)
+		}
+		if err := os.WriteFile(*goldenOut, append(text, '\n'), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.outlive(t)
+}
+
+// TestGoldenDataOfEarlierReleases: this release answers what the other one did, and carries its jobs to their ends.
+func TestGoldenDataOfEarlierReleases(t *testing.T) {
+	files, err := filepath.Glob("testdata/golden/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var g goldenData
+			if err := json.Unmarshal(text, &g); err != nil {
+				t.Fatal(err)
+			}
+			g.outlive(t)
+		})
+	}
+}
+
+// goldenLife leaves a job in every state that this release has, and answers their ids.
+func goldenLife(r *rig) map[string]string {
+	jobs := map[string]string{}
+	large := strings.Repeat("payload ", 4200)
+	stop := r.work(map[string]worker.Handler{
+		"job.test.large": func(context.Context, *worker.Job) (any, error) { return map[string]string{"text": large}, nil },
+		"job.test.fail": func(context.Context, *worker.Job) (any, error) {
+			return nil, &worker.Error{Code: "BROKEN", Message: "it broke"}
+		},
+	}, func(c *worker.Config) { c.ID = "w-done" })
+	jobs["succeeded"] = r.submit("topic", "job.test.large", "context", map[string]string{"text": large}, "labels", map[string]string{"team": "blue"}).JobID
+	jobs["failed"] = r.submit("topic", "job.test.fail", "idempotency_key", "golden").JobID
+	r.await(jobs["succeeded"], "SUCCEEDED")
+	r.await(jobs["failed"], "FAILED")
+	stop()
+	jobs["denied"] = r.submit("topic", "job.test.wipe").JobID
+	jobs["asked"] = r.submit("topic", "job.test.ask").JobID
+	jobs["throttled"] = r.submit("topic", "job.test.slow").JobID
+	jobs["cancelled"] = r.submit("topic", "job.test.gpu").JobID
+	r.post("/api/v1/jobs/"+jobs["cancelled"]+"/cancel", nil).ok(200)
+	jobs["targeted"] = r.submit("labels", map[string]string{"place.rack": "r7"}).JobID
+	jobs["held"] = r.submit("priority", "critical", "parent_job_id", jobs["succeeded"]).JobID
+	w := r.connect("k-worker", "w-held", "main", 1)
+	w.job()
+	r.await(jobs["held"], "DISPATCHED")
+	jobs["waiting"] = r.submit("context", map[string]int{"n": 1}).JobID
+	return jobs
+}
+
+func goldenPaths(jobs map[string]string) []string {
+	paths := []string{"/api/v1/jobs?limit=50", "/api/v1/jobs?state=FAILED", "/api/v1/dlq", "/api/v1/dlq/page", "/api/v1/workers"}
+	for _, what := range slices.Sorted(maps.Keys(jobs)) {
+		paths = append(paths, "/api/v1/jobs/"+jobs[what], "/api/v1/jobs/"+jobs[what]+"/decisions", "/api/v1/memory?ptr=redis://ctx:"+jobs[what])
+	}
+	return append(paths, "/api/v1/memory?ptr=redis://res:"+jobs["succeeded"])
+}
+
+// outlive opens a plane on the data, at the time at which it was left.
+func (g goldenData) outlive(t *testing.T) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(g.At))
+		cfg := config()
+		cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
+			g.load(t, p)
+			return p
+		}
+		r := open(t, cfg)
+		for name, bodies := range g.Queues {
+			for _, b := range bodies {
+				r.send(name, b)
+			}
+		}
+		for _, path := range slices.Sorted(maps.Keys(g.Answers)) {
+			var was, is any
+			if err := json.Unmarshal(g.Answers[path], &was); err != nil {
+				t.Fatal(err)
+			}
+			r.get(path).ok(200).json(&is)
+			if where := lacks(is, was); where != "" {
+				t.Errorf("%s: %s\nthen %s\nnow  %v", path, where, g.Answers[path], is)
+			}
+		}
+		g.goOn(r)
+	})
+}
+
+// goOn takes the jobs that were on their way to their ends: those in a queue, with a worker, and in the dead letters.
+func (g goldenData) goOn(r *rig) {
+	r.work(map[string]worker.Handler{"job.test.*": succeed}, func(c *worker.Config) { c.ID = "w-held" })
+	r.work(map[string]worker.Handler{"job.test.*": succeed}, func(c *worker.Config) { c.Labels = map[string]string{"place.rack": "r7"} })
+	for _, what := range []string{"held", "waiting", "targeted"} {
+		if j := r.await(g.Jobs[what], "SUCCEEDED"); j["attempts"] != 1.0 {
+			r.t.Errorf("the %s job took %v attempts", what, j["attempts"])
+		}
+	}
+	var retried struct {
+		JobID string `json:"job_id"`
+	}
+	r.post("/api/v1/dlq/"+g.Jobs["failed"]+"/retry", nil).ok(200).json(&retried)
+	r.await(retried.JobID, "SUCCEEDED")
+	if rc := r.submit("topic", "job.test.fail", "idempotency_key", "golden"); rc.JobID != g.Jobs["failed"] {
+		r.t.Errorf("a key that was used before the upgrade makes a new job %s", rc.JobID)
+	}
+	r.post("/api/v1/jobs/"+g.Jobs["throttled"]+"/cancel", nil).ok(200)
+	r.await(g.Jobs["throttled"], "CANCELLED")
+	r.post("/api/v1/jobs/"+g.Jobs["asked"]+"/cancel", nil).ok(200)
+	r.await(g.Jobs["asked"], "CANCELLED")
+}
+
+// lacks says where an answer of today lacks something of an earlier one: members may be added, none may change or go.
+func lacks(is, was any) string {
+	switch w := was.(type) {
+	case map[string]any:
+		m, ok := is.(map[string]any)
+		if !ok {
+			return fmt.Sprintf("%v is no object", is)
+		}
+		for _, name := range slices.Sorted(maps.Keys(w)) {
+			if where := lacks(m[name], w[name]); where != "" {
+				return name + ": " + where
+			}
+		}
+	case []any:
+		l, ok := is.([]any)
+		if !ok || len(l) != len(w) {
+			return fmt.Sprintf("%v is no list of %d", is, len(w))
+		}
+		for i := range w {
+			if where := lacks(l[i], w[i]); where != "" {
+				return fmt.Sprintf("%d: %s", i, where)
+			}
+		}
+	default:
+		if !reflect.DeepEqual(is, was) {
+			return fmt.Sprintf("%v is not %v", is, was)
+		}
+	}
+	return ""
+}
+
+func (g goldenData) load(t *testing.T, p dispatch.Platform) {
+	t.Helper()
+	for _, i := range g.Items {
+		if err := p.Table.Write(t.Context(), store.Put(fromGolden(t, i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, o := range g.Objects {
+		if err := p.Blobs.Put(t.Context(), o.Key, o.Data, blob.PutOptions{ContentType: o.ContentType, Class: o.Class}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Attributes are written with their types, as {"S": "text"}, {"N": 1}, {"F": true} and {"B": "base64"}.
+func toGolden(t *testing.T, it store.Item) goldenItem {
+	t.Helper()
+	g := goldenItem{PK: it.PK, SK: it.SK, Index: it.Index, Expires: it.Expires, Attrs: map[string]json.RawMessage{}}
+	for name, v := range it.Attrs {
+		kind := map[reflect.Kind]string{reflect.String: "S", reflect.Int64: "N", reflect.Bool: "F", reflect.Slice: "B"}[reflect.TypeOf(v).Kind()]
+		text, err := json.Marshal(map[string]any{kind: v})
+		if err != nil || kind == "" {
+			t.Fatalf("%s of %v: %v", name, it.Key, err)
+		}
+		g.Attrs[name] = text
+	}
+	return g
+}
+
+func fromGolden(t *testing.T, g goldenItem) store.Item {
+	t.Helper()
+	it := store.Item{Key: store.Key{PK: g.PK, SK: g.SK}, Index: g.Index, Expires: g.Expires, Attrs: store.Attrs{}}
+	for name, text := range g.Attrs {
+		var v struct {
+			S *string
+			N *int64
+			F *bool
+			B *string
+		}
+		if err := json.Unmarshal(text, &v); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case v.S != nil:
+			it.Attrs[name] = *v.S
+		case v.N != nil:
+			it.Attrs[name] = *v.N
+		case v.F != nil:
+			it.Attrs[name] = *v.F
+		case v.B != nil:
+			raw, err := base64.StdEncoding.DecodeString(*v.B)
+			if err != nil {
+				t.Fatal(err)
+			}
+			it.Attrs[name] = raw
+		}
+	}
+	return it
+}

@@ -1,0 +1,93 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Weakness switches one protection of the plane off, to show that the simulation finds it.
+type Weakness string
+
+// The protections.
+const (
+	// NoConditions writes job states without any condition.
+	NoConditions Weakness = "conditional write"
+	// NoAttemptFence leaves attempt and worker out of the conditions.
+	NoAttemptFence Weakness = "attempt fence"
+	// NoDueEntries leaves jobs out of the due index.
+	NoDueEntries Weakness = "due entry"
+	// NoDedupe makes every submission create its job, whether or not it is there.
+	NoDedupe Weakness = "dedupe"
+	// NoTenantCheck lets workers claim jobs of any tenant.
+	NoTenantCheck Weakness = "tenant check"
+)
+
+// Weaknesses lists them.
+var Weaknesses = []Weakness{NoConditions, NoAttemptFence, NoDueEntries, NoDedupe, NoTenantCheck}
+
+// apply rewrites operations on jobs.
+func (w Weakness) apply(ops []store.Op) []store.Op {
+	if w == "" {
+		return ops
+	}
+	out := slices.Clone(ops)
+	for i, op := range out {
+		if strings.HasPrefix(op.Key.PK, "J#") && op.Key.SK == "S" {
+			out[i] = w.weaken(op)
+		}
+	}
+	return out
+}
+
+func (w Weakness) weaken(op store.Op) store.Op {
+	puts := op.Kind == store.OpPut
+	switch w {
+	case NoConditions:
+		if !puts {
+			op.Cond = store.Cond{}
+		}
+	case NoDedupe:
+		if puts {
+			op.Cond = store.Cond{}
+		}
+	case NoAttemptFence:
+		op.Cond = without(op.Cond, "n", "wk", "wt")
+	case NoTenantCheck:
+		op.Cond = without(op.Cond, "tn")
+	case NoDueEntries:
+		if puts {
+			op.Item.Index = maps.Clone(op.Item.Index)
+			delete(op.Item.Index, store.ByDue)
+		} else if _, moves := op.SetIndex[store.ByDue]; moves {
+			op = op.Move(store.ByDue, store.Key{})
+		}
+	}
+	return op
+}
+
+// without takes comparisons of attributes out of a condition.
+func without(c store.Cond, attrs ...string) store.Cond {
+	if slices.Contains(attrs, c.Attr) && c.Attr != "" {
+		return store.Cond{}
+	}
+	if len(c.Conds) == 0 {
+		return c
+	}
+	var kept []store.Cond
+	for _, sub := range c.Conds {
+		if s := without(sub, attrs...); s.Kind != 0 {
+			kept = append(kept, s)
+		}
+	}
+	switch len(kept) {
+	case 0:
+		return store.Cond{}
+	case 1:
+		return kept[0]
+	}
+	c.Conds = kept
+	return c
+}

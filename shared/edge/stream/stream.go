@@ -1,0 +1,99 @@
+// Package stream is the WebSocket door: how a client that cannot set headers names its key and its tenant, and who may listen to what.
+package stream
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+
+	"github.com/cordum-serverless/cordum/shared/core/event"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/edge/auth"
+)
+
+// JobParameter is the query parameter in which the front (CloudFront, or the local gateway) hands on the job of /api/v1/jobs/{id}/stream: API
+// Gateway's WebSocket API has one path.
+const JobParameter = "cordum_job"
+
+// Paths of the two streams.
+const (
+	Path      = "/api/v1/stream"
+	jobPrefix = "/api/v1/jobs/"
+	jobSuffix = "/stream"
+)
+
+// JobOf answers the job of a stream's path; "" is the stream of everything. ok is false for a path that is no stream.
+func JobOf(path string) (job string, ok bool) {
+	if path == Path {
+		return "", true
+	}
+	rest, ok := strings.CutPrefix(path, jobPrefix)
+	if !ok {
+		return "", false
+	}
+	job, ok = strings.CutSuffix(rest, jobSuffix)
+	return job, ok && !strings.Contains(job, "/")
+}
+
+// The rules of the two streams.
+var (
+	all    = auth.Rule{Roles: []identity.Role{identity.Admin}}
+	oneJob = auth.Rule{Any: true}
+)
+
+// Rule says who may open a stream.
+func Rule(job bool) auth.Rule {
+	if job {
+		return oneJob
+	}
+	return all
+}
+
+// Review asks whether the credential that opened a connection would open it today.
+func Review(gate *auth.Gate) func(context.Context, event.Connection) (bool, error) {
+	return func(ctx context.Context, c event.Connection) (bool, error) {
+		now, found, err := gate.Current(ctx, c.KeyID)
+		if err != nil || !found {
+			return false, err
+		}
+		return Rule(c.Job != "").Allows(now.Role) && (now.CrossTenant || now.Tenant == c.Tenant), nil
+	}
+}
+
+const protocol = "cordum-api-key"
+
+// Subprotocol reads the key out of the offered subprotocols, "cordum-api-key, <key>" or "cordum-api-key.<key>" with the key in base64url, and
+// answers the protocol that the handshake must name, "" for none.
+func Subprotocol(header string) (key, echo string) {
+	var offers []string
+	for offer := range strings.SplitSeq(header, ",") {
+		if offer = strings.TrimSpace(offer); offer != "" {
+			offers = append(offers, offer)
+		}
+	}
+	for i, offer := range offers {
+		if strings.EqualFold(offer, protocol) {
+			if i+1 < len(offers) {
+				key = decode(offers[i+1])
+			}
+			return key, offer
+		}
+	}
+	for _, offer := range offers {
+		if len(offer) > len(protocol)+1 && strings.EqualFold(offer[:len(protocol)+1], protocol+".") {
+			return decode(offer[len(protocol)+1:]), offer
+		}
+	}
+	return "", ""
+}
+
+// decode reads base64url without padding, then standard base64, then takes the text as it is, also where it could be base64 of what is no key.
+func decode(text string) string {
+	for _, enc := range []*base64.Encoding{base64.RawURLEncoding, base64.URLEncoding, base64.StdEncoding, base64.RawStdEncoding} {
+		b, err := enc.DecodeString(text)
+		if err == nil && !strings.ContainsFunc(string(b), func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return string(b)
+		}
+	}
+	return text
+}
