@@ -51,6 +51,26 @@ type Policy struct {
 	// Whose jobs are under a limit that has to be counted: everybody's, or those of some tenants.
 	countsAll bool
 	counts    map[string]bool
+	approvals Approvals
+}
+
+// Approvals says what holds for every approval under a policy. The zero Approvals sets no terms.
+type Approvals struct {
+	// ExpireAfter is how long a job may wait for a human; 0 is for ever.
+	ExpireAfter time.Duration
+	// SelfApprovalForbidden says that whoever submitted a job may not approve it.
+	SelfApprovalForbidden bool
+}
+
+// Approvals answers the strictest of what the documents say.
+func (p *Policy) Approvals() Approvals { return p.approvals }
+
+// tighten keeps the shorter time, and forbids what either forbids.
+func (a *Approvals) tighten(t ApprovalTerms) {
+	if t.Expiry > 0 && (a.ExpireAfter == 0 || t.Expiry < a.ExpireAfter) {
+		a.ExpireAfter = t.Expiry
+	}
+	a.SelfApprovalForbidden = a.SelfApprovalForbidden || t.SelfApproval == "forbid"
 }
 
 // Snapshot is the id of the policy, a pure function of the documents: <version>:<sha256> of the base document (without a version just the
@@ -64,7 +84,8 @@ func (p *Policy) CountsJobs(tenant string) bool {
 
 // Compile parses and merges: the base first, then the fragments. Nil and blank documents are not there. The first version, default_tenant
 // and default_decision hold, but a pack's fragment has no say in default_decision. Rules are appended; what is said about a tenant adds up,
-// and the lowest limit holds. One document that is not valid fails the whole; the error is an *Error that names it.
+// and the lowest limit holds;
+// of the terms of approvals the strictest hold, whoever set them. One document that is not valid fails the whole; the error is an *Error that names it.
 func Compile(base *Source, fragments []Fragment) (*Policy, error) {
 	inUse, err := usable(fragments)
 	if err != nil {
@@ -146,6 +167,7 @@ type merged struct {
 	version, defaultTenant, defaultDecision string
 	rules                                   []sourced
 	tenants                                 map[string]Tenant
+	approvals                               Approvals
 }
 
 type sourced struct {
@@ -170,6 +192,7 @@ func (m *merged) add(name string, content []byte, opens bool) error {
 		}
 		m.rules = append(m.rules, sourced{r, url.QueryEscape(name) + ":" + url.QueryEscape(id)})
 	}
+	m.approvals.tighten(d.Approvals)
 	if m.tenants == nil {
 		m.tenants = map[string]Tenant{}
 	}
@@ -195,7 +218,7 @@ func (t Tenant) with(o Tenant) Tenant {
 }
 
 func (p *Policy) compile(m *merged) {
-	p.defaultTenant = m.defaultTenant
+	p.defaultTenant, p.approvals = m.defaultTenant, m.approvals
 	p.fallback = Decision{Reason: reasonNoRule, Snapshot: p.snapshot}
 	if m.defaultDecision == "allow" {
 		p.fallback.Verdict = Allow

@@ -12,7 +12,17 @@ type Document struct {
 	DefaultDecision string `json:"default_decision,omitempty"`
 	Rules           []Rule `json:"rules,omitempty"`
 	// Tenants is keyed by tenant name in lower case.
-	Tenants map[string]Tenant `json:"tenants,omitempty"`
+	Tenants   map[string]Tenant `json:"tenants,omitempty"`
+	Approvals ApprovalTerms     `json:"approvals,omitzero"`
+}
+
+// ApprovalTerms is what a document says about approvals.
+type ApprovalTerms struct {
+	// ExpireAfter is how long a job may wait for a human, as written; Expiry is the same as a duration, 0 when absent.
+	ExpireAfter string        `json:"expire_after,omitempty"`
+	Expiry      time.Duration `json:"-"`
+	// SelfApproval is "allow", "forbid" or "" when the document does not say.
+	SelfApproval string `json:"self_approval,omitempty"`
 }
 
 // Rule is one rule. Its JSON form is that of the document.

@@ -15,6 +15,7 @@ const (
 	maxSize    = math.MaxInt64
 	maxRuntime = 10 * 365 * 24 * int64(time.Hour/time.Millisecond)
 	maxWindow  = 86400
+	maxExpiry  = 365 * 24 * time.Hour
 )
 
 // decisions are the words for a verdict. They are case-sensitive.
@@ -58,6 +59,7 @@ func parseDocument(raw []byte) (*Document, error) {
 		"default_decision": d.parseDefault,
 		"rules":            d.parseRules,
 		"tenants":          d.parseTenants,
+		"approvals":        d.Approvals.parse,
 		"input_policy":     later,
 		"output_policy":    later,
 		"output_rules":     later,
@@ -195,6 +197,26 @@ func (d *Document) parseTenants(n node) error {
 		})
 		d.Tenants[name] = t
 		return err
+	})
+}
+
+func (a *ApprovalTerms) parse(n node) error {
+	return n.each("approvals", fields{
+		"expire_after": func(n node) error {
+			d, err := time.ParseDuration(n.text)
+			if n.kind != text || err != nil || d < time.Second || d > maxExpiry {
+				return n.errorf("must be a duration from 1s to %dh, such as 24h", maxExpiry/time.Hour)
+			}
+			a.ExpireAfter, a.Expiry = n.text, d
+			return nil
+		},
+		"self_approval": func(n node) error {
+			if n.kind != text || n.text != "allow" && n.text != "forbid" {
+				return n.errorf("must be allow or forbid")
+			}
+			a.SelfApproval = n.text
+			return nil
+		},
 	})
 }
 

@@ -20,7 +20,7 @@ func TestT105_T106_T107_RefusedWithTheirPlace(t *testing.T) {
 		{"T-105 topic glob", rule("    match:\n      topics: [job.a, 'job.[']"), `p:5:23: "job.[" is not a valid glob`},
 		{"T-105 capability glob", rule("    match: {capabilities: ['a[b-']}"), `p:4:28: "a[b-" is not a valid glob`},
 		{"T-105 tenant glob", "tenants: {a: {deny_topics: ['job.\\']}}", `p:1:29: "job.\\" is not a valid glob`},
-		{"T-106 top level", "rulez: []", `p:1:1: unknown key "rulez" in a policy; known are default_decision, default_tenant, input_policy, output_policy,` +
+		{"T-106 top level", "rulez: []", `p:1:1: unknown key "rulez" in a policy; known are approvals, default_decision, default_tenant, input_policy, output_policy,` +
 			` output_rules, rules, tenants, version`},
 		{"T-106 rule", rule("    matches: {}"), `p:4:5: unknown key "matches" in a rule; known are constraints, decision, id, match, reason,` +
 			` remediations, throttle_duration, velocity`},
@@ -35,6 +35,14 @@ func TestT105_T106_T107_RefusedWithTheirPlace(t *testing.T) {
 		{"T-106 velocity", rule("    velocity: {max: 1}"), `p:4:16: unknown key "max" in velocity; known are key, max_requests, window_seconds`},
 		{"T-106 tenant", "tenants:\n  acme: {allow: []}", `p:2:10: unknown key "allow" in a tenant; known are`},
 		{"T-106 in JSON", "{\n  \"rules\": [\n    {\"id\": \"a\", \"decision\": \"deny\", \"wrong\": 1}]}", `p:3:37: unknown key "wrong" in a rule`},
+		{"T-106 approvals", "approvals: {expires_after: 1h}", `p:1:13: unknown key "expires_after" in approvals; known are expire_after, self_approval`},
+		{"approvals that are no object", "approvals: forbid", `p:1:12: approvals must be an object`},
+		{"an expiry of a number", "approvals: {expire_after: 3600}", `p:1:27: must be a duration from 1s to 8760h, such as 24h`},
+		{"an expiry of days", "approvals: {expire_after: 1d}", `p:1:27: must be a duration from 1s to 8760h, such as 24h`},
+		{"an expiry of zero", "approvals: {expire_after: 0s}", `p:1:27: must be a duration from 1s to 8760h, such as 24h`},
+		{"an expiry of more than a year", "approvals:\n  expire_after: 8760h1s", `p:2:17: must be a duration from 1s to 8760h, such as 24h`},
+		{"self-approval of another word", "approvals: {self_approval: deny}", `p:1:28: must be allow or forbid`},
+		{"self-approval of a boolean", "approvals: {self_approval: false}", `p:1:28: must be allow or forbid`},
 		{"T-107 no decision", "rules:\n  - id: a\n    reason: b", `p:2:5: rule "a" has no decision`},
 		{"T-107 a null decision", "rules: [{id: a, decision: }]", `p:1:9: rule "a" has no decision`},
 		{"decision in upper case", "rules: [{id: a, decision: DENY}]", `p:1:27: "DENY" is not a decision; one of allow, allow-with-constraints,` +
@@ -131,6 +139,7 @@ func TestParseEverything(t *testing.T) {
 version: "1"
 default_tenant: acme
 default_decision: allow
+approvals: {expire_after: 36h, self_approval: forbid}
 input_policy: {fail_mode: closed}
 output_policy: {enabled: true, fail_mode: open}
 output_rules: [{id: x, anything: [goes]}]
@@ -182,6 +191,7 @@ tenants:
 	no := false
 	want := &policy.Document{
 		Name: "p", Version: "1", DefaultTenant: "acme", DefaultDecision: "allow",
+		Approvals: policy.ApprovalTerms{ExpireAfter: "36h", Expiry: 36 * time.Hour, SelfApproval: "forbid"},
 		Rules: []policy.Rule{{
 			ID: "full",
 			Match: policy.Match{

@@ -309,6 +309,36 @@ func TestMergedSettings(t *testing.T) {
 	want(t, open.Decide(&policy.Request{Topic: "job.a"}), policy.Allow, "", "no matching rule")
 }
 
+func TestApprovalTerms(t *testing.T) {
+	terms := func(content string) string { return "approvals: {" + content + "}" }
+	tests := []struct {
+		name      string
+		base      string
+		fragments []policy.Fragment
+		want      policy.Approvals
+	}{
+		{"none", "rules: []", nil, policy.Approvals{}},
+		{"an empty section", terms(""), nil, policy.Approvals{}},
+		{"allow is what holds anyway", terms("self_approval: allow"), nil, policy.Approvals{}},
+		{"both", terms("expire_after: 24h, self_approval: forbid"), nil, policy.Approvals{ExpireAfter: 24 * time.Hour, SelfApprovalForbidden: true}},
+		{"a year", terms("expire_after: 8760h"), nil, policy.Approvals{ExpireAfter: 365 * 24 * time.Hour}},
+		{"a pack tightens", terms("expire_after: 24h, self_approval: allow"),
+			[]policy.Fragment{fragment("pack/rules", terms("expire_after: 90m, self_approval: forbid"))},
+			policy.Approvals{ExpireAfter: 90 * time.Minute, SelfApprovalForbidden: true}},
+		{"nobody loosens", terms("expire_after: 1h, self_approval: forbid"),
+			[]policy.Fragment{fragment("pack/rules", terms("expire_after: 2h")), fragment("secops/rules", terms("self_approval: allow"))},
+			policy.Approvals{ExpireAfter: time.Hour, SelfApprovalForbidden: true}},
+		{"only a fragment", "", []policy.Fragment{fragment("secops/rules", terms("expire_after: 1s"))}, policy.Approvals{ExpireAfter: time.Second}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := compile(t, tt.base, tt.fragments...).Approvals(); got != tt.want {
+				t.Errorf("%+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestMaxConcurrentJobs(t *testing.T) {
 	p := compile(t, `
 rules:
