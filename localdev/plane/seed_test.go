@@ -74,7 +74,7 @@ func (s *stack) snapshot(t *testing.T) *policy.Policy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return p.Policy
 }
 
 const otherPools = "topics: { job.test.*: elsewhere }"

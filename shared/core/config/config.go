@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -76,16 +77,24 @@ func (s *Store) Get(ctx context.Context, scope, id string) (Document, error) {
 	if err != nil {
 		return d, err
 	}
+	return document(d, it), nil
+}
+
+// document is what an item says of a document.
+func document(d Document, it store.Item) Document {
 	d.Data, d.Revision = it.Attrs.Bytes("data"), it.Attrs.Int("rev")
 	d.UpdatedAt = time.UnixMicro(it.Attrs.Int("up")).UTC()
-	return d, nil
+	return d
 }
 
 // Put writes a document that was read at d.Revision, and answers its new revision. ErrConflict when it has moved on. Of system/default it also
-// keeps what was last valid: a process that starts while a member is not goes on with that.
+// keeps what was last valid: a process that starts while a member is not goes on with that. Decisions that begin after the write go by it.
 func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, error) {
 	if trimmed := bytes.TrimSpace(d.Data); !json.Valid(trimmed) || trimmed[0] != '{' {
 		return 0, fault.New(fault.Invalid, "config %s/%s: data must be a JSON object", d.Scope, d.ID)
+	}
+	if len(d.ID) > maxID {
+		return 0, fault.New(fault.Invalid, "config: scope_id is longer than %d bytes", maxID)
 	}
 	unread := store.NotExists()
 	if d.Revision > 0 {
@@ -95,6 +104,9 @@ func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, erro
 		Key:   key(d.Scope, d.ID),
 		Attrs: store.Attrs{"data": []byte(d.Data), "rev": d.Revision + 1, "up": now.UnixMicro()},
 	}).If(unread)}
+	if decides(d.Scope, d.ID) {
+		ops = append(ops, head.Moved()...)
+	}
 	if d.Scope == SystemScope && d.ID == DefaultID {
 		before, err := s.lastValid(ctx)
 		if err != nil {
@@ -106,7 +118,7 @@ func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, erro
 		}
 		ops = append(ops, store.Put(store.Item{Key: validKey, Attrs: store.Attrs{"data": kept}}))
 	}
-	err := s.Table.Write(ctx, ops...)
+	err := s.write(ctx, ops)
 	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		return 0, ErrConflict
 	}
@@ -114,6 +126,19 @@ func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, erro
 		return 0, fmt.Errorf("config %s/%s: %w", d.Scope, d.ID, err)
 	}
 	return d.Revision + 1, nil
+}
+
+// writeTries is how often a write that collided with a publish, or with another document's write, is tried.
+const writeTries = 5
+
+func (s *Store) write(ctx context.Context, ops []store.Op) error {
+	var err error
+	for range writeTries {
+		if err = s.Table.Write(ctx, ops...); !errors.Is(err, store.ErrConflict) {
+			break
+		}
+	}
+	return err
 }
 
 // Seed adds top-level members that the document does not have yet, so that what an operator changed stays. It says whether anything was

@@ -50,23 +50,20 @@ func (d *Dispatcher) Claim(ctx context.Context, id identity.Identity, workerID, 
 		return nil, fault.New(fault.Denied, "this credential may serve no pool")
 	}
 	now := d.now()
+	revision, err := d.Policy.Revision(ctx)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "%s", reasonUnavailable)
+	}
 	claim := job.Claim{
 		ID: t.Job, Attempt: t.Attempt, Worker: workerID, WorkerTenant: id.Home, CrossTenant: id.CrossTenant, Pools: id.Pools,
-		Delivery: delivery, Within: schedule.DefaultDispatch.Microseconds(),
+		Delivery: delivery, Within: schedule.DefaultDispatch.Microseconds(), PolicyRevision: revision,
 	}
 	var timeouts schedule.Timeouts
 	if settings, err := d.Settings.Current(ctx); err == nil {
 		timeouts = settings.Timeouts
 		claim.Within = timeouts.HeldUsually().Microseconds()
 	}
-	micros := d.micros.Micros(now)
-	r, err := d.Jobs.Claim(ctx, claim, micros)
-	if stale, ok := errors.AsType[*job.StaleError](err); ok && stale.Current != nil && stale.Current.MayClaim(claim, micros) {
-		claim.DueBy = due(stale.Current, now.Add(timeouts.Held(stale.Current.Topic)))
-		if r, err = d.Jobs.Claim(ctx, claim, micros); err == nil {
-			d.wake(ctx, r)
-		}
-	}
+	r, err := d.claim(ctx, claim, timeouts, now)
 	_, before := errors.AsType[*job.StaleError](err)
 	if err != nil {
 		if r, err = d.hasAlready(ctx, claim, err); err != nil {
@@ -77,7 +74,46 @@ func (d *Dispatcher) Claim(ctx context.Context, id identity.Identity, workerID, 
 	if err != nil {
 		return nil, fmt.Errorf("claimed job %s: %w", t.Job, err)
 	}
-	return &Claimed{Record: r, Request: packet(r, body), Before: before}, nil
+	return d.claimed(ctx, r, body, revision, before)
+}
+
+// claim is the write, once more where the job's entry in the due index has to be moved, and after a new decision where the policy has moved since
+// the last.
+func (d *Dispatcher) claim(ctx context.Context, claim job.Claim, timeouts schedule.Timeouts, now time.Time) (*job.Record, error) {
+	micros := d.micros.Micros(now)
+	r, err := d.Jobs.Claim(ctx, claim, micros)
+	stale, ok := errors.AsType[*job.StaleError](err)
+	if !ok || stale.Current == nil || !stale.Current.MayClaim(claim, micros) {
+		return r, err
+	}
+	current := stale.Current
+	if current.PolicyRevision != claim.PolicyRevision {
+		if current, err = d.reconsider(ctx, current, now); err != nil {
+			return nil, err
+		}
+		if !current.MayClaim(claim, micros) {
+			return nil, &job.StaleError{Current: current}
+		}
+		claim.PolicyRevision = current.PolicyRevision
+	}
+	claim.DueBy = due(current, now.Add(timeouts.Held(current.Topic)))
+	if r, err = d.Jobs.Claim(ctx, claim, micros); err == nil {
+		d.wake(ctx, r)
+	}
+	return r, err
+}
+
+// claimed is a job with all that its worker gets.
+func (d *Dispatcher) claimed(ctx context.Context, r *job.Record, b *job.Body, revision int64, before bool) (*Claimed, error) {
+	effective, err := d.Config.At(ctx, revision, subject(r, b.Request))
+	if err != nil {
+		return nil, fmt.Errorf("claimed job %s: %w", r.ID, err)
+	}
+	request := packet(r, b)
+	if effective.Workers != nil {
+		request.Env[EnvEffectiveConfig] = string(effective.Workers)
+	}
+	return &Claimed{Record: r, Request: request, Before: before}, nil
 }
 
 // hasAlready answers the job where a claim failed although it was made: by a call before, or by this one, whose answer was lost.
@@ -106,11 +142,15 @@ func CancelPacket(r *job.Record, now time.Time) *agentv1.BusPacket {
 
 // Again makes the packet of a job once more for the worker that holds it.
 func (d *Dispatcher) Again(ctx context.Context, r *job.Record) (*Claimed, error) {
+	revision, err := d.Policy.Revision(ctx)
+	if err != nil {
+		return nil, err
+	}
 	body, err := d.Jobs.Body(ctx, r, d.now())
 	if err != nil {
 		return nil, err
 	}
-	return &Claimed{Record: r, Request: packet(r, body)}, nil
+	return d.claimed(ctx, r, body, revision, false)
 }
 
 // Release gives back a claimed job that could not be brought to its worker: its next attempt, with another.
@@ -138,6 +178,7 @@ func refusal(r *job.Record, t Ticket) *Refusal {
 // Environment names that only the plane sets; a worker reads its constraints from them.
 const (
 	EnvAttempt           = "CORDUM_ATTEMPT"
+	EnvEffectiveConfig   = "CORDUM_EFFECTIVE_CONFIG"
 	EnvConstraints       = "CORDUM_POLICY_CONSTRAINTS"
 	EnvRedactionLevel    = "CORDUM_REDACTION_LEVEL"
 	EnvMaxArtifactBytes  = "CORDUM_MAX_ARTIFACT_BYTES"

@@ -33,10 +33,12 @@ type Dispatcher struct {
 	Queues   queue.Queues
 	Policy   *head.Store
 	Settings *config.Settings
-	Workers  *worker.Registry
-	Clock    clock.Clock
-	IDs      ids.Source
-	Log      *slog.Logger
+	// Config answers the effective configuration of jobs.
+	Config  *config.Resolver
+	Workers *worker.Registry
+	Clock   clock.Clock
+	IDs     ids.Source
+	Log     *slog.Logger
 	// Events tells clients what happens.
 	Events *event.Bus
 	// Streams are the clients' connections; its Push is nil in processes that push nothing.
@@ -79,6 +81,7 @@ func New(p Platform) *Dispatcher {
 		Queues:   p.Queues,
 		Policy:   &head.Store{Table: p.Table, Blobs: p.Blobs},
 		Settings: config.NewSettings(&config.Store{Table: p.Table}, p.Clock, p.Log),
+		Config:   &config.Resolver{Store: &config.Store{Table: p.Table}},
 		Workers:  &worker.Registry{Table: p.Table},
 		Clock:    p.Clock, IDs: p.IDs, Log: p.Log,
 		Events: &event.Bus{Table: p.Table, Queues: p.Queues, Clock: p.Clock, Log: p.Log},
@@ -87,7 +90,7 @@ func New(p Platform) *Dispatcher {
 		},
 		SweepEvery: cmp.Or(p.SweepEvery, DefaultSweep), Senders: p.Senders, Yield: p.Yield,
 	}
-	for name, t := range map[string]*turn.Turn{"policy": &d.Policy.Turn, "settings": &d.Settings.Turn, "workers": &d.Workers.Turn} {
+	for name, t := range map[string]*turn.Turn{"policy": &d.Policy.Turn, "config": &d.Config.Turn, "settings": &d.Settings.Turn, "workers": &d.Workers.Turn} {
 		t.Yield, t.Name = p.Yield, name
 	}
 	if p.Metrics != nil {

@@ -11,6 +11,7 @@ import (
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
@@ -225,6 +226,27 @@ func (d *Dispatcher) redecide(ctx context.Context, r *job.Record, now time.Time)
 // decideAgain makes a new decision of a stored job, records it, and acts on it, in one transaction.
 func (d *Dispatcher) decideAgain(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) (*job.Record, error) {
 	p := d.plan(ctx, r, request, now)
+	return d.carryOut(ctx, r, request, p, now)
+}
+
+// reconsider decides a job again that waits for a worker, since the policy has moved since it was decided. It answers the job as it is then; a job that
+// nobody can decide now is an error, and stays as it is.
+func (d *Dispatcher) reconsider(ctx context.Context, r *job.Record, now time.Time) (*job.Record, error) {
+	body, err := d.Jobs.Body(ctx, r, now)
+	if err != nil {
+		return nil, err
+	}
+	p := d.plan(ctx, r, body.Request, now)
+	if p.decision.Verdict == job.Unavailable {
+		return nil, fault.New(fault.Unavailable, "%s", reasonUnavailable)
+	}
+	if p.state == job.Scheduled && p.decision.Same(r.Decision) && p.counted == r.Counted {
+		return d.Jobs.Touch(ctx, r, func(n *job.Record) { n.PolicyRevision = p.revision })
+	}
+	return d.carryOut(ctx, r, body.Request, p, now)
+}
+
+func (d *Dispatcher) carryOut(ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time) (*job.Record, error) {
 	p.decision.CheckedAt = d.micros.Micros(now)
 	moved, err := d.act(ctx, r, request, p, now)
 	if errors.Is(err, job.ErrLimit) {

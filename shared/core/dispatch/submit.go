@@ -209,6 +209,7 @@ const (
 // plan is what shall become of a job: the policy's decision and the way to a pool, as data.
 type plan struct {
 	decision job.Decision
+	revision int64 // of the policy's head
 	state    job.State
 	reason   string
 	code     string // of a dead letter
@@ -218,6 +219,7 @@ type plan struct {
 	limit    int64
 	hold     int64 // the job's HoldLimit
 	patience time.Duration
+	expiry   time.Duration // of a wait for approval; 0 is never
 }
 
 func (p *plan) pend(reason string, wait time.Duration) {
@@ -226,7 +228,7 @@ func (p *plan) pend(reason string, wait time.Duration) {
 
 // apply writes the plan into a record.
 func (p *plan) apply(r *job.Record, now time.Time) {
-	r.State, r.Decision, r.Counted = p.state, p.decision.Head(), p.counted
+	r.State, r.Decision, r.PolicyRevision, r.Counted = p.state, p.decision.Head(), p.revision, p.counted
 	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt = p.reason, "", "", 0
 	p.to.put(r)
 	r.Sends = 0
@@ -238,7 +240,11 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 		r.Tries++
 		r.DueAt = waitDue(r, now.Add(p.wait), p.patience)
 	case job.ApprovalRequired:
-		r.DueAt = due(r, never)
+		r.DueAt, r.ApproveBy = due(r, never), 0
+		if p.expiry > 0 {
+			r.ApproveBy = now.Add(p.expiry).UnixMicro()
+			r.DueAt = min(r.DueAt, r.ApproveBy)
+		}
 	default:
 		r.ErrorCode, r.ErrorMessage, r.Reason = p.code, p.reason, ""
 	}
@@ -247,43 +253,38 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 // plan decides and routes. It never fails: what cannot be decided now waits.
 func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) *plan {
 	p := &plan{}
-	settings, err := d.Settings.Current(ctx)
-	var rules *policy.Policy
-	if err == nil {
-		rules, err = d.Policy.Current(ctx)
-	}
+	j, err := d.judge(ctx, r, request, now)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", err)
 		p.decision = job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}
 		p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries+1, r.ID))
 		return p
 	}
-	p.patience = settings.Timeouts.Pending()
-	if held := settings.Timeouts.Held(r.Topic); held < settings.Timeouts.HeldUsually() {
+	p.patience = j.settings.Timeouts.Pending()
+	if held := j.settings.Timeouts.Held(r.Topic); held < j.settings.Timeouts.HeldUsually() {
 		p.hold = held.Microseconds()
 	}
-	verdict := rules.Decide(policyRequest(r, request))
-	p.decision = decision(verdict, request, now)
-	switch verdict.Verdict {
+	p.decision, p.revision = j.decision, j.head.Revision
+	switch j.verdict.Verdict {
 	case policy.Allow, policy.AllowWithConstraints:
-		d.route(ctx, p, r, request, rules, settings, verdict, now)
+		d.route(ctx, p, r, request, j, now)
 	case policy.RequireApproval:
 		p.state = job.ApprovalRequired
+		p.expiry = j.head.Policy.Approvals().ExpireAfter
 	case policy.Throttle:
-		p.pend(verdict.Reason, throttle(verdict.ThrottleFor, r.Tries, r.ID))
+		p.pend(j.verdict.Reason, throttle(j.verdict.ThrottleFor, r.Tries, r.ID))
 	default:
-		p.state, p.reason, p.code = job.Denied, verdict.Reason, dlq.SafetyDenied
+		p.state, p.reason, p.code = job.Denied, j.verdict.Reason, dlq.SafetyDenied
 	}
 	return p
 }
 
 // route finds the pool, and the one worker where only one may take the job.
 func (d *Dispatcher) route(
-	ctx context.Context, p *plan, r *job.Record, request *agentv1.JobRequest, rules *policy.Policy, settings *schedule.Settings,
-	verdict policy.Decision, now time.Time,
+	ctx context.Context, p *plan, r *job.Record, request *agentv1.JobRequest, j *ruling, now time.Time,
 ) {
 	want := schedule.Job{Topic: r.Topic, Tenant: r.Tenant, Requires: r.Requires, Labels: request.GetLabels()}
-	to, err := d.choose(ctx, settings, want, now)
+	to, err := d.choose(ctx, j.settings, want, now)
 	var refused *schedule.Error
 	switch {
 	case errors.As(err, &refused):
@@ -295,8 +296,8 @@ func (d *Dispatcher) route(
 		return
 	}
 	p.state, p.to = job.Scheduled, to
-	p.limit = lowest(verdict.MaxConcurrentJobs, int64(settings.Limits.MaxConcurrentJobs))
-	p.counted = p.limit > 0 || rules.CountsJobs(r.Tenant)
+	p.limit = lowest(j.verdict.MaxConcurrentJobs, int64(j.settings.Limits.MaxConcurrentJobs))
+	p.counted = p.limit > 0 || j.head.Policy.CountsJobs(r.Tenant)
 	if p.counted && p.limit <= 0 {
 		p.limit = noLimit
 	}

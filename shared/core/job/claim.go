@@ -26,6 +26,8 @@ type Claim struct {
 	// Within is how long, in microseconds, a worker usually may hold a job before it must be looked at. The claim is one write when the job's
 	// entry in the due index comes sooner, or when DueBy says where it shall be.
 	Within int64
+	// PolicyRevision is that of the policy's head as it is now: a job that was decided at another one must be decided again first.
+	PolicyRevision int64
 	// DueBy, when not 0, is the microsecond by which the job must be looked at again.
 	DueBy int64
 }
@@ -35,7 +37,7 @@ func (r *Record) Has(c Claim) bool {
 	return r.Held() && r.Attempts == c.Attempt && r.Worker == c.Worker && r.WorkerTenant == c.WorkerTenant
 }
 
-// MayClaim says whether the claim fits the job, the due index aside.
+// MayClaim says whether the claim fits the job, the due index and the policy's revision aside.
 func (r *Record) MayClaim(c Claim, micros int64) bool {
 	return r.State == Scheduled && r.Attempts == c.Attempt-1 && (r.DeadlineAt == 0 || r.DeadlineAt > micros) &&
 		(!r.Targeted || r.Target == c.Worker) && (c.CrossTenant || r.Tenant == c.WorkerTenant) &&
@@ -46,10 +48,10 @@ func (r *Record) MayClaim(c Claim, micros int64) bool {
 //
 // Its entry in the due index stays where it is when that is early enough: the sweep files it again. So a job that ends within the time of a
 // resend costs no write to that index for being claimed. Where the entry would come too late, the answer is a *StaleError with a record
-// that MayClaim: claim again with DueBy.
+// that MayClaim: claim again with DueBy. So it is when the policy has moved since the job was decided: decide again, then claim again.
 func (s *Store) Claim(ctx context.Context, c Claim, micros int64) (*Record, error) {
 	conds := []store.Cond{
-		store.Equal(aState, string(Scheduled)), same(aAttempts, c.Attempt-1),
+		store.Equal(aState, string(Scheduled)), same(aAttempts, c.Attempt-1), same(aPolicyRevision, c.PolicyRevision),
 		store.Any(store.HasNot(aDeadline), store.Greater(aDeadline, micros)),
 		store.Any(store.HasNot(aTargeted), store.Equal(aTarget, c.Worker)),
 	}

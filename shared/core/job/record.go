@@ -71,6 +71,12 @@ type Record struct {
 	Delivery string
 	// Decision is the last one.
 	Decision Decision
+	// PolicyRevision is the revision of the policy's head that it was made at. A claim goes by it only while the head has not moved.
+	PolicyRevision int64
+	// ApproveBy is when the wait for an approval ends, in microseconds; 0 is never.
+	ApproveBy int64
+	// Grant is the approval that the job has, nil for none.
+	Grant *Grant
 	// Counted says that the job stands in its tenant's counter of active jobs.
 	Counted bool
 	// Reason says why a job pends or failed, where the policy's reason does not.
@@ -118,6 +124,7 @@ const (
 	aErrCode, aErrText, aResult, aArtifacts, aMS = "ec", "em", "rp", "af", "ms"
 	aProgress, aCancel, aExpires                 = "pg", "cx", "ex"
 	aWaiting, aHold, aFailed                     = "ws", "hl", "ff"
+	aPolicyRevision, aGrant, aApproveBy          = "pv", "gr", "ab"
 )
 
 func (r *Record) attrs() store.Attrs {
@@ -135,7 +142,7 @@ func (r *Record) attrs() store.Attrs {
 	for name, v := range map[string]int64{
 		aCreated: r.CreatedAt, aUpdated: r.UpdatedAt, aListed: r.ListedAt, aDeadline: r.DeadlineAt, aDue: r.DueAt, aSends: r.Sends,
 		aTries: r.Tries, aAttempts: r.Attempts, aHeld: r.HeldAt, aMS: r.ExecutionMS, aExpires: r.ExpiresAt,
-		aWaiting: r.WaitingSince, aHold: r.HoldLimit, aFailed: r.FailedAt,
+		aWaiting: r.WaitingSince, aHold: r.HoldLimit, aFailed: r.FailedAt, aPolicyRevision: r.PolicyRevision, aApproveBy: r.ApproveBy,
 	} {
 		if v != 0 {
 			a[name] = v
@@ -146,6 +153,9 @@ func (r *Record) attrs() store.Attrs {
 	}
 	if r.Progress != nil {
 		a[aProgress] = encode(r.Progress)
+	}
+	if r.Grant != nil {
+		a[aGrant] = encode(r.Grant)
 	}
 	if r.Counted {
 		a[aCounted] = true
@@ -170,11 +180,16 @@ func parse(it store.Item) *Record {
 		Counted: a.Bool(aCounted), Targeted: a.Bool(aTargeted), Reason: a.String(aReason), ErrorCode: a.String(aErrCode), ErrorMessage: a.String(aErrText),
 		ResultPtr: a.String(aResult), Artifacts: split(a.String(aArtifacts)), ExecutionMS: a.Int(aMS), CancelReason: a.String(aCancel),
 		ExpiresAt: a.Int(aExpires), WaitingSince: a.Int(aWaiting), HoldLimit: a.Int(aHold), FailedAt: a.Int(aFailed),
+		PolicyRevision: a.Int(aPolicyRevision), ApproveBy: a.Int(aApproveBy),
 	}
 	decode(a.Bytes(aDecision), &r.Decision)
 	if b := a.Bytes(aProgress); b != nil {
 		r.Progress = &Progress{}
 		decode(b, r.Progress)
+	}
+	if b := a.Bytes(aGrant); b != nil {
+		r.Grant = &Grant{}
+		decode(b, r.Grant)
 	}
 	return r
 }

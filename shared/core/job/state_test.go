@@ -15,7 +15,7 @@ from              PEND APPR SCHE DISP RUNN SUCC FAIL CANC TIME DENY
 -                 y    y    y    N    N    n    y    n    n    Y
 PENDING           y    y    y    N    N    n    y    y    y    y
 APPROVAL_REQUIRED y    y    y    N    N    n    y    y    y    y
-SCHEDULED         Y    n    y    y    N    N    y    y    y    y
+SCHEDULED         Y    Y    y    y    N    N    y    y    y    y
 DISPATCHED        n    n    Y    y    y    y    y    y    y    n
 RUNNING           n    n    Y    n    y    y    y    y    y    n
 SUCCEEDED         n    n    n    n    n    y    n    n    n    n

@@ -1,15 +1,19 @@
 // Package head keeps the policy in force: immutable content in the blob store, under its hash, and a head in the table that names it. The
-// head stands in several copies, since every decision reads one of them, strongly consistent.
+// head stands in several copies, since every decision reads one of them, strongly consistent. Its revision grows with everything that
+// decisions depend on: every publish, and every write of a configuration document.
 package head
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
@@ -23,10 +27,42 @@ const copies = 4
 
 func key(n int) store.Key { return store.Key{PK: fmt.Sprintf("POLICY#HEAD#%d", n), SK: "H"} }
 
-// Content is what a snapshot is compiled from.
+// historyKey is the item that lists the policies that were in force.
+var historyKey = store.Key{PK: "POLICY#HISTORY", SK: "H"}
+
+// historyLength is how many of them.
+const historyLength = 10
+
+// Content is what a policy is compiled from, and all that is said about it.
 type Content struct {
-	Base      *policy.Source    `json:"base,omitempty"`
-	Fragments []policy.Fragment `json:"fragments,omitempty"`
+	Base *policy.Source `json:"base,omitempty"`
+	// Bundles are the policy bundles in force or disabled, by id, as they were written: see ParseBundle. Drafts are not among them.
+	Bundles map[string]json.RawMessage `json:"bundles,omitempty"`
+}
+
+func (c *Content) clone() Content {
+	out := Content{Base: c.Base, Bundles: maps.Clone(c.Bundles)}
+	if out.Bundles == nil {
+		out.Bundles = map[string]json.RawMessage{}
+	}
+	return out
+}
+
+// Head is the policy in force at one time.
+type Head struct {
+	Policy *policy.Policy
+	// Revision grows whenever something changes that decisions depend on; 0 is a plane where nothing was written yet.
+	Revision int64
+}
+
+// Version is one content that was or is in force.
+type Version struct {
+	Content Content
+	// Name is the content's key in the blob store; "" for nothing.
+	Name     string
+	Revision int64
+	// Snapshot is the id of the policy, a pure function of the documents that are in force.
+	Snapshot string
 }
 
 // Store keeps the head. One is shared by everything in a process, for its cache of the compiled policy.
@@ -42,95 +78,206 @@ type Store struct {
 	compiled *policy.Policy
 }
 
-// ErrConflict says that somebody else moved the head.
-var ErrConflict = fault.New(fault.Conflict, "policy was published by somebody else meanwhile; retry")
+// ErrConflict says that others moved the head again and again.
+var ErrConflict = fault.New(fault.Conflict, "policy was changed by somebody else meanwhile; retry")
 
 // Current answers the policy in force at the time of the call. A plane without a policy has one that denies everything. Any error means
 // that no decision can be made now.
-func (s *Store) Current(ctx context.Context) (*policy.Policy, error) {
-	name, _, err := s.read(ctx, s.pick(copies))
+func (s *Store) Current(ctx context.Context) (Head, error) {
+	now, err := s.read(ctx, s.pick(copies))
 	if err != nil {
-		return nil, err
+		return Head{}, err
 	}
 	if err := s.Turn.Take(ctx); err != nil {
-		return nil, err
+		return Head{}, err
 	}
 	defer s.Turn.Give()
-	if s.compiled != nil && s.name == name {
-		return s.compiled, nil
+	if s.compiled != nil && s.name == now.Name {
+		return Head{s.compiled, now.Revision}, nil
 	}
-	c, err := s.content(ctx, name)
+	c, err := s.Load(ctx, now.Name)
+	if err != nil {
+		return Head{}, err
+	}
+	p, err := c.Compile()
+	if err != nil {
+		return Head{}, fmt.Errorf("policy %s: %w", now.Name, err)
+	}
+	s.name, s.compiled = now.Name, p
+	return Head{p, now.Revision}, nil
+}
+
+// Revision answers the head's revision at the time of the call.
+func (s *Store) Revision(ctx context.Context) (int64, error) {
+	now, err := s.read(ctx, s.pick(copies))
+	return now.Revision, err
+}
+
+// Latest answers the content in force. It may be changed by the caller.
+func (s *Store) Latest(ctx context.Context) (Version, error) {
+	now, err := s.read(ctx, 0)
+	if err != nil {
+		return Version{}, err
+	}
+	c, err := s.Load(ctx, now.Name)
+	now.Content = c.clone()
+	return now, err
+}
+
+// Change is what an edit makes of the content in force.
+type Change struct {
+	Content Content
+	// With are operations that take effect with the change, in the same transaction. They get the version as it will be.
+	With func(next Version) []store.Op
+}
+
+// changeTries is how often a change that collided with another is made anew.
+const changeTries = 10
+
+// Change puts new content in force, in one transaction with whatever edit wants to be written with it. edit gets the version in force; it is
+// called again when others changed that meanwhile, so that no change is lost. A nil *Change leaves everything as it is. Content that does not
+// compile is a *policy.Error, and nothing changes. It answers the versions before and after.
+func (s *Store) Change(ctx context.Context, edit func(now Version) (*Change, error)) (before, after Version, err error) {
+	for range changeTries {
+		if before, err = s.Latest(ctx); err != nil {
+			return before, before, err
+		}
+		editable := before
+		editable.Content = before.Content.clone()
+		c, err := edit(editable)
+		if err != nil || c == nil {
+			return before, before, err
+		}
+		after, err := s.publish(ctx, before, c)
+		if !errors.Is(err, ErrConflict) {
+			return before, after, err
+		}
+	}
+	return before, before, ErrConflict
+}
+
+func (s *Store) publish(ctx context.Context, before Version, c *Change) (Version, error) {
+	p, err := c.Content.Compile()
+	if err != nil {
+		return before, err
+	}
+	text, err := json.Marshal(c.Content)
+	if err != nil {
+		return before, fmt.Errorf("policy: encode: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	next := Version{
+		Content: c.Content, Name: "policy/" + hex.EncodeToString(sum[:]), Revision: before.Revision + 1, Snapshot: p.Snapshot(),
+	}
+	if err := s.Blobs.Put(ctx, next.Name, text, blob.PutOptions{ContentType: "application/json"}); err != nil {
+		return before, err
+	}
+	unmoved := store.NotExists()
+	if before.Revision > 0 {
+		unmoved = store.Equal("rev", before.Revision)
+	}
+	ops := make([]store.Op, copies, copies+1)
+	for n := range copies {
+		ops[n] = store.Put(store.Item{
+			Key: key(n), Attrs: store.Attrs{"content": next.Name, "snapshot": next.Snapshot, "rev": next.Revision},
+		}).If(unmoved)
+	}
+	history, err := s.remember(ctx, before, next.Snapshot)
+	if err != nil {
+		return before, err
+	}
+	if history != nil {
+		ops = append(ops, *history)
+	}
+	if c.With != nil {
+		ops = append(ops, c.With(next)...)
+	}
+	err = s.Table.Write(ctx, ops...)
+	if moved, ok := errors.AsType[*store.ConditionError](err); ok && moved.Op < copies || errors.Is(err, store.ErrConflict) {
+		return before, ErrConflict
+	}
+	if err != nil && !s.written(ctx, next, err) {
+		return before, err
+	}
+	return next, nil
+}
+
+// written says whether a write whose answer was lost has taken effect.
+func (s *Store) written(ctx context.Context, next Version, failed error) bool {
+	if _, ok := errors.AsType[*store.ConditionError](failed); ok || errors.Is(failed, store.ErrInvalid) || errors.Is(failed, store.ErrTooLarge) {
+		return false
+	}
+	now, err := s.read(ctx, 0)
+	return err == nil && now.Revision == next.Revision && now.Name == next.Name
+}
+
+// remember lists a policy as the newest that is in force, unless it is already.
+func (s *Store) remember(ctx context.Context, before Version, snapshot string) (*store.Op, error) {
+	snapshots, err := s.History(ctx)
+	if err != nil || len(snapshots) > 0 && snapshots[0] == snapshot {
+		return nil, err
+	}
+	if len(snapshots) == 0 && before.Name != "" && before.Snapshot != snapshot { // written by a release that kept no history
+		snapshots = []string{before.Snapshot}
+	}
+	snapshots = slices.Insert(snapshots, 0, snapshot)
+	list, err := json.Marshal(snapshots[:min(len(snapshots), historyLength)])
+	if err != nil {
+		return nil, fmt.Errorf("policy: history: %w", err)
+	}
+	op := store.Put(store.Item{Key: historyKey, Attrs: store.Attrs{"snapshots": list}})
+	return &op, nil
+}
+
+// History answers the ids of the policies that are and were in force, the newest first, at most 10.
+func (s *Store) History(ctx context.Context) ([]string, error) {
+	it, err := s.Table.Get(ctx, historyKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	p, err := policy.Compile(c.Base, c.Fragments)
-	if err != nil {
-		return nil, fmt.Errorf("policy %s: %w", name, err)
+	var snapshots []string
+	if err := json.Unmarshal(it.Attrs.Bytes("snapshots"), &snapshots); err != nil {
+		return nil, fmt.Errorf("policy: history: %w", err)
 	}
-	s.name, s.compiled = name, p
-	return p, nil
+	return snapshots, nil
 }
 
-// SetBase puts a document in force as the base policy, keeping the fragments. It says whether anything changed. A document that does not
-// compile is refused and changes nothing.
-func (s *Store) SetBase(ctx context.Context, base policy.Source) (bool, error) {
-	name, revision, err := s.read(ctx, 0)
-	if err != nil {
-		return false, err
-	}
-	c, err := s.content(ctx, name)
-	if err != nil {
-		return false, err
-	}
-	if c.Base != nil && string(c.Base.Content) == string(base.Content) {
-		return false, nil
-	}
-	c.Base = &base
-	return true, s.publish(ctx, c, revision)
-}
-
-func (s *Store) publish(ctx context.Context, c Content, revision int64) error {
-	p, err := policy.Compile(c.Base, c.Fragments)
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("policy: encode: %w", err)
-	}
-	sum := sha256.Sum256(text)
-	name := "policy/" + hex.EncodeToString(sum[:])
-	if err := s.Blobs.Put(ctx, name, text, blob.PutOptions{ContentType: "application/json"}); err != nil {
-		return err
-	}
-	unmoved := store.NotExists()
-	if revision > 0 {
-		unmoved = store.Equal("rev", revision)
-	}
+// Moved are the operations that make the head's revision grow with a write of something else that decisions depend on.
+func Moved() []store.Op {
 	ops := make([]store.Op, copies)
 	for n := range ops {
-		ops[n] = store.Put(store.Item{
-			Key: key(n), Attrs: store.Attrs{"content": name, "snapshot": p.Snapshot(), "rev": revision + 1},
-		}).If(unmoved)
+		ops[n] = store.Update(key(n)).AddInt("rev", 1)
 	}
-	err = s.Table.Write(ctx, ops...)
-	var moved *store.ConditionError
-	if errors.As(err, &moved) || errors.Is(err, store.ErrConflict) {
-		return ErrConflict
-	}
-	return err
+	return ops
 }
 
-// read answers the name of the content in force, "" when there is none, and the head's revision.
-func (s *Store) read(ctx context.Context, n int) (string, int64, error) {
+// SetBase puts a document in force as the base policy, keeping the bundles. It says whether anything changed. A document that does not
+// compile is refused and changes nothing.
+func (s *Store) SetBase(ctx context.Context, base policy.Source) (bool, error) {
+	before, after, err := s.Change(ctx, func(now Version) (*Change, error) {
+		if now.Content.Base != nil && string(now.Content.Base.Content) == string(base.Content) {
+			return nil, nil
+		}
+		now.Content.Base = &base
+		return &Change{Content: now.Content}, nil
+	})
+	return after.Revision != before.Revision, err
+}
+
+// read answers a copy of the head: a version without its content.
+func (s *Store) read(ctx context.Context, n int) (Version, error) {
 	it, err := s.Table.Get(ctx, key(n))
 	if errors.Is(err, store.ErrNotFound) {
-		return "", 0, nil
+		return Version{Snapshot: policy.Empty}, nil
 	}
-	return it.Attrs.String("content"), it.Attrs.Int("rev"), err
+	return Version{Name: it.Attrs.String("content"), Revision: it.Attrs.Int("rev"), Snapshot: cmp.Or(it.Attrs.String("snapshot"), policy.Empty)}, err
 }
 
-func (s *Store) content(ctx context.Context, name string) (Content, error) {
+// Load reads the content of that name; "" is no content.
+func (s *Store) Load(ctx context.Context, name string) (Content, error) {
 	var c Content
 	if name == "" {
 		return c, nil

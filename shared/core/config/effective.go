@@ -1,0 +1,185 @@
+package config
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"strings"
+
+	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+	"github.com/cordum-serverless/cordum/shared/platform/turn"
+)
+
+// The scopes of documents beside system, in the order in which they override each other.
+const (
+	OrgScope      = "org"
+	TeamScope     = "team"
+	WorkflowScope = "workflow"
+	StepScope     = "step"
+)
+
+// Scopes are all scopes, in that order.
+var Scopes = []string{SystemScope, OrgScope, TeamScope, WorkflowScope, StepScope}
+
+// ID is the id under which a document of a scope lies. Teams, workflows and steps are of a tenant, so that equal names of two tenants are two
+// documents.
+func ID(scope, tenant, id string) string {
+	if id == "" || scope == SystemScope || scope == OrgScope {
+		return id
+	}
+	return url.QueryEscape(tenant) + "/" + id
+}
+
+// decides says whether decisions depend on a document: it has a part in the effective configuration of some job.
+func decides(scope, id string) bool { return scope != SystemScope || id == DefaultID }
+
+// Subject is whose effective configuration is asked for: a tenant, and what a job of it belongs to; "" is none.
+type Subject struct{ Tenant, Team, Workflow, Step string }
+
+func (s Subject) id(scope string) string {
+	id := map[string]string{SystemScope: DefaultID, OrgScope: s.Tenant, TeamScope: s.Team, WorkflowScope: s.Workflow, StepScope: s.Step}[scope]
+	if len(id) > maxID { // nobody could write such a document
+		return ""
+	}
+	return ID(scope, s.Tenant, id)
+}
+
+// maxID is the longest id of a document, in bytes.
+const maxID = 512
+
+// Effective is the configuration of a job: of the documents of its scopes, each top-level member as the last document has it. It is immutable.
+type Effective struct {
+	// Version names the revisions: system:<rev>|org:<rev>|team:<rev>|workflow:<rev>|step:<rev>, 0 for what is not there.
+	Version string
+	// Hash is the SHA-256, in hexadecimal, of Data.
+	Hash string
+	// Data is a JSON object, its members sorted, without white space.
+	Data json.RawMessage
+	// Safety restricts decisions; nil is no restriction.
+	Safety *policy.Effective
+	// Workers is Data without what is only for the plane, how jobs find their pools and how long they may take; nil when that leaves nothing.
+	Workers json.RawMessage
+}
+
+// planeOnly are the members of system/default that are no business of workers.
+var planeOnly = []string{"pools", "timeouts"}
+
+// Merge makes the effective configuration of documents in the order of Scopes; a document with Revision 0 says nothing.
+func Merge(documents []Document) (*Effective, error) {
+	merged, versions := map[string]any{}, make([]string, 0, len(documents))
+	for _, d := range documents {
+		versions = append(versions, fmt.Sprintf("%s:%d", d.Scope, d.Revision))
+		if d.Revision == 0 {
+			continue
+		}
+		var data map[string]json.RawMessage
+		if err := json.Unmarshal(d.Data, &data); err != nil {
+			return nil, fmt.Errorf("config %s/%s: stored data: %w", d.Scope, d.ID, err)
+		}
+		for name, raw := range data {
+			var v any
+			dec := json.NewDecoder(strings.NewReader(string(raw)))
+			dec.UseNumber() // numbers stay as they were written
+			if err := dec.Decode(&v); err != nil {
+				return nil, fmt.Errorf("config %s/%s: stored data: %w", d.Scope, d.ID, err)
+			}
+			merged[name] = v
+		}
+	}
+	text, err := json.Marshal(merged)
+	if err != nil {
+		return nil, fmt.Errorf("config: encode: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	e := &Effective{
+		Version: strings.Join(versions, "|"), Hash: hex.EncodeToString(sum[:]), Data: text, Safety: policy.ParseEffective(text),
+	}
+	for _, name := range planeOnly {
+		delete(merged, name)
+	}
+	if len(merged) > 0 {
+		if e.Workers, err = json.Marshal(merged); err != nil {
+			return nil, fmt.Errorf("config: encode: %w", err)
+		}
+	}
+	return e, nil
+}
+
+// Resolver answers effective configurations, and remembers the documents for as long as the head's revision stays. One is shared by everything
+// in a process.
+type Resolver struct {
+	Store *Store
+	// Turn is taken to look at what is remembered.
+	Turn turn.Turn
+
+	revision  int64
+	documents map[[2]string]Document
+	merged    map[Subject]*Effective
+}
+
+// remembered is how many documents, and how many effective configurations, a process keeps.
+const remembered = 4096
+
+// At answers the effective configuration of a subject as it is at the head's revision, which the caller has just read. A document that cannot be read is an
+// error: restrictions may stand in it.
+func (r *Resolver) At(ctx context.Context, revision int64, s Subject) (*Effective, error) {
+	if err := r.Turn.Take(ctx); err != nil {
+		return nil, err
+	}
+	defer r.Turn.Give()
+	if r.documents == nil || revision > r.revision || len(r.documents) > remembered || len(r.merged) > remembered {
+		r.revision, r.documents, r.merged = max(r.revision, revision), map[[2]string]Document{}, map[Subject]*Effective{}
+	}
+	if e, ok := r.merged[s]; ok {
+		return e, nil
+	}
+	if err := r.load(ctx, s); err != nil {
+		return nil, err
+	}
+	documents := make([]Document, len(Scopes))
+	for i, scope := range Scopes {
+		documents[i] = r.documents[[2]string{scope, s.id(scope)}]
+		documents[i].Scope = scope
+	}
+	e, err := Merge(documents)
+	if err != nil {
+		return nil, err
+	}
+	r.merged[s] = e
+	return e, nil
+}
+
+// load reads those documents of a subject that are not remembered.
+func (r *Resolver) load(ctx context.Context, s Subject) error {
+	found := map[[2]string]Document{}
+	var keys []store.Key
+	for _, scope := range Scopes {
+		name := [2]string{scope, s.id(scope)}
+		if _, ok := r.documents[name]; ok || name[1] == "" {
+			continue
+		}
+		found[name] = Document{Scope: scope, ID: name[1]}
+		keys = append(keys, key(scope, name[1]))
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	items, err := r.Store.Table.BatchGet(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("effective config: %w", err)
+	}
+	for name, d := range found {
+		for _, it := range items {
+			if it.Key == key(name[0], name[1]) {
+				found[name] = document(d, it)
+			}
+		}
+	}
+	maps.Copy(r.documents, found)
+	return nil
+}

@@ -1,0 +1,85 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/policy/head"
+	"github.com/cordum-serverless/cordum/shared/core/policy/rate"
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
+)
+
+// ruling is what the policy says about a job, and what it says it by.
+type ruling struct {
+	head     head.Head
+	settings *schedule.Settings
+	verdict  policy.Decision
+	decision job.Decision
+}
+
+// judge asks the policy in force about a job, under the configuration in force. An error means that no decision can be made now.
+func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) (*ruling, error) {
+	settings, err := d.Settings.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h, err := d.Policy.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	effective, err := d.Config.At(ctx, h.Revision, subject(r, request))
+	if err != nil {
+		return nil, err
+	}
+	asked := policyRequest(r, request)
+	asked.Effective = effective.Safety
+	if asked.Counts, err = d.counts(ctx, h.Policy, asked, r, now); err != nil {
+		return nil, err
+	}
+	j := &ruling{head: h, settings: settings, verdict: h.Policy.Decide(asked)}
+	j.decision = decision(j.verdict, request, now)
+	if r.Grant.Covers(j.decision) {
+		j.decision = j.decision.Granted()
+		j.verdict.Verdict = policy.Allow
+	}
+	return j, nil
+}
+
+// counts answers what the velocities of the policy ask for. A job is counted once, when it is submitted; it does not count against itself.
+func (d *Dispatcher) counts(
+	ctx context.Context, p *policy.Policy, asked *policy.Request, r *job.Record, now time.Time,
+) (map[string]int64, error) {
+	buckets := p.Buckets(asked)
+	if len(buckets) == 0 {
+		return nil, nil
+	}
+	counter := &rate.Counter{Table: d.Jobs.Table}
+	counts := make(map[string]int64, len(buckets))
+	for _, b := range buckets {
+		w := rate.Window{Key: b.Key, Length: b.Window}
+		isNew := r.Decision.Verdict == ""
+		if isNew {
+			if err := counter.Add(ctx, w, now); err != nil {
+				return nil, err
+			}
+		}
+		n, err := counter.Count(ctx, w, now)
+		if err != nil {
+			return nil, err
+		}
+		if isNew || now.Sub(time.UnixMicro(r.CreatedAt)) < b.Window {
+			n--
+		}
+		counts[b.Key] = max(n, 0)
+	}
+	return counts, nil
+}
+
+// subject is whose configuration holds for a job.
+func subject(r *job.Record, request *agentv1.JobRequest) config.Subject {
+	return config.Subject{Tenant: r.Tenant, Team: r.Team, Workflow: request.GetWorkflowId(), Step: request.GetEnv()["step_id"]}
+}
