@@ -16,7 +16,9 @@ import (
 func TestHostileDocuments(t *testing.T) {
 	const open = "default_decision: allow\nrules:\n  - id: all\n    decision: allow\n"
 	million := strings.Repeat("a,", 1_000_000)
-	rule := func(match string) string { return "rules:\n  - id: no\n    decision: deny\n    match: {" + match + "}\n" }
+	rule := func(match string) string {
+		return "rules:\n  - id: no\n    decision: deny\n    match: {" + match + "}\n"
+	}
 	tests := []struct{ name, text, want string }{
 		{"malformed YAML", open + "  - {id: b, decision: deny", `p:5:5: could not find flow mapping end token '}'`},
 		{"indentation that does not fit", "rules:\n  - id: a\n   decision: deny", `p:3:4: `},
