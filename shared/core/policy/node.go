@@ -13,11 +13,21 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// What a document may cost to read. Aliases count as often as they are used, so that a short document cannot stand for an endless one.
+// Limits of documents, in bytes.
 const (
-	maxBytes = 2 << 20
-	maxNodes = 1 << 19
+	// MaxDocument is for one document: a bundle fits into an item of the table.
+	MaxDocument = 256 << 10
+	// MaxPolicy is for all documents of a policy together.
+	MaxPolicy = 4 << 20
+)
+
+// What a document may cost to read.
+const (
+	// maxNodes is for YAML: aliases count as often as they are used, so that a short document cannot stand for an endless one.
+	maxNodes = 1 << 17
 	maxDepth = 100
+	// maxEntries bounds each list and each object: rules of a document, patterns of a rule.
+	maxEntries = 10_000
 	// maxBrackets bounds what the parser is given, whose time grows with the square of the nesting. Brackets inside text count too.
 	maxBrackets = 2000
 )
@@ -65,8 +75,8 @@ func fail(line, column int, format string, args ...any) error {
 
 // read makes the tree of one YAML or JSON document. JSON has a reader of its own, since it is many times faster.
 func read(raw []byte) (node, error) {
-	if len(raw) > maxBytes {
-		return node{}, fail(0, 0, "larger than %d bytes", maxBytes)
+	if len(raw) > MaxDocument {
+		return node{}, fail(0, 0, "%d bytes; a policy document has at most %d (%d KiB)", len(raw), MaxDocument, MaxDocument>>10)
 	}
 	if json.Valid(raw) {
 		return readJSON(raw)
@@ -140,6 +150,10 @@ type anchor struct {
 	nodes int
 }
 
+func (n node) tooLong(entries int) error {
+	return n.errorf("%d entries; a list or object has at most %d", entries, maxEntries)
+}
+
 func place(n ast.Node) node {
 	if t := n.GetToken(); t != nil && t.Position != nil {
 		return node{line: t.Position.Line, column: t.Position.Column}
@@ -160,8 +174,14 @@ func (y *yamlReader) node(from ast.Node, depth int) (node, error) {
 		if !v.IsFlowStyle && len(v.Values) > 0 { // the token of a block mapping is its first colon
 			n = place(v.Values[0].Key)
 		}
+		if len(v.Values) > maxEntries {
+			return n, n.tooLong(len(v.Values))
+		}
 		return y.object(n, v.Values, depth)
 	case *ast.SequenceNode:
+		if len(v.Values) > maxEntries {
+			return n, n.tooLong(len(v.Values))
+		}
 		n.kind, n.items = list, make([]node, len(v.Values))
 		for i, item := range v.Values {
 			var err error
@@ -258,7 +278,6 @@ func readJSON(raw []byte) (node, error) {
 type jsonReader struct {
 	raw    []byte
 	tokens *json.Decoder
-	nodes  int
 	// offset and line of what was last placed, and where its line begins.
 	offset, line, lineStart int
 }
@@ -285,9 +304,6 @@ func (j *jsonReader) node(depth int) (node, error) {
 	t, n, err := j.next()
 	if err != nil {
 		return n, err
-	}
-	if j.nodes++; j.nodes > maxNodes {
-		return n, n.errorf("more than %d values", maxNodes)
 	}
 	if depth > maxDepth {
 		return n, n.errorf("nested deeper than %d levels", maxDepth)
@@ -320,6 +336,9 @@ func (j *jsonReader) list(n node, depth int) (node, error) {
 		}
 		n.items = append(n.items, item)
 	}
+	if len(n.items) > maxEntries {
+		return n, n.tooLong(len(n.items))
+	}
 	_, _, err := j.next()
 	return n, err
 }
@@ -337,6 +356,9 @@ func (j *jsonReader) object(n node, depth int) (node, error) {
 		}
 		name, _ := key.(string)
 		n.members = append(n.members, member{line: at.line, column: at.column, key: name, value: value})
+	}
+	if len(n.members) > maxEntries {
+		return n, n.tooLong(len(n.members))
 	}
 	if _, _, err := j.next(); err != nil {
 		return n, err
