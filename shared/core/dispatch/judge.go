@@ -37,7 +37,7 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 	}
 	asked := policyRequest(r, request)
 	asked.Effective = effective.Safety
-	if asked.Counts, err = d.counts(ctx, h.Policy, asked, r, now); err != nil {
+	if asked.Counts, err = d.counted(r)(ctx, h.Policy.Buckets(asked), now); err != nil {
 		return nil, err
 	}
 	j := &ruling{head: h, settings: settings, verdict: h.Policy.Decide(asked)}
@@ -49,34 +49,13 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 	return j, nil
 }
 
-// counts answers what the velocities of the policy ask for. A job is counted once, when it is submitted; it does not count against itself.
-func (d *Dispatcher) counts(
-	ctx context.Context, p *policy.Policy, asked *policy.Request, r *job.Record, now time.Time,
-) (map[string]int64, error) {
-	buckets := p.Buckets(asked)
-	if len(buckets) == 0 {
-		return nil, nil
-	}
+// counted answers what the velocities of the policy ask for. A job is counted once, when it is submitted; it does not count against itself.
+func (d *Dispatcher) counted(r *job.Record) rate.Asked {
 	counter := &rate.Counter{Table: d.Jobs.Table}
-	counts := make(map[string]int64, len(buckets))
-	for _, b := range buckets {
-		w := rate.Window{Key: b.Key, Length: b.Window}
-		isNew := r.Decision.Verdict == ""
-		if isNew {
-			if err := counter.Add(ctx, w, now); err != nil {
-				return nil, err
-			}
-		}
-		n, err := counter.Count(ctx, w, now)
-		if err != nil {
-			return nil, err
-		}
-		if isNew || now.Sub(time.UnixMicro(r.CreatedAt)) < b.Window {
-			n--
-		}
-		counts[b.Key] = max(n, 0)
+	if r.Decision.Verdict == "" {
+		return counter.Count
 	}
-	return counts, nil
+	return counter.Beside(time.UnixMicro(r.CreatedAt))
 }
 
 // subject is whose configuration holds for a job.

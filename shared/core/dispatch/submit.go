@@ -130,7 +130,7 @@ func (d *Dispatcher) accept(
 ) (Receipt, error) {
 	meta := request.GetMeta()
 	r.Topic, r.Team, r.Principal, r.Parent = request.GetTopic(), team, request.GetPrincipalId(), request.GetParentJobId()
-	r.ActorID, r.ActorType = meta.GetActorId(), actorWord(meta.GetActorType())
+	r.ActorID, r.ActorType = meta.GetActorId(), ActorWord(meta.GetActorType())
 	r.Capability, r.PackID, r.RiskTags, r.Requires = meta.GetCapability(), meta.GetPackId(), meta.GetRiskTags(), meta.GetRequires()
 	r.Body = d.IDs.Hex(6)
 	r.CreatedAt = d.micros.Micros(now)
@@ -392,7 +392,8 @@ func runtimeLimit(decided job.Decision) int64 {
 	return decided.Constraints.Budgets.MaxRuntimeMS
 }
 
-func actorWord(t agentv1.ActorType) string {
+// ActorWord is an actor type as records and rules spell it: human, service or "".
+func ActorWord(t agentv1.ActorType) string {
 	switch t {
 	case agentv1.ActorType_ACTOR_TYPE_HUMAN:
 		return "human"
