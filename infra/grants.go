@@ -127,6 +127,11 @@ func environment(w wheres, grants []resources.Grant) map[string]*string {
 	if has(grants, resources.TheTable) {
 		env["CORDUM_LIST_SHARDS"] = new(fmt.Sprint(p.ListShards))
 	}
+	if p.PolicyKey != "" && slices.ContainsFunc(grants, func(g resources.Grant) bool {
+		return g.On == resources.Target{Kind: resources.Objects, Name: resources.PolicyObjects}
+	}) {
+		env["CORDUM_POLICY_PUBLIC_KEY"] = new(p.PolicyKey)
+	}
 	if has(grants, resources.Connections) {
 		env["CORDUM_PUSH_ENDPOINT"] = new(fmt.Sprintf("https://%s.execute-api.%s.%s/%s", w.socketAPI, p.Region, suffix(), socketStage))
 	}

@@ -116,7 +116,7 @@ var index = []struct {
 	{"GET /policy/bundles/snapshots/{id}", "admin", 200, ""},
 	{"POST /policy/publish", "admin", 200, ""},
 	{"POST /policy/rollback", "admin", 200, ""},
-	{"GET /policy/audit", "admin", 200, ""},
+	{"GET /policy/audit", "admin", 200, page},
 	{"GET /config", "admin operator", 200, ""},
 	{"POST /config", "admin", 204, ""},
 	{"GET /config/effective", "admin operator", 200, ""},

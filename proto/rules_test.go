@@ -159,6 +159,7 @@ func TestNextCursor(t *testing.T) {
 		"ListJobsResponse":        optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"ListRunsResponse":        optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"ListApprovalsResponse":   optionsv1.Presence_PRESENCE_NULL_EMPTY,
+		"ListAuditResponse":       optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"PageDeadLettersResponse": optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"ListChatResponse":        optionsv1.Presence_PRESENCE_OMIT_EMPTY,
 	}

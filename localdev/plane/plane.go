@@ -40,6 +40,8 @@ type Config struct {
 	Getenv func(string) string
 	// Policy, Pools and Timeouts are YAML texts; nil is the local plane's own.
 	Policy, Pools, Timeouts []byte
+	// PolicyPath is a policy file in place of Policy. Its signature is beside it, <file>.sig. When it changes it takes effect.
+	PolicyPath string
 	// Settings are further members of the document system/default, as JSON.
 	Settings map[string]json.RawMessage
 	Log      *slog.Logger
@@ -75,6 +77,7 @@ type Plane struct {
 	Functions  []*Function
 
 	platform *embedded.Platform
+	policy   policyFile // without a path: none
 	sockets  *gateway.Sockets
 	queues   queue.Queues
 	log      *slog.Logger
@@ -96,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{platform: e, log: cfg.Log, every: cmp.Or(cfg.Sweep, defaultSweep)}
+	p := &Plane{platform: e, policy: policyFile{path: cfg.PolicyPath}, log: cfg.Log, every: cmp.Or(cfg.Sweep, defaultSweep)}
 	if err := p.build(ctx, cfg); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -115,6 +118,9 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	}
 	var err error
 	if ports.Senders, err = boot.Senders(getenv); err != nil {
+		return err
+	}
+	if ports.PolicyKey, err = boot.PolicyKey(getenv); err != nil {
 		return err
 	}
 	if cfg.Wrap != nil {
@@ -150,6 +156,12 @@ const listShards job.Shards = 1
 func (p *Plane) seed(ctx context.Context, cfg Config) error {
 	d := p.Dispatcher
 	files := coreseed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings}
+	if p.policy.path != "" {
+		if err := p.policy.read(); err != nil {
+			return err
+		}
+		files.Policy, files.Signature = p.policy.text, p.policy.signature
+	}
 	return seed.Apply(ctx, d.Jobs.Table, d.Queues, d.Policy, files, d.Clock.Now())
 }
 
@@ -168,6 +180,9 @@ func (p *Plane) Start() {
 		})
 	}
 	p.running.Go(func() { p.sweep(ctx) })
+	if p.policy.path != "" {
+		p.running.Go(func() { p.watch(ctx, p.policy) })
+	}
 	for _, s := range resources.Sources {
 		p.running.Go(func() { p.mapping(s).Run(ctx) })
 	}

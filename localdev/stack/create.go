@@ -61,6 +61,9 @@ func (s *Stack) files() map[string][]byte {
 			files[name] = otherwise
 		}
 	}
+	if s.cfg.Signature != nil {
+		files["Signature"] = s.cfg.Signature
+	}
 	return files
 }
 

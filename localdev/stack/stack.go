@@ -52,6 +52,8 @@ type Config struct {
 	Env map[string]string
 	// Policy, Pools and Timeouts are the files that the plane begins with; nil is the local plane's own.
 	Policy, Pools, Timeouts []byte
+	// Signature is the policy's; nil for none.
+	Signature []byte
 	// Every replaces the interval of functions that a schedule runs; 0 leaves it.
 	Every time.Duration
 	// Retry is when a message that was not handled comes again; 0 leaves that to the queue's visibility timeout, as on AWS.

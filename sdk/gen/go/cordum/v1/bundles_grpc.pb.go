@@ -47,7 +47,8 @@ const (
 // What is put here is a draft until it is published. Every change of what is in force makes a new policy snapshot, and pending approvals
 // stale.
 type BundlesClient interface {
-	// ListRules lists the rules of all bundles, in the order of their evaluation.
+	// ListRules lists the rules of all bundles, in the order of their evaluation. A bundle without rules has those that the lists of topics of its
+	// tenants amount to.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
 	// ListBundles lists the bundles, by id.
 	ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error)
@@ -60,7 +61,7 @@ type BundlesClient interface {
 	// 400 "invalid json", "bundle id must start with secops/", "content required" or "invalid policy content: …", 409 when somebody else
 	// was saving.
 	PutBundle(ctx context.Context, in *PutBundleRequest, opts ...grpc.CallOption) (*PutBundleResponse, error)
-	// DeleteBundle removes a bundle and its draft, at once.
+	// DeleteBundle removes a bundle and its draft, at once, keeping a copy of all bundles before and after.
 	//
 	// 400 "bundle id must start with secops/", 404 "bundle not found".
 	DeleteBundle(ctx context.Context, in *DeleteBundleRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -85,7 +86,7 @@ type BundlesClient interface {
 	//
 	// 400 "invalid json" or "snapshot_id required", 404 "snapshot not found", 409 when somebody else was publishing.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
-	// ListAudit lists who changed what, newest first, at most 100: every successful change, not only of policy.
+	// ListAudit lists who changed what in the tenant, newest first: every successful change, not only of policy.
 	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
 }
 
@@ -227,7 +228,8 @@ func (c *bundlesClient) ListAudit(ctx context.Context, in *ListAuditRequest, opt
 // What is put here is a draft until it is published. Every change of what is in force makes a new policy snapshot, and pending approvals
 // stale.
 type BundlesServer interface {
-	// ListRules lists the rules of all bundles, in the order of their evaluation.
+	// ListRules lists the rules of all bundles, in the order of their evaluation. A bundle without rules has those that the lists of topics of its
+	// tenants amount to.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
 	// ListBundles lists the bundles, by id.
 	ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error)
@@ -240,7 +242,7 @@ type BundlesServer interface {
 	// 400 "invalid json", "bundle id must start with secops/", "content required" or "invalid policy content: …", 409 when somebody else
 	// was saving.
 	PutBundle(context.Context, *PutBundleRequest) (*PutBundleResponse, error)
-	// DeleteBundle removes a bundle and its draft, at once.
+	// DeleteBundle removes a bundle and its draft, at once, keeping a copy of all bundles before and after.
 	//
 	// 400 "bundle id must start with secops/", 404 "bundle not found".
 	DeleteBundle(context.Context, *DeleteBundleRequest) (*emptypb.Empty, error)
@@ -265,7 +267,7 @@ type BundlesServer interface {
 	//
 	// 400 "invalid json" or "snapshot_id required", 404 "snapshot not found", 409 when somebody else was publishing.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
-	// ListAudit lists who changed what, newest first, at most 100: every successful change, not only of policy.
+	// ListAudit lists who changed what in the tenant, newest first: every successful change, not only of policy.
 	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
 	mustEmbedUnimplementedBundlesServer()
 }
