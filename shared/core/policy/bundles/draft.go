@@ -195,6 +195,9 @@ func (s *Store) put(ctx context.Context, by identity.Identity, id string, w Wish
 	d := &draft{
 		ID: id, Content: w.Content, Enabled: true, Author: w.Author, Message: w.Message, CreatedAt: stamp(at), UpdatedAt: stamp(at), version: s.IDs.Hex(8),
 	}
+	if w.Enabled != nil {
+		d.Enabled = *w.Enabled
+	}
 	if raw, ok := now.Content.Bundles[id]; ok {
 		d.keep(view(id, raw), w)
 	}
