@@ -55,8 +55,7 @@ var contract = []numbered{
 			53: "there is no fail-open, so nobody can ask for it in production",
 			55: approvals, 56: approvals, 57: approvals, 58: approvals, 60: approvals + ", and remediation",
 			72:  workflows + ": a run is cancelled with its steps",
-			114: approvals + ": approval_ref", 115: approvals + ": a publish", 117: approvals + ": the list of snapshots",
-			120: approvals + ": publish and rollback",
+			114: approvals + ": approval_ref", 115: approvals + ": a publish",
 			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
 			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,
 			152: "the output policy of newer releases is out of scope",
@@ -67,6 +66,9 @@ var contract = []numbered{
 		later: map[int]string{
 			1: "the Go client: a part of it is not built on any route yet", 2: packs, 4: "the config routes", 5: approvals, 6: approvals + ": remediation",
 		},
+	},
+	{
+		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
 	},
 	{
 		list: "api.md 6.4, of dead letters and streams", form: regexp.MustCompile(`^Trap(\d+)$`), groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"heartbeats", 16, 16}},

@@ -2208,11 +2208,11 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\x05after\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05after2\xd4\b\n" +
 	"\aBundles\x12O\n" +
 	"\tListRules\x12\x1b.cordum.v1.ListRulesRequest\x1a\x1c.cordum.v1.ListRulesResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12U\n" +
-	"\vListBundles\x12\x1d.cordum.v1.ListBundlesRequest\x1a\x1e.cordum.v1.ListBundlesResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12H\n" +
 	"\tGetBundle\x12\x1b.cordum.v1.GetBundleRequest\x1a\x11.cordum.v1.Bundle\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x03\"\x02\x94\x03\x12Y\n" +
+	"\x01\x03\"\x02\x94\x03\x12U\n" +
+	"\vListBundles\x12\x1d.cordum.v1.ListBundlesRequest\x1a\x1e.cordum.v1.ListBundlesResponse\"\a\xd2\xf3\x18\x03\n" +
+	"\x01\x03\x12Y\n" +
 	"\tPutBundle\x12\x1b.cordum.v1.PutBundleRequest\x1a\x1c.cordum.v1.PutBundleResponse\"\x11\xd2\xf3\x18\r\n" +
 	"\x01\x03\x18\x01\"\x06\x90\x03\x99\x03\x9d\x03\x12Z\n" +
 	"\fDeleteBundle\x12\x1e.cordum.v1.DeleteBundleRequest\x1a\x16.google.protobuf.Empty\"\x12\xd2\xf3\x18\x0e\n" +
@@ -2302,8 +2302,8 @@ var file_cordum_v1_bundles_proto_depIdxs = []int32{
 	31, // 15: cordum.v1.ListBundlesResponse.BundlesEntry.value:type_name -> cordum.v1.Json
 	31, // 16: cordum.v1.BundleSnapshot.BundlesEntry.value:type_name -> cordum.v1.Json
 	0,  // 17: cordum.v1.Bundles.ListRules:input_type -> cordum.v1.ListRulesRequest
-	5,  // 18: cordum.v1.Bundles.ListBundles:input_type -> cordum.v1.ListBundlesRequest
-	8,  // 19: cordum.v1.Bundles.GetBundle:input_type -> cordum.v1.GetBundleRequest
+	8,  // 18: cordum.v1.Bundles.GetBundle:input_type -> cordum.v1.GetBundleRequest
+	5,  // 19: cordum.v1.Bundles.ListBundles:input_type -> cordum.v1.ListBundlesRequest
 	10, // 20: cordum.v1.Bundles.PutBundle:input_type -> cordum.v1.PutBundleRequest
 	13, // 21: cordum.v1.Bundles.DeleteBundle:input_type -> cordum.v1.DeleteBundleRequest
 	14, // 22: cordum.v1.Bundles.SimulateBundle:input_type -> cordum.v1.SimulateBundleRequest
@@ -2314,8 +2314,8 @@ var file_cordum_v1_bundles_proto_depIdxs = []int32{
 	24, // 27: cordum.v1.Bundles.Rollback:input_type -> cordum.v1.RollbackRequest
 	26, // 28: cordum.v1.Bundles.ListAudit:input_type -> cordum.v1.ListAuditRequest
 	1,  // 29: cordum.v1.Bundles.ListRules:output_type -> cordum.v1.ListRulesResponse
-	6,  // 30: cordum.v1.Bundles.ListBundles:output_type -> cordum.v1.ListBundlesResponse
-	9,  // 31: cordum.v1.Bundles.GetBundle:output_type -> cordum.v1.Bundle
+	9,  // 30: cordum.v1.Bundles.GetBundle:output_type -> cordum.v1.Bundle
+	6,  // 31: cordum.v1.Bundles.ListBundles:output_type -> cordum.v1.ListBundlesResponse
 	12, // 32: cordum.v1.Bundles.PutBundle:output_type -> cordum.v1.PutBundleResponse
 	34, // 33: cordum.v1.Bundles.DeleteBundle:output_type -> google.protobuf.Empty
 	35, // 34: cordum.v1.Bundles.SimulateBundle:output_type -> cordum.agent.v1.PolicyCheckResponse

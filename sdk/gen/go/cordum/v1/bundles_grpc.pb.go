@@ -24,8 +24,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Bundles_ListRules_FullMethodName            = "/cordum.v1.Bundles/ListRules"
-	Bundles_ListBundles_FullMethodName          = "/cordum.v1.Bundles/ListBundles"
 	Bundles_GetBundle_FullMethodName            = "/cordum.v1.Bundles/GetBundle"
+	Bundles_ListBundles_FullMethodName          = "/cordum.v1.Bundles/ListBundles"
 	Bundles_PutBundle_FullMethodName            = "/cordum.v1.Bundles/PutBundle"
 	Bundles_DeleteBundle_FullMethodName         = "/cordum.v1.Bundles/DeleteBundle"
 	Bundles_SimulateBundle_FullMethodName       = "/cordum.v1.Bundles/SimulateBundle"
@@ -50,12 +50,12 @@ type BundlesClient interface {
 	// ListRules lists the rules of all bundles, in the order of their evaluation. A bundle without rules has those that the lists of topics of its
 	// tenants amount to.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
-	// ListBundles lists the bundles, by id.
-	ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error)
 	// GetBundle answers a bundle, or its draft when there is one.
 	//
 	// 404 "bundle not found".
 	GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*Bundle, error)
+	// ListBundles lists the bundles, by id.
+	ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error)
 	// PutBundle saves a draft of a bundle, new or not.
 	//
 	// 400 "invalid json", "bundle id must start with secops/", "content required" or "invalid policy content: …", 409 when somebody else
@@ -108,20 +108,20 @@ func (c *bundlesClient) ListRules(ctx context.Context, in *ListRulesRequest, opt
 	return out, nil
 }
 
-func (c *bundlesClient) ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error) {
+func (c *bundlesClient) GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*Bundle, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ListBundlesResponse)
-	err := c.cc.Invoke(ctx, Bundles_ListBundles_FullMethodName, in, out, cOpts...)
+	out := new(Bundle)
+	err := c.cc.Invoke(ctx, Bundles_GetBundle_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-func (c *bundlesClient) GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*Bundle, error) {
+func (c *bundlesClient) ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(Bundle)
-	err := c.cc.Invoke(ctx, Bundles_GetBundle_FullMethodName, in, out, cOpts...)
+	out := new(ListBundlesResponse)
+	err := c.cc.Invoke(ctx, Bundles_ListBundles_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -231,12 +231,12 @@ type BundlesServer interface {
 	// ListRules lists the rules of all bundles, in the order of their evaluation. A bundle without rules has those that the lists of topics of its
 	// tenants amount to.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
-	// ListBundles lists the bundles, by id.
-	ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error)
 	// GetBundle answers a bundle, or its draft when there is one.
 	//
 	// 404 "bundle not found".
 	GetBundle(context.Context, *GetBundleRequest) (*Bundle, error)
+	// ListBundles lists the bundles, by id.
+	ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error)
 	// PutBundle saves a draft of a bundle, new or not.
 	//
 	// 400 "invalid json", "bundle id must start with secops/", "content required" or "invalid policy content: …", 409 when somebody else
@@ -282,11 +282,11 @@ type UnimplementedBundlesServer struct{}
 func (UnimplementedBundlesServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
 }
-func (UnimplementedBundlesServer) ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ListBundles not implemented")
-}
 func (UnimplementedBundlesServer) GetBundle(context.Context, *GetBundleRequest) (*Bundle, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBundle not implemented")
+}
+func (UnimplementedBundlesServer) ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBundles not implemented")
 }
 func (UnimplementedBundlesServer) PutBundle(context.Context, *PutBundleRequest) (*PutBundleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutBundle not implemented")
@@ -354,24 +354,6 @@ func _Bundles_ListRules_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Bundles_ListBundles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ListBundlesRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(BundlesServer).ListBundles(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Bundles_ListBundles_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(BundlesServer).ListBundles(ctx, req.(*ListBundlesRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 func _Bundles_GetBundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetBundleRequest)
 	if err := dec(in); err != nil {
@@ -386,6 +368,24 @@ func _Bundles_GetBundle_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BundlesServer).GetBundle(ctx, req.(*GetBundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Bundles_ListBundles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBundlesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BundlesServer).ListBundles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Bundles_ListBundles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BundlesServer).ListBundles(ctx, req.(*ListBundlesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -564,12 +564,12 @@ var Bundles_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Bundles_ListRules_Handler,
 		},
 		{
-			MethodName: "ListBundles",
-			Handler:    _Bundles_ListBundles_Handler,
-		},
-		{
 			MethodName: "GetBundle",
 			Handler:    _Bundles_GetBundle_Handler,
+		},
+		{
+			MethodName: "ListBundles",
+			Handler:    _Bundles_ListBundles_Handler,
 		},
 		{
 			MethodName: "PutBundle",
