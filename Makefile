@@ -27,11 +27,11 @@ demo: ## Watch jobs run: starts a plane on free ports if none runs, a worker, an
 
 dev: ## Run the whole plane: REST on :8081, gRPC on :8080, data in $(DATA)/; CHAOS=mild makes it fail now and then
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
-	@exec ./bin/cordum-local dev --data $(DATA) $(if $(CHAOS),--chaos "$(CHAOS)")
+	@exec ./bin/cordum-local dev --data $(DATA) $(if $(SAFETY_POLICY_PATH),,--policy localdev/seed/policy.yaml) $(if $(CHAOS),--chaos "$(CHAOS)")
 
 dev-memory: ## The same without keeping anything
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
-	@exec ./bin/cordum-local dev --memory
+	@exec ./bin/cordum-local dev --memory $(if $(SAFETY_POLICY_PATH),,--policy localdev/seed/policy.yaml)
 
 dev-localstack: ## The same on LocalStack, every function as its real binary; AWS_ENDPOINT_URL names another endpoint
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
