@@ -155,7 +155,7 @@ func (s *Service) GetBundle(ctx context.Context, req *cordumv1.GetBundleRequest)
 func (s *Service) PutBundle(ctx context.Context, req *cordumv1.PutBundleRequest) (*cordumv1.PutBundleResponse, error) {
 	id, b := idOf(req), req.GetBundle()
 	at, err := s.bundles.Put(ctx, identity.From(ctx), id, bundles.Wish{
-		Content: b.GetContent(), Enabled: b.Enabled, Author: strings.TrimSpace(b.GetAuthor()), Message: strings.TrimSpace(b.GetMessage()), //nolint:protogetter // nil is "not said"
+		Content: b.GetContent(), Enabled: b.Enabled, Author: strings.TrimSpace(b.GetAuthor()), Message: strings.TrimSpace(b.GetMessage()),
 	})
 	if err != nil {
 		return nil, err

@@ -68,6 +68,8 @@ func checkEditable(id string) error {
 	return checkID(id)
 }
 
+func editable(id string) bool { return checkEditable(id) == nil }
+
 // View is a bundle as clients see it: what is in force, or, where there is one, its draft in its place.
 type View struct {
 	head.Bundle

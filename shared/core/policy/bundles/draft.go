@@ -116,7 +116,7 @@ func (m object) raw() json.RawMessage {
 
 // draft answers nil for a bundle without one.
 func (s *Store) draft(ctx context.Context, id string) (*draft, error) {
-	if checkEditable(id) != nil {
+	if !editable(id) {
 		return nil, nil
 	}
 	it, err := s.Table.Get(ctx, draftKey(id))
