@@ -50,7 +50,6 @@ var contract = []numbered{
 		later: map[int]string{
 			45: workflows + ": steps are retried by the engine",
 			49: "the engine answers require_approval itself; there is no second answer beside it that could differ",
-			50: "a policy with a decision that is none does not load; nothing maps one at run time",
 			51: "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
 			53: "there is no fail-open, so nobody can ask for it in production",
 			55: approvals, 56: approvals, 57: approvals, 58: approvals, 60: approvals + ", and remediation",
