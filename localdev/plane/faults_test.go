@@ -41,7 +41,14 @@ func (q switchable) Send(ctx context.Context, name string, msgs ...queue.Message
 
 type table struct {
 	store.Table
-	writes, updates, policy *atomic.Bool
+	writes, updates, policy, config *atomic.Bool
+}
+
+func (t table) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
+	if t.config.Load() && len(keys) > 0 && strings.HasPrefix(keys[0].PK, "CFG#") {
+		return nil, store.ErrUnavailable
+	}
+	return t.Table.BatchGet(ctx, keys)
 }
 
 func (t table) Write(ctx context.Context, ops ...store.Op) error {
@@ -77,13 +84,13 @@ func (b blobs) Put(ctx context.Context, key string, data []byte, o blob.PutOptio
 	return b.Store.Put(ctx, key, data, o)
 }
 
-type switches struct{ queues, writes, updates, policy, blobs atomic.Bool }
+type switches struct{ queues, writes, updates, policy, config, blobs atomic.Bool }
 
 func faulty() (plane.Config, *switches) {
 	s, cfg := &switches{}, config()
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
 		p.Queues = switchable{p.Queues, &s.queues}
-		p.Table = table{p.Table, &s.writes, &s.updates, &s.policy}
+		p.Table = table{p.Table, &s.writes, &s.updates, &s.policy, &s.config}
 		p.Blobs = blobs{p.Blobs, &s.blobs}
 		return p
 	}

@@ -49,10 +49,24 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 	return j, nil
 }
 
-// counted answers what the velocities of the policy ask for. A job is counted once, when it is submitted; it does not count against itself.
+// allows says whether the job may run.
+func (j *ruling) allows() bool {
+	return j.verdict.Verdict == policy.Allow || j.verdict.Verdict == policy.AllowWithConstraints
+}
+
+// limit is how many active jobs the tenant may have with this one; 0 is no limit.
+func (j *ruling) limit() int64 {
+	return lowest(j.verdict.MaxConcurrentJobs, int64(j.settings.Limits.MaxConcurrentJobs))
+}
+
+// counts says whether a job that may run is one of its tenant's that are counted.
+func (j *ruling) counts(tenant string) bool { return j.limit() > 0 || j.head.Policy.CountsJobs(tenant) }
+
+// counted answers what the velocities of the policy ask for. A job is counted once, when it is judged for the first time; it does not count
+// against itself.
 func (d *Dispatcher) counted(r *job.Record) rate.Asked {
 	counter := &rate.Counter{Table: d.Jobs.Table}
-	if r.Decision.Verdict == "" {
+	if r.PolicyRevision == 0 {
 		return counter.Count
 	}
 	return counter.Beside(time.UnixMicro(r.CreatedAt))

@@ -137,7 +137,7 @@ func (d *Dispatcher) accept(
 	r.UpdatedAt, r.ListedAt, r.ExpiresAt = r.CreatedAt, r.CreatedAt, job.NewExpiry(r.CreatedAt)
 
 	p := d.plan(ctx, r, request, now)
-	setDeadline(r, request, p.decision, now)
+	setDeadline(r, request, p.decision, now, now)
 	p.apply(r, now)
 	body := &job.Body{Request: request, Context: payload, First: p.decision}
 	err := d.Jobs.Create(ctx, r, body, p.limit, append(d.letter(r), extra...)...)
@@ -252,22 +252,34 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 
 // plan decides and routes. It never fails: what cannot be decided now waits.
 func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) *plan {
-	p := &plan{}
 	j, err := d.judge(ctx, r, request, now)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", err)
-		p.decision = job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}
+		p := &plan{decision: job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}, revision: r.PolicyRevision}
 		p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries+1, r.ID))
 		return p
 	}
-	p.patience = j.settings.Timeouts.Pending()
+	p := d.planFor(j, r)
+	if j.allows() {
+		d.route(ctx, p, r, request, j, now)
+	} else {
+		p.stop(j, r)
+	}
+	return p
+}
+
+// planFor begins a plan with what was decided.
+func (*Dispatcher) planFor(j *ruling, r *job.Record) *plan {
+	p := &plan{decision: j.decision, revision: j.head.Revision, patience: j.settings.Timeouts.Pending()}
 	if held := j.settings.Timeouts.Held(r.Topic); held < j.settings.Timeouts.HeldUsually() {
 		p.hold = held.Microseconds()
 	}
-	p.decision, p.revision = j.decision, j.head.Revision
+	return p
+}
+
+// stop is for a job that may not run, or not now.
+func (p *plan) stop(j *ruling, r *job.Record) {
 	switch j.verdict.Verdict {
-	case policy.Allow, policy.AllowWithConstraints:
-		d.route(ctx, p, r, request, j, now)
 	case policy.RequireApproval:
 		p.state = job.ApprovalRequired
 		p.expiry = j.head.Policy.Approvals().ExpireAfter
@@ -276,7 +288,15 @@ func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.J
 	default:
 		p.state, p.reason, p.code = job.Denied, j.verdict.Reason, dlq.SafetyDenied
 	}
-	return p
+}
+
+// send is for a job that may run, and where.
+func (p *plan) send(j *ruling, tenant string, to route) {
+	p.state, p.to = job.Scheduled, to
+	p.limit, p.counted = j.limit(), j.counts(tenant)
+	if p.counted && p.limit <= 0 {
+		p.limit = noLimit
+	}
 }
 
 // route finds the pool, and the one worker where only one may take the job.
@@ -295,12 +315,7 @@ func (d *Dispatcher) route(
 		p.pend(reasonQueue, backoff(retryUnreachable, r.Tries+1, r.ID))
 		return
 	}
-	p.state, p.to = job.Scheduled, to
-	p.limit = lowest(j.verdict.MaxConcurrentJobs, int64(j.settings.Limits.MaxConcurrentJobs))
-	p.counted = p.limit > 0 || j.head.Policy.CountsJobs(r.Tenant)
-	if p.counted && p.limit <= 0 {
-		p.limit = noLimit
-	}
+	p.send(j, r.Tenant, to)
 }
 
 // noLimit counts a job that is itself not limited, for those of its tenant that are.
@@ -375,14 +390,16 @@ func decision(v policy.Decision, request *agentv1.JobRequest, now time.Time) job
 	return d
 }
 
-// setDeadline starts the clock of a job's deadline: the client's, lowered by the policy's limit on run time.
-func setDeadline(r *job.Record, request *agentv1.JobRequest, decided job.Decision, now time.Time) {
-	budget := request.GetBudget()
-	ms := lowest(budget.GetDeadlineMs(), runtimeLimit(decided))
-	if ms <= 0 {
-		return
+// setDeadline makes a job's deadline: the client's, since its submission, or the policy's limit on run time, since now, whichever comes first.
+func setDeadline(r *job.Record, request *agentv1.JobRequest, decided job.Decision, submitted, now time.Time) {
+	var asked, allowed int64
+	if ms := request.GetBudget().GetDeadlineMs(); ms > 0 {
+		asked = submitted.UnixMicro() + ms*1000
 	}
-	r.DeadlineAt = now.Add(time.Duration(ms) * time.Millisecond).UnixMicro()
+	if ms := runtimeLimit(decided); ms > 0 {
+		allowed = now.UnixMicro() + ms*1000
+	}
+	r.DeadlineAt = lowest(asked, allowed)
 }
 
 func runtimeLimit(decided job.Decision) int64 {

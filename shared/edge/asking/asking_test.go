@@ -102,3 +102,10 @@ func judge(t *testing.T, name string, got, want *asking.Question, err error, cod
 		t.Errorf("%s: got\n%+v, want\n%+v", name, got, want)
 	}
 }
+
+func TestT050_WhatNobodyDecidedIsDenied(t *testing.T) {
+	t.Parallel()
+	if got := asking.Answer(policy.Decision{}, "j").GetDecision(); got != agentv1.DecisionType_DECISION_TYPE_DENY {
+		t.Error(got)
+	}
+}
