@@ -54,7 +54,7 @@ func (w *world) publish() {
 		if w.draw(2) == 0 {
 			text += fmt.Sprintf("# %d\n", len(w.rules)) // the same rules under another name
 		}
-		if _, err := w.heads.SetBase(context.Background(), policy.Source{Content: []byte(text)}); err != nil {
+		if _, err := w.heads.SetBase(context.Background(), policy.Source{Content: []byte(text)}, nil, time.Now()); err != nil {
 			w.violated("publish: %v", err)
 		}
 		w.met("publish")
