@@ -29,8 +29,8 @@ func bare() plane.Config {
 	return cfg
 }
 
-// rule is a document with one rule.
-func rule(id, match, decision string) string {
+// aRule is a document with one rule.
+func aRule(id, match, decision string) string {
 	return fmt.Sprintf("rules:\n  - {id: %s, match: {%s}, decision: %s, reason: because of %s}\n", id, match, decision, id)
 }
 
@@ -54,7 +54,7 @@ type changed struct {
 	To        string   `json:"rollback_to"`
 }
 
-func (r *rig) publish(body any) (c changed) {
+func (r *rig) publishBundles(body any) (c changed) {
 	r.t.Helper()
 	r.as("k-ada", "POST", "/api/v1/policy/publish", body).ok(200).json(&c)
 	return c
@@ -168,7 +168,7 @@ func (r *rig) inForce() map[string]json.RawMessage {
 
 func TestP01_IDsInURLs(t *testing.T) {
 	r := open(t, bare())
-	content := rule("r", "topics: [job.b.*]", "allow")
+	content := aRule("r", "topics: [job.b.*]", "allow")
 	var said map[string]any
 	r.put("secops/test", map[string]any{"content": "\n" + content + "\n\n"}).ok(200).json(&said)
 	if said["id"] != "secops/test" || said["updated_at"] == nil || len(said) != 2 {
@@ -233,7 +233,7 @@ func TestP02_WhatAPutRefuses(t *testing.T) {
 
 func TestP03_DraftsAndDoorsWithoutThem(t *testing.T) {
 	r := open(t, bare())
-	allow := rule("r", "topics: [job.b.*]", "allow")
+	allow := aRule("r", "topics: [job.b.*]", "allow")
 	r.draft("secops/new", allow)
 	if b := r.bundle("secops/new"); b["enabled"] != true {
 		t.Errorf("a new one is %v", b)
@@ -242,23 +242,23 @@ func TestP03_DraftsAndDoorsWithoutThem(t *testing.T) {
 	if len(r.inForce()) != 0 {
 		t.Errorf("in force: %s", r.inForce())
 	}
-	r.publish(`{}`)
+	r.publishBundles(`{}`)
 	r.decides("job.b.x", "scheduled: because of r")
 	if b := r.bundle("secops/new"); b["draft"] != nil || b["enabled"] != true {
 		t.Errorf("published: %v", b)
 	}
-	r.draft("secops/new", rule("r2", "topics: [job.b.*]", "deny")) // what is in force stays until the next publish
+	r.draft("secops/new", aRule("r2", "topics: [job.b.*]", "deny")) // what is in force stays until the next publish
 	r.decides("job.b.x", "scheduled: because of r")
 
-	r.put("secops/off", map[string]any{"content": rule("off", "topics: [job.b.y]", "deny"), "enabled": false, "author": "ada", "message": "first"}).ok(200)
-	r.draft("secops/off", rule("off2", "topics: [job.b.y]", "deny")) // what is not said stays
+	r.put("secops/off", map[string]any{"content": aRule("off", "topics: [job.b.y]", "deny"), "enabled": false, "author": "ada", "message": "first"}).ok(200)
+	r.draft("secops/off", aRule("off2", "topics: [job.b.y]", "deny")) // what is not said stays
 	if b := r.bundle("secops/off"); b["enabled"] != false || b["author"] != "ada" || b["message"] != "first" {
 		t.Errorf("%v", b)
 	}
 
 	r.install(map[string]any{ // in force at once
-		"secops/direct": map[string]any{"content": rule("direct", "topics: [job.b.direct]", "deny")},
-		"pack/idle":     map[string]any{"content": rule("idle", "topics: [job.b.idle]", "deny"), "enabled": "no"},
+		"secops/direct": map[string]any{"content": aRule("direct", "topics: [job.b.direct]", "deny")},
+		"pack/idle":     map[string]any{"content": aRule("idle", "topics: [job.b.idle]", "deny"), "enabled": "no"},
 	})
 	r.decides("job.b.direct", "denied: because of direct") // pack/… and secops/direct come before secops/new
 	r.decides("job.b.idle", "scheduled: because of r")
@@ -266,11 +266,11 @@ func TestP03_DraftsAndDoorsWithoutThem(t *testing.T) {
 
 func TestP04_Publish(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
-		r.put("secops/b", map[string]any{"content": rule("b", "topics: [job.b.b]", "allow"), "author": "maya", "enabled": false}).ok(200)
-		r.draft("secops/a", rule("a", "topics: [job.b.a]", "allow"))
+		r.put("secops/b", map[string]any{"content": aRule("b", "topics: [job.b.b]", "allow"), "author": "maya", "enabled": false}).ok(200)
+		r.draft("secops/a", aRule("a", "topics: [job.b.a]", "allow"))
 		first := r.bundle("secops/a")["created_at"]
 		time.Sleep(time.Minute)
-		c := r.publish(map[string]any{"author": "ada", "message": "tighten", "note": "before release"})
+		c := r.publishBundles(map[string]any{"author": "ada", "message": "tighten", "note": "before release"})
 		if !slices.Equal(c.Published, []string{"secops/a", "secops/b"}) || c.Before == c.After {
 			t.Errorf("%+v", c)
 		}
@@ -316,7 +316,7 @@ func TestP04_Publish(t *testing.T) {
 		}
 		r.get(bundlesPath+"/snapshots/none").refused(404, "snapshot not found")
 
-		if c = r.publish(map[string]any{"bundle_ids": []string{"secops/b", "pack/x", "secops/none", "secops/b"}}); !slices.Equal(c.Published, []string{"secops/b"}) {
+		if c = r.publishBundles(map[string]any{"bundle_ids": []string{"secops/b", "pack/x", "secops/none", "secops/b"}}); !slices.Equal(c.Published, []string{"secops/b"}) {
 			t.Errorf("%+v", c)
 		}
 		if b := r.bundle("secops/b"); b["author"] != "ada" || b["message"] != "tighten" {
@@ -330,7 +330,7 @@ func TestP05_NothingToPublish(t *testing.T) {
 	for body, want := range map[string]string{"": "invalid json", "{": "invalid json", "{}": "no bundles configured"} {
 		r.post("/api/v1/policy/publish", body).refused(400, want)
 	}
-	r.install(map[string]any{"pack/x": map[string]any{"content": rule("x", "topics: [job.b.x]", "allow")}})
+	r.install(map[string]any{"pack/x": map[string]any{"content": aRule("x", "topics: [job.b.x]", "allow")}})
 	for _, body := range []string{`{}`, `{"bundle_ids":["pack/x","secops/none"]}`} {
 		r.post("/api/v1/policy/publish", body).refused(400, "no policy bundles to publish")
 	}
@@ -342,7 +342,7 @@ func TestP05_NothingToPublish(t *testing.T) {
 func TestP06_APublishThatIsNotValid(t *testing.T) {
 	r := open(t, bare())
 	r.install(map[string]any{"secops/bad": map[string]any{"content": "rules:\n  - {id: a, decision: perhaps}", "enabled": false}})
-	r.draft("secops/good", rule("good", "topics: [job.b.*]", "allow"))
+	r.draft("secops/good", aRule("good", "topics: [job.b.*]", "allow"))
 	before, seen := fmt.Sprint(r.inForce()), r.get(bundlesPath).Body
 	a := r.post("/api/v1/policy/publish", `{}`).ok(400)
 	if text := a.object()["error"].(string); !strings.HasPrefix(text, `invalid policy bundle "secops/bad": 2:23 "perhaps" is not a decision`) {
@@ -352,7 +352,7 @@ func TestP06_APublishThatIsNotValid(t *testing.T) {
 		t.Errorf("it has changed something: %s", r.get(bundlesPath).Body)
 	}
 	r.decides("job.b.x", unmatched)
-	r.publish(`{"bundle_ids":["secops/good"]}`)
+	r.publishBundles(`{"bundle_ids":["secops/good"]}`)
 	r.decides("job.b.x", "scheduled: because of good")
 }
 
@@ -360,8 +360,8 @@ func TestP07_RollbackToTheOldestOfTen(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
 		var oldest string
 		for i := range 6 { // twelve copies, of which ten are kept
-			r.draft("secops/a", rule(fmt.Sprint("v", i), "topics: [job.b.x]", "allow"))
-			r.publish(`{}`)
+			r.draft("secops/a", aRule(fmt.Sprint("v", i), "topics: [job.b.x]", "allow"))
+			r.publishBundles(`{}`)
 			time.Sleep(time.Second)
 		}
 		kept := r.items(bundlesPath + "/snapshots")
@@ -369,7 +369,7 @@ func TestP07_RollbackToTheOldestOfTen(t *testing.T) {
 			t.Fatalf("P10: %d copies", len(kept))
 		}
 		oldest = kept[9]["id"].(string)
-		r.draft("secops/a", rule("draft", "topics: [job.b.x]", "deny"))
+		r.draft("secops/a", aRule("draft", "topics: [job.b.x]", "deny"))
 		c := r.rollback(oldest)
 		if c.To != oldest || c.Before == c.After {
 			t.Errorf("%+v", c)
@@ -391,8 +391,8 @@ func TestP07_RollbackToTheOldestOfTen(t *testing.T) {
 
 func TestP08_RollbackToNothing(t *testing.T) {
 	r := open(t, bare())
-	r.draft("secops/a", rule("a", "topics: [job.b.x]", "allow"))
-	r.publish(`{}`)
+	r.draft("secops/a", aRule("a", "topics: [job.b.x]", "allow"))
+	r.publishBundles(`{}`)
 	before := r.get(bundlesPath + "/snapshots").Body
 	for body, want := range map[string]string{``: "invalid json", `{}`: "snapshot_id required", `{"snapshot_id":" "}`: "snapshot_id required"} {
 		r.post("/api/v1/policy/rollback", body).refused(400, want)
@@ -405,13 +405,13 @@ func TestP08_RollbackToNothing(t *testing.T) {
 
 func TestP09_RollbackAcrossAPack(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
-		r.install(map[string]any{"old/x": map[string]any{"content": rule("old", "topics: [job.b.old]", "allow")}, "core": "rules: []"})
-		r.draft("secops/a", rule("a", "topics: [job.b.a]", "allow"))
-		was := r.publish(`{}`).After
+		r.install(map[string]any{"old/x": map[string]any{"content": aRule("old", "topics: [job.b.old]", "allow")}, "core": "rules: []"})
+		r.draft("secops/a", aRule("a", "topics: [job.b.a]", "allow"))
+		was := r.publishBundles(`{}`).After
 		time.Sleep(time.Second)
 		r.install(map[string]any{
-			"old/x": nil, "new/x": map[string]any{"content": rule("new", "topics: [job.b.new]", "allow"), "version": "1.0.0"},
-			"core": map[string]any{"content": rule("core", "topics: [job.b.core]", "allow")},
+			"old/x": nil, "new/x": map[string]any{"content": aRule("new", "topics: [job.b.new]", "allow"), "version": "1.0.0"},
+			"core": map[string]any{"content": aRule("core", "topics: [job.b.core]", "allow")},
 		})
 		r.as("k-ada", "DELETE", bundlesPath+"/secops~a", nil).ok(204)
 		r.decides("job.b.core", "scheduled: because of core")
@@ -426,7 +426,7 @@ func TestP09_RollbackAcrossAPack(t *testing.T) {
 func TestP10_CopiesAndAuditAreLimited(t *testing.T) {
 	r := open(t, bare())
 	for i := range 105 {
-		r.draft("secops/a", rule(fmt.Sprint("v", i), "topics: [job.b.x]", "allow"))
+		r.draft("secops/a", aRule(fmt.Sprint("v", i), "topics: [job.b.x]", "allow"))
 	}
 	if got := r.items("/api/v1/policy/audit"); len(got) != 100 || got[0]["action"] != "put" || got[0]["resource_id"] != "secops/a" {
 		t.Errorf("%d entries, the newest %v", len(got), got[0])
@@ -457,7 +457,7 @@ func TestP10_CopiesAndAuditAreLimited(t *testing.T) {
 	}
 	for i := range 12 {
 		r.post(bundlesPath+"/snapshots", map[string]any{"note": fmt.Sprint(i)}).ok(200)
-		r.install(map[string]any{"core": rule(fmt.Sprint("c", i), "topics: [job.b.x]", "allow")})
+		r.install(map[string]any{"core": aRule(fmt.Sprint("c", i), "topics: [job.b.x]", "allow")})
 	}
 	if kept := r.items(bundlesPath + "/snapshots"); len(kept) != 10 || kept[0]["note"] != "11" || kept[9]["note"] != "2" {
 		t.Errorf("%v", kept)
@@ -484,11 +484,11 @@ func TestP11_NoBundles(t *testing.T) {
 
 func TestP12_Simulate(t *testing.T) {
 	r := open(t, bare())
-	r.draft("secops/a", rule("a", "topics: [job.b.*]", "allow"))
-	r.publish(`{}`)
+	r.draft("secops/a", aRule("a", "topics: [job.b.*]", "allow"))
+	r.publishBundles(`{}`)
 	request := map[string]any{"topic": "job.b.x", "job_id": "job-1"}
 	before := r.get(bundlesPath).Body
-	ask := rule("ask", "topics: [job.b.*]", "require_approval")
+	ask := aRule("ask", "topics: [job.b.*]", "require_approval")
 	v := r.simulate("secops/a", ask, request)
 	if v.Decision != "DECISION_TYPE_REQUIRE_HUMAN" || !v.ApprovalRequired || v.RuleID != "ask" || v.ApprovalRef != "job-1" || v.Reason != "because of ask" {
 		t.Errorf("%+v", v)
@@ -541,11 +541,11 @@ func TestP13_SimulateWithoutAnything(t *testing.T) {
 
 func TestP14_TheFirstIDDecides(t *testing.T) {
 	r := open(t, bare())
-	r.draft("secops/b", rule("later", "topics: [job.b.*]", "allow"))
-	r.draft("secops/a", rule("first", "topics: [job.b.*]", "deny"))
-	r.publish(`{}`)
+	r.draft("secops/b", aRule("later", "topics: [job.b.*]", "allow"))
+	r.draft("secops/a", aRule("first", "topics: [job.b.*]", "deny"))
+	r.publishBundles(`{}`)
 	r.decides("job.b.x", "denied: because of first")
-	r.install(map[string]any{"github/x": rule("pack", "topics: [job.b.*]", "allow")})
+	r.install(map[string]any{"github/x": aRule("pack", "topics: [job.b.*]", "allow")})
 	r.decides("job.b.x", "scheduled: because of pack")
 	if got := idsOf(r.items("/api/v1/policy/rules")); !slices.Equal(got, []string{"pack", "first", "later"}) {
 		t.Errorf("%v", got)
@@ -555,11 +555,11 @@ func TestP14_TheFirstIDDecides(t *testing.T) {
 func TestP15_ListsOfTenants(t *testing.T) {
 	r := open(t, bare())
 	r.draft("secops/lists", "default_decision: allow\ntenants: {default: {deny_topics: [job.b.no], allow_topics: [job.b.*]}}")
-	r.publish(`{}`)
+	r.publishBundles(`{}`)
 	const denied = `denied: topic "job.b.no" denied by tenant policy`
 	r.decides("job.b.no", denied)
-	r.draft("secops/rules", rule("a", "topics: [job.b.*]", "allow"))
-	r.publish(`{}`)
+	r.draft("secops/rules", aRule("a", "topics: [job.b.*]", "allow"))
+	r.publishBundles(`{}`)
 	r.decides("job.b.no", denied)
 	r.decides("job.b.yes", "scheduled: because of a")
 	items := r.items("/api/v1/policy/rules")
@@ -585,7 +585,7 @@ func TestP16_WhatRulesMatch(t *testing.T) {
 		{"capabilities: [c]", map[string]any{"capability": "C"}, true},
 		{"capabilities: [c]", nil, false},
 	} {
-		v := r.simulate("secops/a", rule("r", test.match, "allow"), map[string]any{"topic": "job.b.x", "meta": test.meta})
+		v := r.simulate("secops/a", aRule("r", test.match, "allow"), map[string]any{"topic": "job.b.x", "meta": test.meta})
 		if (v.RuleID == "r") != test.want {
 			t.Errorf("%s, %v: %+v", test.match, test.meta, v)
 		}
@@ -595,7 +595,7 @@ func TestP16_WhatRulesMatch(t *testing.T) {
 func TestP17_StarsCrossDots(t *testing.T) {
 	r := open(t, bare())
 	for topic, want := range map[string]string{"job.a.b": "r", "job.a": "r", "job.a/b": ""} {
-		if v := r.simulate("secops/a", rule("r", `topics: ["job.*"]`, "allow"), map[string]any{"topic": topic}); v.RuleID != want {
+		if v := r.simulate("secops/a", aRule("r", `topics: ["job.*"]`, "allow"), map[string]any{"topic": topic}); v.RuleID != want {
 			t.Errorf("%s: %+v", topic, v)
 		}
 	}
@@ -606,7 +606,7 @@ func TestP18_DisabledBundles(t *testing.T) {
 	snapshot := func() string { return r.simulate("secops/none", "", map[string]any{"topic": "job.b.x"}).PolicySnapshot }
 	before := snapshot()
 	r.install(map[string]any{
-		"secops/off": map[string]any{"content": rule("off", "topics: [job.b.*]", "allow"), "enabled": false},
+		"secops/off": map[string]any{"content": aRule("off", "topics: [job.b.*]", "allow"), "enabled": false},
 		"broken/x":   map[string]any{"content": "rules: 7", "enabled": 0},
 	})
 	if after := snapshot(); after != before {
@@ -619,7 +619,7 @@ func TestP18_DisabledBundles(t *testing.T) {
 	if got := r.get("/api/v1/policy/rules").ok(200).Body; got != `{"items":[]}` {
 		t.Error(got)
 	}
-	r.draft("secops/drafted", rule("drafted", "topics: [job.b.*]", "allow"))
+	r.draft("secops/drafted", aRule("drafted", "topics: [job.b.*]", "allow"))
 	if got := r.items("/api/v1/policy/rules?include_disabled=no"); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
@@ -647,7 +647,7 @@ func TestListsOfBundlesAndRules(t *testing.T) {
 			},
 		})
 		time.Sleep(time.Minute)
-		r.put("secops/rules", map[string]any{"content": rule("a", "topics: [job.b.*]", "allow"), "author": "maya"}).ok(200)
+		r.put("secops/rules", map[string]any{"content": aRule("a", "topics: [job.b.*]", "allow"), "author": "maya"}).ok(200)
 		now := time.Now().UTC().Format(time.RFC3339)
 		var list struct {
 			Bundles   map[string]any   `json:"bundles"`
@@ -689,10 +689,10 @@ func TestListsOfBundlesAndRules(t *testing.T) {
 // TestDelete: a bundle goes out of force with its draft, at once, and can be brought back.
 func TestDelete(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
-		r.draft("secops/a", rule("a", "topics: [job.b.*]", "allow"))
-		r.publish(`{}`)
+		r.draft("secops/a", aRule("a", "topics: [job.b.*]", "allow"))
+		r.publishBundles(`{}`)
 		time.Sleep(time.Second)
-		r.draft("secops/a", rule("a2", "topics: [job.b.*]", "allow"))
+		r.draft("secops/a", aRule("a2", "topics: [job.b.*]", "allow"))
 		remove := func(id string) answer { return r.as("k-ada", "DELETE", bundlesPath+"/"+id, nil) }
 		if a := remove("secops~a").ok(204); a.Body != "" {
 			t.Error(a.Body)
@@ -707,7 +707,7 @@ func TestDelete(t *testing.T) {
 		r.rollback(e["snapshot_before"].(string))
 		r.decides("job.b.x", "scheduled: because of a")
 
-		r.draft("secops/only", rule("o", "topics: [job.b.*]", "allow")) // a draft alone: nothing in force changes
+		r.draft("secops/only", aRule("o", "topics: [job.b.*]", "allow")) // a draft alone: nothing in force changes
 		kept := r.get(bundlesPath + "/snapshots").Body
 		remove("secops~only").ok(204)
 		if r.get(bundlesPath+"/snapshots").Body != kept {
@@ -726,7 +726,7 @@ func TestConcurrentPublishesOverREST(t *testing.T) {
 	r := open(t, bare())
 	const n = 20
 	for i := range n {
-		r.draft(fmt.Sprintf("secops/p%02d", i), rule(fmt.Sprintf("r%02d", i), fmt.Sprintf("topics: [job.b.p%02d]", i), "allow"))
+		r.draft(fmt.Sprintf("secops/p%02d", i), aRule(fmt.Sprintf("r%02d", i), fmt.Sprintf("topics: [job.b.p%02d]", i), "allow"))
 	}
 	var publishing sync.WaitGroup
 	answers := make([]answer, n)
@@ -787,13 +787,13 @@ func TestAPublishHoldsEverywhere(t *testing.T) {
 		}
 	}
 	check("")
-	r.draft("secops/a", rule("a", "topics: [job.b.*]", "allow"))
+	r.draft("secops/a", aRule("a", "topics: [job.b.*]", "allow"))
 	check("")
-	was := r.publish(`{}`).Before
+	was := r.publishBundles(`{}`).Before
 	check("a")
 	r.rollback(was)
 	check("")
-	r.install(map[string]any{"db/x": rule("p", "topics: [job.b.*]", "allow")})
+	r.install(map[string]any{"db/x": aRule("p", "topics: [job.b.*]", "allow")})
 	check("p")
 }
 
@@ -808,7 +808,7 @@ func TestT116_IDsOfPolicies(t *testing.T) {
 		r.install(map[string]any{"secops/a": map[string]any{"content": content, "enabled": enabled, "author": content}})
 		return snapshot()
 	}
-	content := rule("a", "topics: [job.b.*]", "allow")
+	content := aRule("a", "topics: [job.b.*]", "allow")
 	with := set(content, true)
 	if hash, ok := strings.CutPrefix(with, base+"|cfg:"); !ok || len(hash) != 64 {
 		t.Errorf("with a fragment: %s", with)
@@ -828,8 +828,8 @@ func TestT117_TheLastTenPolicies(t *testing.T) {
 	r := open(t, bare())
 	var want []string
 	for i := range 12 {
-		r.draft("secops/a", rule(fmt.Sprint("v", i), "topics: [job.b.x]", "allow"))
-		r.publish(`{}`)
+		r.draft("secops/a", aRule(fmt.Sprint("v", i), "topics: [job.b.x]", "allow"))
+		r.publishBundles(`{}`)
 		want = append(want, r.simulate("secops/none", "", map[string]any{"topic": "job.b.x"}).PolicySnapshot)
 	}
 	slices.Reverse(want)
@@ -841,12 +841,12 @@ func TestT117_TheLastTenPolicies(t *testing.T) {
 
 func TestT120_BareTexts(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
-		content := rule("bare", "topics: [job.b.*]", "allow")
+		content := aRule("bare", "topics: [job.b.*]", "allow")
 		r.install(map[string]any{"secops/bare": content, "core": "rules: []"})
 		if b := r.bundle("secops/bare"); b["content"] != strings.TrimSpace(content) || b["enabled"] != true {
 			t.Errorf("%v", b)
 		}
-		c := r.publish(map[string]any{"bundle_ids": []string{"secops/bare", "core"}})
+		c := r.publishBundles(map[string]any{"bundle_ids": []string{"secops/bare", "core"}})
 		if !slices.Equal(c.Published, []string{"secops/bare"}) {
 			t.Errorf("%+v", c)
 		}

@@ -325,7 +325,7 @@ func (r *rig) document(scope, id, data string) {
 // publish puts a document in force as the base policy.
 func (r *rig) publish(document string) {
 	r.t.Helper()
-	if _, err := r.plane.Dispatcher.Policy.SetBase(r.t.Context(), policy.Source{Content: []byte(document)}); err != nil {
+	if _, err := r.plane.Dispatcher.Policy.SetBase(r.t.Context(), policy.Source{Content: []byte(document)}, nil, time.Now()); err != nil {
 		r.t.Fatal(err)
 	}
 }

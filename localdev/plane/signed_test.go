@@ -201,8 +201,8 @@ func TestT119_NothingIsDecidedByAPolicyThatWasTamperedWith(t *testing.T) {
 	synced(t, func(t *testing.T) {
 		cfg, _ := signedPlane(t, allowsTests)
 		r := open(t, cfg)
-		r.draft("secops/a", rule("a", "topics: [job.b.*]", "allow"))
-		r.publish(`{}`) // bundles are not signed; they go with a base that is
+		r.draft("secops/a", aRule("a", "topics: [job.b.*]", "allow"))
+		r.publishBundles(`{}`) // bundles are not signed; they go with a base that is
 		r.decided(true, "signed")
 		now, err := r.plane.Dispatcher.Policy.Latest(t.Context())
 		if err != nil {
@@ -238,8 +238,8 @@ func TestT118_OneBrokenFragment(t *testing.T) {
 	cfg := bare()
 	cfg.Dir = t.TempDir()
 	r := open(t, cfg)
-	r.draft("secops/a", rule("a", "topics: [job.b.*]", "allow"))
-	r.publish(`{}`)
+	r.draft("secops/a", aRule("a", "topics: [job.b.*]", "allow"))
+	r.publishBundles(`{}`)
 	if err := r.store().Edit(t.Context(), broken, nil); err == nil || err.Error() != `invalid policy bundle "db/x": 1:8 must be a list` {
 		t.Errorf("%v", err)
 	}
