@@ -101,9 +101,25 @@ func TestT119_APolicyIsSignedOrRefusedAtStart(t *testing.T) {
 		}
 	}
 	cfg, _ := signedPlane(t, allowsTests)
-	cfg.Getenv = func(string) string { return "cafe" }
-	if _, err := plane.Open(t.Context(), cfg); err == nil || !strings.HasPrefix(err.Error(), "CORDUM_SENDER_KEYS") && !strings.HasPrefix(err.Error(), "CORDUM_POLICY_PUBLIC_KEY: the public key must be 32 bytes") {
+	cfg.Getenv = func(name string) string { return map[string]string{"CORDUM_POLICY_PUBLIC_KEY": "cafe"}[name] }
+	if _, err := plane.Open(t.Context(), cfg); err == nil || !strings.HasPrefix(err.Error(), "CORDUM_POLICY_PUBLIC_KEY: the public key must be 32 bytes") {
 		t.Errorf("a key that is none: %v", err)
+	}
+}
+
+// TestWhatAPlaneWithoutAKeySaysOfSignatures: it looks at none.
+func TestWhatAPlaneWithoutAKeySaysOfSignatures(t *testing.T) {
+	for want, signature := range map[string][]byte{"unsigned": nil, "unverified": sign(deniesTests)} {
+		synced(t, func(t *testing.T) {
+			cfg, write := signedPlane(t, allowsTests)
+			cfg.Getenv = config().Getenv
+			write(allowsTests, signature)
+			r := open(t, cfg)
+			r.decides("job.test.work", "scheduled: allowed")
+			if s := r.policyState("k-viewer"); s.Signature != want || s.Revision == 0 || !strings.HasPrefix(s.Snapshot, "a:") {
+				t.Errorf("%+v, want %s", s, want)
+			}
+		})
 	}
 }
 
