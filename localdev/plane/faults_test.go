@@ -67,7 +67,7 @@ func (t table) Get(ctx context.Context, key store.Key) (store.Item, error) {
 
 type blobs struct {
 	blob.Store
-	down *atomic.Bool
+	down, unread *atomic.Bool
 }
 
 func (b blobs) Put(ctx context.Context, key string, data []byte, o blob.PutOptions) error {
@@ -77,14 +77,21 @@ func (b blobs) Put(ctx context.Context, key string, data []byte, o blob.PutOptio
 	return b.Store.Put(ctx, key, data, o)
 }
 
-type switches struct{ queues, writes, updates, policy, blobs atomic.Bool }
+func (b blobs) Get(ctx context.Context, key string, limit int64) ([]byte, blob.Object, error) {
+	if b.unread.Load() {
+		return nil, blob.Object{}, blob.ErrUnavailable
+	}
+	return b.Store.Get(ctx, key, limit)
+}
+
+type switches struct{ queues, writes, updates, policy, blobs, unread atomic.Bool }
 
 func faulty() (plane.Config, *switches) {
 	s, cfg := &switches{}, config()
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
 		p.Queues = switchable{p.Queues, &s.queues}
 		p.Table = table{p.Table, &s.writes, &s.updates, &s.policy}
-		p.Blobs = blobs{p.Blobs, &s.blobs}
+		p.Blobs = blobs{p.Blobs, &s.blobs, &s.unread}
 		return p
 	}
 	return cfg, s
