@@ -56,7 +56,7 @@ var contract = []numbered{
 			55: approvals, 56: approvals, 57: approvals, 58: approvals, 60: approvals + ", and remediation",
 			72:  workflows + ": a run is cancelled with its steps",
 			114: approvals + ": approval_ref", 115: approvals + ": a publish", 117: approvals + ": the list of snapshots",
-			119: approvals + ": signed bundles", 120: approvals + ": publish and rollback",
+			120: approvals + ": publish and rollback",
 			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
 			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,
 			152: "the output policy of newer releases is out of scope",

@@ -10,11 +10,18 @@ import (
 )
 
 // teams is a policy as a plane of many teams has one: rules by a team's topics, by exact topic, by pack, by label and by capability. The last
-// one allows what is asked.
-func teams(n int) []byte {
+// one allows what is asked. A bundle has a thousand rules.
+func teams(n int) []policy.Fragment {
+	var bundles []policy.Fragment
 	var b strings.Builder
-	b.WriteString("rules:\n")
+	bundle := func() {
+		bundles = append(bundles, policy.Fragment{Key: fmt.Sprintf("secops/%02d", len(bundles)), Content: []byte("rules:\n" + b.String())})
+		b.Reset()
+	}
 	for i := range n - 1 {
+		if i > 0 && i%1000 == 0 {
+			bundle()
+		}
 		switch i % 5 {
 		case 0:
 			fmt.Fprintf(&b, "  - {id: r%d, match: {topics: ['job.team%d.*'], risk_tags: [prod]}, decision: deny}\n", i, i)
@@ -29,7 +36,8 @@ func teams(n int) []byte {
 		}
 	}
 	b.WriteString("  - {id: last, match: {topics: ['job.work.*']}, decision: allow}\n")
-	return []byte(b.String())
+	bundle()
+	return bundles
 }
 
 func (b *bench) decisions(context.Context) error {
@@ -38,7 +46,7 @@ func (b *bench) decisions(context.Context) error {
 		RiskTags: []string{"write"}, Requires: []string{"docker"}, Labels: map[string]string{"team": "core", "env": "dev"},
 	}
 	for _, n := range []int{100, 10000} {
-		p, err := policy.Compile(&policy.Source{Name: "bench", Content: teams(n)}, nil)
+		p, err := policy.Compile(nil, teams(n))
 		if err != nil {
 			return err
 		}

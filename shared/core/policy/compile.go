@@ -22,7 +22,7 @@ type Source struct {
 
 // Fragment is a policy bundle. Fragments are merged in the byte order of their keys.
 type Fragment struct {
-	// Key is the bundle's id: secops/<name>, <pack>/<overlay>, or a name without a slash.
+	// Key is the bundle's id: secops/<name>, <pack>/<overlay>, workflow/<id>/policy, or a name without a slash.
 	Key     string `json:"key"`
 	Content []byte `json:"content"`
 	// Disabled fragments are not read and leave no trace in the snapshot; neither do blank ones.
@@ -40,9 +40,10 @@ type Policy struct {
 	rules         []rule
 	tenants       []*tenant // by the number of the tenant's name
 	words         struct {
-		tenants, capabilities, risk, requires, packs, actors vocabulary
-		labels                                               pairs
-		labelCount                                           uint32
+		tenants, capabilities, risk, requires, packs, actors, workflows vocabulary
+
+		labels     pairs
+		labelCount uint32
 	}
 	index    index
 	velocity []uint32 // the rules that have one
@@ -83,43 +84,57 @@ func (p *Policy) CountsJobs(tenant string) bool {
 }
 
 // Compile parses and merges: the base first, then the fragments. Nil and blank documents are not there. The first version, default_tenant
-// and default_decision hold, but a pack's fragment has no say in default_decision. Rules are appended; what is said about a tenant adds up,
-// and the lowest limit holds;
-// of the terms of approvals the strictest hold, whoever set them. One document that is not valid fails the whole; the error is an *Error that names it.
+// and default_decision hold, but a pack's fragment has no say in default_decision. Rules are appended; those of workflow/<id>/policy match
+// only jobs of that workflow. What is said about a tenant adds up, and the lowest limit holds; of the terms of approvals the strictest
+// hold, whoever set them. One document that is not valid fails the whole, as do documents of more than MaxPolicy bytes together; the error
+// is an *Error that names the document.
 func Compile(base *Source, fragments []Fragment) (*Policy, error) {
-	inUse, err := usable(fragments)
-	if err != nil {
-		return nil, err
-	}
 	if base != nil && blank(base.Content) {
 		base = nil
+	}
+	inUse, err := usable(base, fragments)
+	if err != nil {
+		return nil, err
 	}
 	p := &Policy{counts: map[string]bool{}}
 	p.words.tenants, p.words.capabilities, p.words.risk = vocabulary{}, vocabulary{}, vocabulary{}
 	p.words.requires, p.words.packs, p.words.actors = vocabulary{}, vocabulary{}, vocabulary{}
-	p.words.labels = pairs{}
+	p.words.workflows, p.words.labels = vocabulary{}, pairs{}
 	var m merged
 	if base != nil {
-		if err := m.add(base.Name, base.Content, true); err != nil {
+		d, err := parse(base.Name, base.Content, false)
+		if err != nil {
 			return nil, err
 		}
+		m.add(d, "", true)
 	}
 	p.snapshot = snapshot(base, m.version, inUse)
 	for _, f := range inUse {
-		if err := m.add(f.Key, f.Content, !fromPack(f.Key)); err != nil {
+		d, err := Parse(f.Key, f.Content)
+		if err != nil {
 			return nil, err
 		}
+		workflow, _ := scopeOf(f.Key) // Parse has looked
+		m.add(d, workflow, !fromPack(f.Key))
 	}
 	p.compile(&m)
 	return p, nil
 }
 
-func usable(fragments []Fragment) ([]Fragment, error) {
+func usable(base *Source, fragments []Fragment) ([]Fragment, error) {
 	var out []Fragment
+	size := 0
+	if base != nil {
+		size = len(base.Content)
+	}
 	for _, f := range fragments {
 		if !f.Disabled && !blank(f.Content) {
 			out = append(out, f)
+			size += len(f.Content)
 		}
+	}
+	if size > MaxPolicy {
+		return nil, fail(0, 0, "the documents of the policy have %d bytes together; at most %d", size, MaxPolicy)
 	}
 	slices.SortFunc(out, func(a, b Fragment) int { return strings.Compare(a.Key, b.Key) })
 	for i := 1; i < len(out); i++ {
@@ -172,14 +187,11 @@ type merged struct {
 
 type sourced struct {
 	Rule
-	name string // of the rule within the policy
+	name     string // of the rule within the policy
+	workflow string // whose jobs the rule is for, "" for all
 }
 
-func (m *merged) add(name string, content []byte, opens bool) error {
-	d, err := Parse(name, content)
-	if err != nil {
-		return err
-	}
+func (m *merged) add(d *Document, workflow string, opens bool) {
 	m.version = cmp.Or(m.version, d.Version)
 	m.defaultTenant = cmp.Or(m.defaultTenant, d.DefaultTenant)
 	if opens {
@@ -190,7 +202,7 @@ func (m *merged) add(name string, content []byte, opens bool) error {
 		if id == "" {
 			id = "#" + strconv.Itoa(i+1)
 		}
-		m.rules = append(m.rules, sourced{r, url.QueryEscape(name) + ":" + url.QueryEscape(id)})
+		m.rules = append(m.rules, sourced{r, url.QueryEscape(d.Name) + ":" + url.QueryEscape(id), workflow})
 	}
 	m.approvals.tighten(d.Approvals)
 	if m.tenants == nil {
@@ -199,7 +211,6 @@ func (m *merged) add(name string, content []byte, opens bool) error {
 	for t, more := range d.Tenants {
 		m.tenants[t] = m.tenants[t].with(more)
 	}
-	return nil
 }
 
 func (t Tenant) with(o Tenant) Tenant {
@@ -255,6 +266,9 @@ func (p *Policy) compileRule(s *sourced) rule {
 		} else {
 			r.capabilityGlobs = append(r.capabilityGlobs, g)
 		}
+	}
+	if s.workflow != "" {
+		r.workflows = []uint32{w.workflows.add(s.workflow)}
 	}
 	for _, word := range m.ActorTypes {
 		r.actorTypes |= actorTypeOf(word)

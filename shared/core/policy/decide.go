@@ -24,8 +24,8 @@ func topicFault(r *Request) string {
 	switch topic := strings.TrimSpace(r.Topic); {
 	case topic == "":
 		return reasonNoTopic
-	case !strings.HasPrefix(topic, "job."):
-		return reasonUnsupported
+	case !strings.HasPrefix(topic, "job.") || strings.ContainsFunc(topic, func(r rune) bool { return !isPlain(r) }):
+		return reasonUnsupported // a topic with a letter that passes for another is nobody's
 	default:
 		return ""
 	}

@@ -47,6 +47,7 @@ type Request struct {
 	Requires   []string
 	PackID     string
 	Labels     map[string]string
+	// WorkflowID is the workflow whose step the job is, "" for none; the case of its letters counts.
 	WorkflowID string
 	// Effective are the restrictions of the effective configuration; nil is none.
 	Effective *Effective

@@ -27,19 +27,10 @@ func ParseEffective(raw []byte) *Effective {
 	var allowed, denied []string
 	var lists MCP
 	ok = decode(section["allowed_topics"], &allowed) && decode(section["denied_topics"], &denied) && decodeMCP(section["mcp"], &lists)
-	e := &Effective{mcp: newMCP(lists)}
-	for _, pattern := range denied {
-		ok = ok && valid(pattern)
-		e.denied = append(e.denied, newGlob(pattern))
-	}
-	for _, pattern := range allowed {
-		ok = ok && valid(pattern)
-		e.allows = append(e.allows, newGlob(pattern))
-	}
-	if !ok {
+	if !ok || !validTopics(allowed) || !validTopics(denied) || !lists.valid() {
 		return &Effective{invalid: true}
 	}
-	return e
+	return &Effective{denied: newGlobs(denied), allows: newGlobs(allowed), mcp: newMCP(lists)}
 }
 
 // safetySection answers nil when there is none, and false when it is not an object, or stands in something that is not one.
@@ -75,9 +66,30 @@ func decodeMCP(raw []byte, to *MCP) bool {
 	return d.Decode(to) == nil
 }
 
-func valid(pattern string) bool {
-	_, err := path.Match(pattern, "")
-	return err == nil
+func validTopics(patterns []string) bool {
+	for _, pattern := range patterns {
+		_, err := path.Match(pattern, "")
+		if err != nil || notPlain(pattern) != "" {
+			return false
+		}
+	}
+	return len(patterns) <= maxEntries
+}
+
+func (m *MCP) valid() bool {
+	for _, words := range [][]string{
+		m.AllowServers, m.DenyServers, m.AllowTools, m.DenyTools, m.AllowResources, m.DenyResources, m.AllowActions, m.DenyActions,
+	} {
+		for _, word := range words {
+			if misread(word) != "" {
+				return false
+			}
+		}
+		if len(words) > maxEntries {
+			return false
+		}
+	}
+	return true
 }
 
 // check answers why a job is refused, and by which member of the section.

@@ -14,7 +14,8 @@ type TraceEntry struct {
 	RuleID string
 	// Matched says that the job fits. A job that does not fit the last two is denied.
 	Matched bool
-	// FirstFailedField is the first member of match, or the list, that the job does not fit; "" when it fits.
+	// FirstFailedField is the first member of match, or the list, that the job does not fit; workflow_id for a rule of another workflow's
+	// bundle; "" when it fits.
 	FirstFailedField string
 }
 

@@ -1,8 +1,9 @@
 package policy
 
-import "slices"
-
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // facts are what rules ask about a request, looked up once. It lives on the stack of a decision.
 type facts struct {
@@ -12,6 +13,7 @@ type facts struct {
 	capable   uint32
 	pack      uint32
 	actor     uint32
+	workflow  uint32
 	actorType actorTypes
 	secrets   bool
 	risk      idSet
@@ -69,6 +71,7 @@ func (p *Policy) look(f *facts, r *Request) {
 	f.capable = p.words.capabilities.find(r.Capability)
 	f.pack = p.words.packs.find(r.PackID)
 	f.actor = p.words.actors.find(actorOf(r))
+	f.workflow = p.words.workflows.exact(strings.TrimSpace(r.WorkflowID))
 	f.actorType = actorTypeOf(r.ActorType)
 	f.secrets = p.asksSecrets && secretsPresent(r)
 	p.words.risk.findAll(r.RiskTags, &f.risk)

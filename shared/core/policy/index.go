@@ -15,6 +15,7 @@ const (
 	byCapability
 	byPack
 	byActor
+	byWorkflow
 	byRisk
 	byRequires
 	byTenant
@@ -116,6 +117,7 @@ func (x *index) ways(r *rule, prefixWords vocabulary) (ways [][]entry) {
 	}
 	anyWord(byPack, r.packs)
 	anyWord(byActor, r.actors)
+	anyWord(byWorkflow, r.workflows)
 	anyWord(byRisk, r.risk)
 	eachWord(byRequires, r.requires)
 	anyWord(byTenant, r.tenants)
@@ -152,6 +154,7 @@ func (p *Policy) first(f *facts) uint32 {
 	s.word(x.lists[byCapability], f.capable)
 	s.word(x.lists[byPack], f.pack)
 	s.word(x.lists[byActor], f.actor)
+	s.word(x.lists[byWorkflow], f.workflow)
 	s.words(x.lists[byRisk], &f.risk)
 	s.words(x.lists[byRequires], &f.requires)
 	s.word(x.lists[byTenant], f.tenant)

@@ -13,13 +13,25 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// What a document may cost to read. Aliases count as often as they are used, so that a short document cannot stand for an endless one.
+// Limits of documents, in bytes.
 const (
-	maxBytes = 2 << 20
-	maxNodes = 1 << 19
+	// MaxDocument is for one document: a bundle fits into an item of the table.
+	MaxDocument = 256 << 10
+	// MaxPolicy is for all documents of a policy together.
+	MaxPolicy = 4 << 20
+)
+
+// What a document may cost to read.
+const (
+	// maxNodes is for YAML: aliases count as often as they are used, so that a short document cannot stand for an endless one.
+	maxNodes = 1 << 17
 	maxDepth = 100
+	// maxEntries bounds each list and each object: rules of a document, patterns of a rule.
+	maxEntries = 10_000
 	// maxBrackets bounds what the parser is given, whose time grows with the square of the nesting. Brackets inside text count too.
 	maxBrackets = 2000
+	// maxLine bounds a line of YAML, for the same reason. A JSON document may be one line.
+	maxLine = 32 << 10
 )
 
 type kind uint8
@@ -65,8 +77,8 @@ func fail(line, column int, format string, args ...any) error {
 
 // read makes the tree of one YAML or JSON document. JSON has a reader of its own, since it is many times faster.
 func read(raw []byte) (node, error) {
-	if len(raw) > maxBytes {
-		return node{}, fail(0, 0, "larger than %d bytes", maxBytes)
+	if len(raw) > MaxDocument {
+		return node{}, fail(0, 0, "%d bytes; a policy document has at most %d (%d KiB)", len(raw), MaxDocument, MaxDocument>>10)
 	}
 	if json.Valid(raw) {
 		return readJSON(raw)
@@ -77,6 +89,12 @@ func read(raw []byte) (node, error) {
 func readYAML(raw []byte) (n node, err error) {
 	if tooDeep(raw) {
 		return node{}, fail(0, 0, "nested deeper than %d levels", maxDepth)
+	}
+	line := 0
+	for text := range bytes.Lines(raw) {
+		if line++; len(text) > maxLine {
+			return node{}, fail(line, 1, "a line of %d bytes; at most %d", len(text), maxLine)
+		}
 	}
 	file, err := parser.ParseBytes(raw, 0)
 	if wrong, ok := errors.AsType[*yaml.SyntaxError](err); ok {
@@ -104,10 +122,10 @@ func readYAML(raw []byte) (n node, err error) {
 	return n, nil
 }
 
-// tooDeep refuses nesting before the parser sees it. It counts brackets and leading dashes without looking at quotes.
+// tooDeep refuses nesting before the parser sees it. It counts brackets, and dashes in a row on a line, without looking at quotes.
 func tooDeep(raw []byte) bool {
-	depth, dashes, start := 0, 0, true
-	for _, c := range raw {
+	depth, dashes, comment := 0, 0, false
+	for i, c := range raw {
 		switch c {
 		case '[', '{':
 			depth++
@@ -116,11 +134,14 @@ func tooDeep(raw []byte) bool {
 		}
 		switch {
 		case c == '\n':
-			start, dashes = true, 0
-		case start && (c == '-' || c == '?' || c == ':'):
+			dashes, comment = 0, false
+		case c == ' ' || comment:
+		case (c == '-' || c == '?' || c == ':') && (i+1 == len(raw) || raw[i+1] == ' ' || raw[i+1] == '\n'):
 			dashes++
-		case c != ' ':
-			start = false
+		case c == '#' && (i == 0 || raw[i-1] == '\n'):
+			comment = true
+		default:
+			dashes = 0
 		}
 		if depth > maxBrackets || dashes > maxDepth {
 			return true
@@ -138,6 +159,10 @@ type yamlReader struct {
 type anchor struct {
 	value node
 	nodes int
+}
+
+func (n node) tooLong(entries int) error {
+	return n.errorf("%d entries; a list or object has at most %d", entries, maxEntries)
 }
 
 func place(n ast.Node) node {
@@ -160,8 +185,14 @@ func (y *yamlReader) node(from ast.Node, depth int) (node, error) {
 		if !v.IsFlowStyle && len(v.Values) > 0 { // the token of a block mapping is its first colon
 			n = place(v.Values[0].Key)
 		}
+		if len(v.Values) > maxEntries {
+			return n, n.tooLong(len(v.Values))
+		}
 		return y.object(n, v.Values, depth)
 	case *ast.SequenceNode:
+		if len(v.Values) > maxEntries {
+			return n, n.tooLong(len(v.Values))
+		}
 		n.kind, n.items = list, make([]node, len(v.Values))
 		for i, item := range v.Values {
 			var err error
@@ -258,7 +289,6 @@ func readJSON(raw []byte) (node, error) {
 type jsonReader struct {
 	raw    []byte
 	tokens *json.Decoder
-	nodes  int
 	// offset and line of what was last placed, and where its line begins.
 	offset, line, lineStart int
 }
@@ -285,9 +315,6 @@ func (j *jsonReader) node(depth int) (node, error) {
 	t, n, err := j.next()
 	if err != nil {
 		return n, err
-	}
-	if j.nodes++; j.nodes > maxNodes {
-		return n, n.errorf("more than %d values", maxNodes)
 	}
 	if depth > maxDepth {
 		return n, n.errorf("nested deeper than %d levels", maxDepth)
@@ -320,6 +347,9 @@ func (j *jsonReader) list(n node, depth int) (node, error) {
 		}
 		n.items = append(n.items, item)
 	}
+	if len(n.items) > maxEntries {
+		return n, n.tooLong(len(n.items))
+	}
 	_, _, err := j.next()
 	return n, err
 }
@@ -337,6 +367,9 @@ func (j *jsonReader) object(n node, depth int) (node, error) {
 		}
 		name, _ := key.(string)
 		n.members = append(n.members, member{line: at.line, column: at.column, key: name, value: value})
+	}
+	if len(n.members) > maxEntries {
+		return n, n.tooLong(len(n.members))
 	}
 	if _, _, err := j.next(); err != nil {
 		return n, err

@@ -34,8 +34,18 @@ var decisions = map[string]Verdict{
 // lists, rules without a decision, two rules of one id, globs that are not valid, and anything beyond the limits. The sections
 // input_policy, output_policy and output_rules belong to later versions of the format; they are accepted and have no effect. Every error
 // is an *Error.
+//
+// A name of the form workflow/<id>/policy is a bundle for one workflow, which has no sections that are about all jobs.
 func Parse(name string, raw []byte) (*Document, error) {
-	d, err := parseDocument(raw)
+	workflow, err := scopeOf(name)
+	if err != nil {
+		return nil, err
+	}
+	return parse(name, raw, workflow != "")
+}
+
+func parse(name string, raw []byte, scoped bool) (*Document, error) {
+	d, err := parseDocument(raw, scoped)
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); ok {
 			e.Source = name
@@ -46,16 +56,21 @@ func Parse(name string, raw []byte) (*Document, error) {
 	return d, nil
 }
 
-func parseDocument(raw []byte) (*Document, error) {
+func parseDocument(raw []byte, scoped bool) (*Document, error) {
 	root, err := read(raw)
 	if err != nil {
 		return nil, err
+	}
+	if scoped {
+		if err := root.inScope(); err != nil {
+			return nil, err
+		}
 	}
 	d := &Document{}
 	later := func(node) error { return nil }
 	return d, root.each("a policy", fields{
 		"version":          trimmedInto(&d.Version),
-		"default_tenant":   trimmedInto(&d.DefaultTenant),
+		"default_tenant":   wordInto(&d.DefaultTenant),
 		"default_decision": d.parseDefault,
 		"rules":            d.parseRules,
 		"tenants":          d.parseTenants,
@@ -93,7 +108,7 @@ func (d *Document) parseRules(n node) error {
 
 func parseRule(n node) (r Rule, err error) {
 	err = n.each("a rule", fields{
-		"id":                trimmedInto(&r.ID),
+		"id":                wordInto(&r.ID),
 		"match":             r.Match.parse,
 		"decision":          r.parseDecision,
 		"reason":            trimmedInto(&r.Reason),
@@ -183,6 +198,9 @@ func (d *Document) parseTenants(n node) error {
 		if name == "" {
 			return m.errorf("a tenant needs a name")
 		}
+		if err := m.refuse(misread(name)); err != nil {
+			return err
+		}
 		if _, twice := d.Tenants[name]; twice {
 			return m.errorf("tenant %q stands here twice; case does not count", name)
 		}
@@ -235,18 +253,18 @@ func (r *Rule) parseConstraints(n node) error {
 				c.Sandbox.Isolated = n.boolean
 				return n.must(boolean, "true or false")
 			},
-			"network_allowlist": wordsInto(&c.Sandbox.NetworkAllowlist),
-			"fs_read_only":      wordsInto(&c.Sandbox.FSReadOnly),
-			"fs_read_write":     wordsInto(&c.Sandbox.FSReadWrite),
+			"network_allowlist": textsInto(&c.Sandbox.NetworkAllowlist),
+			"fs_read_only":      textsInto(&c.Sandbox.FSReadOnly),
+			"fs_read_write":     textsInto(&c.Sandbox.FSReadWrite),
 		}),
 		"toolchain": group("toolchain", fields{
-			"allowed_tools":    wordsInto(&c.Toolchain.AllowedTools),
-			"allowed_commands": wordsInto(&c.Toolchain.AllowedCommands),
+			"allowed_tools":    textsInto(&c.Toolchain.AllowedTools),
+			"allowed_commands": textsInto(&c.Toolchain.AllowedCommands),
 		}),
 		"diff": group("diff", fields{
 			"max_files":       countInto(&c.Diff.MaxFiles, maxCount),
 			"max_lines":       countInto(&c.Diff.MaxLines, maxCount),
-			"deny_path_globs": wordsInto(&c.Diff.DenyPathGlobs),
+			"deny_path_globs": textsInto(&c.Diff.DenyPathGlobs),
 		}),
 		"redaction_level": trimmedInto(&c.RedactionLevel),
 	})
@@ -270,8 +288,8 @@ func (r *Rule) parseRemediations(n node) error {
 			"id":                     trimmedInto(&m.ID),
 			"title":                  trimmedInto(&m.Title),
 			"summary":                trimmedInto(&m.Summary),
-			"replacement_topic":      trimmedInto(&m.ReplacementTopic),
-			"replacement_capability": trimmedInto(&m.ReplacementCapability),
+			"replacement_topic":      plainInto(&m.ReplacementTopic),
+			"replacement_capability": plainInto(&m.ReplacementCapability),
 			"add_labels":             labelsInto(&m.AddLabels),
 			"remove_labels":          wordsInto(&m.RemoveLabels),
 		})
@@ -288,6 +306,9 @@ func (r *Rule) parseVelocity(n node) error {
 		"key": func(n node) error {
 			v.Key = strings.TrimSpace(n.text)
 			if err := n.must(text, "text"); err != nil {
+				return err
+			}
+			if err := n.refuse(misread(v.Key)); err != nil {
 				return err
 			}
 			if bad, ok := v.unknownPart(); ok {
@@ -359,7 +380,42 @@ func trimmedInto(s *string) func(node) error {
 	}
 }
 
+// wordInto reads a word that is compared with others.
+func wordInto(s *string) func(node) error {
+	return func(n node) error {
+		if err := trimmedInto(s)(n); err != nil {
+			return err
+		}
+		return n.refuse(misread(*s))
+	}
+}
+
+// plainInto reads a topic or a capability.
+func plainInto(s *string) func(node) error {
+	return func(n node) error {
+		if err := trimmedInto(s)(n); err != nil {
+			return err
+		}
+		return n.refuse(notPlain(*s))
+	}
+}
+
+// wordsInto reads words that are compared with others.
 func wordsInto(to *[]string) func(node) error {
+	return func(n node) error {
+		if err := textsInto(to)(n); err != nil {
+			return err
+		}
+		for i, word := range *to {
+			if err := n.items[i].refuse(misread(word)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func textsInto(to *[]string) func(node) error {
 	return func(n node) error {
 		return n.eachItem(func(item node) error {
 			word := strings.TrimSpace(item.text)
@@ -374,10 +430,13 @@ func wordsInto(to *[]string) func(node) error {
 
 func globsInto(to *[]string) func(node) error {
 	return func(n node) error {
-		if err := wordsInto(to)(n); err != nil {
+		if err := textsInto(to)(n); err != nil {
 			return err
 		}
 		for i, glob := range *to {
+			if err := n.items[i].refuse(notPlain(glob)); err != nil {
+				return err
+			}
 			if _, err := path.Match(glob, ""); err != nil {
 				return n.items[i].errorf("%q is not a valid glob", glob)
 			}
@@ -391,7 +450,13 @@ func labelsInto(to *map[string]string) func(node) error {
 		*to = make(map[string]string, len(n.members))
 		return n.named("labels", func(m member) error {
 			(*to)[m.key] = m.value.text
-			return m.value.must(text, "text; quote it")
+			if err := m.value.must(text, "text; quote it"); err != nil {
+				return err
+			}
+			if err := m.refuse(misread(m.key)); err != nil {
+				return err
+			}
+			return m.value.refuse(misread(m.value.text))
 		})
 	}
 }

@@ -3,7 +3,6 @@ package policy_test
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -107,18 +106,13 @@ func TestT105_T106_T107_RefusedWithTheirPlace(t *testing.T) {
 }
 
 func TestParseLimits(t *testing.T) {
-	bomb := "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
-	for _, c := range "bcdefg" {
-		bomb += fmt.Sprintf("%c: &%c [*%c%s]\n", c, c, c-1, strings.Repeat(", *"+string(c-1), 9))
-	}
 	tests := []struct{ name, text, want string }{
-		{"size", strings.Repeat(" ", 2<<20+1), "p: larger than 2097152 bytes"},
 		{"nesting of YAML", strings.Repeat("[", 100_000), "p: nested deeper than 100 levels"},
 		{"nesting of lists", strings.Repeat("- ", 100_000), "p: nested deeper than 100 levels"},
+		{"nesting of lists in a list", "rules: [" + strings.Repeat("- ", 100_000), "p: nested deeper than 100 levels"},
 		{"nesting that the parser takes", "rules: " + strings.Repeat("[", 200) + "x" + strings.Repeat("]", 200), "p:1:108: nested deeper than 100 levels"},
 		{"nesting of JSON", strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "p:1:102: nested deeper than 100 levels"},
-		{"values of JSON", "[" + strings.Repeat("0,", 600_000) + "0]", "p:1:1048576: more than 524288 values"},
-		{"aliases of aliases", bomb, "more than 524288 values"},
+		{"aliases of aliases", bomb(), "more than 131072 values"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -311,6 +305,9 @@ func FuzzParse(f *testing.F) {
 		text, err := json.Marshal(d)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if len(text) > policy.MaxDocument { // JSON has no aliases
+			return
 		}
 		if _, err := policy.Parse("again", text); err != nil {
 			t.Fatalf("its JSON is refused: %v\n%s", err, text)

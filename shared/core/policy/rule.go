@@ -4,6 +4,7 @@ import "slices"
 
 // rule is a compiled rule: its words are numbers of the policy's vocabularies.
 type rule struct {
+	workflows                                            []uint32 // the one that the rule's document is for
 	topics                                               []glob
 	tenants, capabilities, risk, requires, packs, actors []uint32
 	capabilityGlobs                                      []glob
@@ -19,7 +20,8 @@ type rule struct {
 type field uint8
 
 const (
-	noField field = iota
+	noField       field = iota
+	fieldWorkflow       // of the document
 	fieldTenants
 	fieldTopics
 	fieldCapabilities
@@ -35,7 +37,7 @@ const (
 )
 
 var fieldNames = [...]string{
-	noField: "", fieldTenants: "tenants", fieldTopics: "topics", fieldCapabilities: "capabilities", fieldRiskTags: "risk_tags",
+	noField: "", fieldWorkflow: "workflow_id", fieldTenants: "tenants", fieldTopics: "topics", fieldCapabilities: "capabilities", fieldRiskTags: "risk_tags",
 	fieldRequires: "requires", fieldPackIDs: "pack_ids", fieldActorIDs: "actor_ids", fieldActorTypes: "actor_types",
 	fieldLabels: "labels", fieldSecrets: "secrets_present", fieldMCP: "mcp", fieldVelocity: "velocity",
 }
@@ -43,6 +45,8 @@ var fieldNames = [...]string{
 // mismatch answers the first field that does not fit; noField is a match.
 func (r *rule) mismatch(f *facts) field {
 	switch {
+	case len(r.workflows) > 0 && !hasID(r.workflows, f.workflow):
+		return fieldWorkflow
 	case len(r.tenants) > 0 && !hasID(r.tenants, f.tenant):
 		return fieldTenants
 	case len(r.topics) > 0 && !matchAny(r.topics, f.topic):
