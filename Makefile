@@ -16,7 +16,7 @@ CDK := npx --yes aws-cdk@2.1148.1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
 .PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
-	fuzz crash sim clean
+	fuzz crash sim policy-test policy-million bench-policy clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,16 @@ cost: ## AWS requests, capacity units and dollars: of a job, by the ports and on
 	@go test -count=1 -run TestCost -v ./localdev/plane | grep ^cost
 	@./bin/cordum-local with-aws -- go test -count=1 -run TestCostOnAWS -v ./localdev/cost | grep '^cost\|^---'
 	@go test -count=1 -run TestIdleCost -v ./infra | grep '^cost\|^---'
+
+DIR ?= docs/example-policy
+policy-test: ## Check that a policy decides what its cases say: DIR=docs/example-policy; docs/policy.md describes the directory
+	@go run ./localdev/cmd/policytest $(DIR)
+
+policy-million: ## The evaluator against the naive one, on a million random policies and requests
+	POLICY_PAIRS=1000000 go test -count=1 -timeout 0 -v -run TestT102_DecideAgrees ./shared/core/policy
+
+bench-policy: ## Decisions of policies of 100 and 10,000 rules: ours, OPA's and Cedar's, side by side
+	@cd tools/policybench && go run .
 
 fuzz: ## Run every fuzz target for a short while
 	./tools/fuzz.sh

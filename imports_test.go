@@ -3,6 +3,7 @@ package cordum
 import (
 	"go/build"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -122,6 +123,9 @@ func packages(t *testing.T) map[string]*build.Package {
 		}
 		if name := d.Name(); path != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || name == "build" || name == "node_modules") {
 			return filepath.SkipDir
+		}
+		if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && path != "." {
+			return filepath.SkipDir // a module of its own
 		}
 		pkg, err := build.ImportDir(path, 0)
 		if _, none := err.(*build.NoGoError); none {

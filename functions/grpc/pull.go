@@ -204,7 +204,7 @@ func (w *Workers) claim(s *session, t dispatch.Ticket) *dispatch.Refusal {
 	w.mu.Lock()
 	delivery := w.delivery
 	w.mu.Unlock()
-	c, err := w.d.Claim(ctx, s.id, s.name, delivery, t)
+	c, err := w.d.Claim(ctx, s.id, dispatch.Claimant{Worker: s.name, Delivery: delivery}, t)
 	var refused *dispatch.Refusal
 	switch {
 	case errors.As(err, &refused) && refused.Keep:

@@ -48,16 +48,21 @@ const (
 	elsewhere = "elsewhere"
 )
 
+// maxKey is the longest name of a claim, in bytes.
+const maxKey = 64
+
 // ClaimJob hands a job to the worker that has its ticket.
 func (s *Service) ClaimJob(ctx context.Context, req *cordumv1.ClaimJobRequest) (*cordumv1.ClaimJobResponse, error) {
 	name := req.GetWorkerId()
 	switch {
 	case strings.TrimSpace(name) == "" || len(name) > worker.MaxID:
 		return nil, fault.New(fault.Invalid, "worker_id is required, at most %d bytes", worker.MaxID)
+	case len(req.GetKey()) > maxKey:
+		return nil, fault.New(fault.Invalid, "key has %d bytes; it must have at most %d", len(req.GetKey()), maxKey)
 	case req.GetJobId() == "" || req.GetAttempt() < 1:
 		return nil, fault.New(fault.Invalid, "job_id and attempt are required, as the ticket says")
 	}
-	c, err := s.d.Claim(ctx, identity.From(ctx), name, "", dispatch.Ticket{Job: req.GetJobId(), Attempt: req.GetAttempt()})
+	c, err := s.d.Claim(ctx, identity.From(ctx), dispatch.Claimant{Worker: name, Key: req.GetKey()}, dispatch.Ticket{Job: req.GetJobId(), Attempt: req.GetAttempt()})
 	if refused, ok := errors.AsType[*dispatch.Refusal](err); ok {
 		if refused.Keep {
 			return &cordumv1.ClaimJobResponse{Outcome: elsewhere}, nil
@@ -67,7 +72,7 @@ func (s *Service) ClaimJob(ctx context.Context, req *cordumv1.ClaimJobRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if c.Before { // a second copy of the ticket
+	if c.Before && req.GetKey() == "" { // a second copy of the ticket, as far as anybody can tell
 		return &cordumv1.ClaimJobResponse{Outcome: gone}, nil
 	}
 	return &cordumv1.ClaimJobResponse{Outcome: claimed, Packet: c.Packet(s.d.Clock.Now())}, nil

@@ -41,7 +41,7 @@ func (q switchable) Send(ctx context.Context, name string, msgs ...queue.Message
 
 type table struct {
 	store.Table
-	writes, updates, policy, config *atomic.Bool
+	writes, updates, policy, config, repeats *atomic.Bool
 }
 
 func (t table) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
@@ -54,6 +54,11 @@ func (t table) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, er
 func (t table) Write(ctx context.Context, ops ...store.Op) error {
 	if t.writes.Load() {
 		return store.ErrUnavailable
+	}
+	if t.repeats.Load() && len(ops) == 1 { // as AWS's SDK does when an answer is lost; transactions carry a token
+		if err := t.Table.Write(ctx, ops...); err != nil {
+			return err
+		}
 	}
 	return t.Table.Write(ctx, ops...)
 }
@@ -74,7 +79,7 @@ func (t table) Get(ctx context.Context, key store.Key) (store.Item, error) {
 
 type blobs struct {
 	blob.Store
-	down *atomic.Bool
+	down, unread *atomic.Bool
 }
 
 func (b blobs) Put(ctx context.Context, key string, data []byte, o blob.PutOptions) error {
@@ -84,14 +89,21 @@ func (b blobs) Put(ctx context.Context, key string, data []byte, o blob.PutOptio
 	return b.Store.Put(ctx, key, data, o)
 }
 
-type switches struct{ queues, writes, updates, policy, config, blobs atomic.Bool }
+func (b blobs) Get(ctx context.Context, key string, limit int64) ([]byte, blob.Object, error) {
+	if b.unread.Load() {
+		return nil, blob.Object{}, blob.ErrUnavailable
+	}
+	return b.Store.Get(ctx, key, limit)
+}
+
+type switches struct{ queues, writes, updates, policy, config, blobs, unread, repeats atomic.Bool }
 
 func faulty() (plane.Config, *switches) {
 	s, cfg := &switches{}, config()
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
 		p.Queues = switchable{p.Queues, &s.queues}
-		p.Table = table{p.Table, &s.writes, &s.updates, &s.policy, &s.config}
-		p.Blobs = blobs{p.Blobs, &s.blobs}
+		p.Table = table{p.Table, &s.writes, &s.updates, &s.policy, &s.config, &s.repeats}
+		p.Blobs = blobs{p.Blobs, &s.blobs, &s.unread}
 		return p
 	}
 	return cfg, s
@@ -140,6 +152,22 @@ func TestT016_AStoreOutOfReachStoresNothing(t *testing.T) {
 		b.refused(503, "service unavailable")
 		if n := len(r.jobs("")); n != 0 {
 			t.Errorf("%d jobs were stored", n)
+		}
+	})
+}
+
+func TestASubmissionThatIsWrittenTwiceIsSentAtOnce(t *testing.T) {
+	cfg, s := faulty()
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		s.repeats.Store(true)
+		plain, named := r.submit(), r.submit("idempotency_key", "k")
+		if again := r.submit("idempotency_key", "k"); again.JobID != named.JobID {
+			t.Errorf("the key made %s and %s", named.JobID, again.JobID)
+		}
+		s.repeats.Store(false)
+		r.connect("k-worker", "w1", "main", 4)
+		for _, rc := range []receipt{plain, named} {
+			r.awaitFor(rc.JobID, "DISPATCHED", 5*time.Second) // not at the resend, after 30
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,12 @@ func (p *poller) ticket() ticket {
 // claim answers the outcome, and the request when it is claimed.
 func (p *poller) claim(t ticket) (outcome string, request map[string]any, trace string) {
 	p.t.Helper()
+	return p.claimAs(t, "")
+}
+
+// claimAs is claim with a key.
+func (p *poller) claimAs(t ticket, key string) (outcome string, request map[string]any, trace string) {
+	p.t.Helper()
 	var res struct {
 		Outcome string `json:"outcome"`
 		Packet  struct {
@@ -90,8 +97,12 @@ func (p *poller) claim(t ticket) (outcome string, request map[string]any, trace 
 			Request map[string]any `json:"jobRequest"`
 		} `json:"packet"`
 	}
-	p.call("claim", map[string]any{"worker_id": p.name, "job_id": t.Job, "attempt": t.Attempt}).ok(200).json(&res)
+	p.call("claim", p.wish(t, key)).ok(200).json(&res)
 	return res.Outcome, res.Packet.Request, res.Packet.TraceID
+}
+
+func (p *poller) wish(t ticket, key string) map[string]any {
+	return map[string]any{"worker_id": p.name, "job_id": t.Job, "attempt": t.Attempt, "key": key}
 }
 
 // say puts a packet into the inbox.
@@ -145,6 +156,54 @@ func TestAWorkerWithoutAStream(t *testing.T) {
 		if j := r.job(rc.JobID); j["state"] != "SUCCEEDED" || j["result"].(map[string]any)["rows"] != 9.0 || j["execution_ms"] != 12.0 {
 			t.Errorf("done: %v", j)
 		}
+	})
+}
+
+func TestAClaimThatIsAskedAgainIsAnsweredAsBefore(t *testing.T) {
+	cfg, s := faulty()
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		p := r.poller("k-worker-default", "p1", "main")
+		p2 := r.poller("k-worker-default", "p2", "main")
+		other := r.poller("k-worker-other", "p1", "main") // the same name, in another tenant
+		rc := r.submit("context", map[string]string{"long": strings.Repeat("x", 40000)})
+		tk := p.ticket()
+		s.unread.Store(true) // the claim is written, then its input cannot be read
+		p.call("claim", p.wish(tk, "k1")).refused(503, "service unavailable")
+		s.unread.Store(false)
+		if j := r.job(rc.JobID); j["state"] != "DISPATCHED" || j["worker_id"] != "p1" {
+			t.Fatalf("the claim took no effect: %v", j["state"])
+		}
+		for name, refused := range map[string]func() (string, map[string]any, string){
+			"a copy of the ticket":           func() (string, map[string]any, string) { return p.claimAs(tk, "k2") },
+			"a copy without a key":           func() (string, map[string]any, string) { return p.claimAs(tk, "") },
+			"another worker":                 func() (string, map[string]any, string) { return p2.claimAs(tk, "k1") },
+			"another tenant's worker":        func() (string, map[string]any, string) { return other.claimAs(tk, "k1") },
+			"the ticket of the next attempt": func() (string, map[string]any, string) { return p.claimAs(ticket{tk.Job, 2}, "k1") },
+		} {
+			if outcome, _, _ := refused(); outcome != "gone" {
+				t.Errorf("%s: %s", name, outcome)
+			}
+		}
+		s.updates.Store(true) // nor while the table does not say whether the claim was written
+		p.call("claim", p.wish(tk, "k2")).refused(503, "service unavailable")
+		if outcome, _, _ := p.claimAs(tk, "k1"); outcome != "claimed" {
+			t.Errorf("asked again while nothing can be written: %s", outcome)
+		}
+		s.updates.Store(false)
+		for range 2 {
+			outcome, request, trace := p.claimAs(tk, "k1")
+			if outcome != "claimed" || request["jobId"] != rc.JobID || request["env"].(map[string]any)["CORDUM_ATTEMPT"] != "1" || trace != rc.TraceID {
+				t.Errorf("asked again: %s %v", outcome, request)
+			}
+		}
+		if j := r.job(rc.JobID); j["attempts"] != 1.0 {
+			t.Errorf("attempts %v", j["attempts"])
+		}
+		p.say(1, "jobResult", map[string]any{"jobId": rc.JobID, "status": "JOB_STATUS_SUCCEEDED", "workerId": "p1"})
+		if outcome, _, _ := p.claimAs(tk, "k1"); outcome != "gone" || r.job(rc.JobID)["state"] != "SUCCEEDED" {
+			t.Errorf("asked again after its end: %s", outcome)
+		}
+		p.call("claim", p.wish(tk, strings.Repeat("k", 65))).refused(400, "key has 65 bytes; it must have at most 64")
 	})
 }
 

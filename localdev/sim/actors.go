@@ -267,7 +267,7 @@ func (w *world) handover(h holding, tenant, worker string) {
 	ctx := context.Background()
 	full, err := w.raw.Full(ctx, tenant, h.id, time.Now())
 	if err != nil {
-		w.violated("worker %s of tenant %s got job %s: %v", worker, tenant, h.id, err)
+		w.violated("%s of tenant %s got job %s: %v", worker, tenant, h.id, err)
 		return
 	}
 	allowed := false
@@ -344,7 +344,8 @@ func (s *simPoller) pull() {
 	_ = json.Unmarshal([]byte(msgs[0].Body), &t) // the plane's own words
 	s.w.trace("%s claims %s/%d", s.name, t.Job, t.Attempt)
 	s.w.begin(s.w.api, msgs[0].Body)
-	body := map[string]any{"worker_id": s.name, "job_id": t.Job, "attempt": t.Attempt}
+	key := msgs[0].ID // the same when the message comes again
+	body := map[string]any{"worker_id": s.name, "job_id": t.Job, "attempt": t.Attempt, "key": key}
 	s.w.request(s.tenant, s.key(), "POST", "/worker/claim", body, func(status int, answer []byte) {
 		var res struct {
 			Outcome string `json:"outcome"`
@@ -364,10 +365,12 @@ func (s *simPoller) pull() {
 			return
 		}
 		h := holding{id: t.Job, attempt: fmt.Sprint(t.Attempt), trace: res.Packet.TraceID}
-		s.w.handover(h, s.tenant, s.name)
+		s.w.handover(h, s.tenant, s.name+" by message "+key)
 		s.mu.Lock()
-		s.jobs = append(s.jobs, h)
-		s.mu.Unlock()
+		defer s.mu.Unlock()
+		if !slices.Contains(s.jobs, h) { // two answers to one claim
+			s.jobs = append(s.jobs, h)
+		}
 	})
 }
 

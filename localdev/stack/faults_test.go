@@ -13,7 +13,6 @@ import (
 	"github.com/cordum-serverless/cordum/localdev/client"
 	"github.com/cordum-serverless/cordum/localdev/demoworker"
 	"github.com/cordum-serverless/cordum/localdev/recorder"
-	"github.com/cordum-serverless/cordum/localdev/stack"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
@@ -65,12 +64,9 @@ func (r *rig) settled(ids []string) (attempts int) {
 	return attempts
 }
 
-// stuckSoon has a job handed out again soon that is with a worker which does not know it, since the answer to its claim was lost.
-const stuckSoon = `reconciler: { dispatch_timeout_seconds: 15 }`
-
 // TestKilled: instances of every function die in the middle of an invocation, before and after what they ask of AWS, and so does the container.
 func TestKilled(t *testing.T) {
-	r := open(t, func(c *stack.Config) { c.Timeouts = []byte(stuckSoon) })
+	r := open(t)
 	r.stream()
 	r.polled()
 	r.settled(r.insist(3))

@@ -22,7 +22,8 @@ type Batch struct {
 }
 
 // RunBatch claims the jobs of a batch, runs as many at one time as the worker may, and returns when all have ended and their results are in the
-// inbox; meanwhile it sends heartbeats. What keeps running after it is nothing but handlers that were left behind.
+// inbox; meanwhile it sends heartbeats. What keeps running after it is nothing but handlers that were left behind. A claim that had no answer before
+// the time was over is asked again by the next call.
 //
 // again are the ids of the messages that must come again, nil for none: their jobs were not claimed. Every other message is used up, whatever
 // became of its job. err says why the plane, or the inbox, could not be reached, or does not let the worker in.
@@ -48,6 +49,9 @@ func (p *Polling) RunBatch(ctx context.Context, b Batch) (again []string, err er
 	var refused error
 	serving.Go(func() { refused = p.pulse(live) })
 	serving.Go(func() { p.post(live) })
+	for _, m := range p.unanswered() {
+		p.tickets.Go(func() { p.runOne(claiming, base, m) })
+	}
 	spent := make([]bool, len(b.Messages))
 	for i, m := range b.Messages {
 		p.tickets.Go(func() { spent[i] = p.runOne(claiming, base, m) })
@@ -97,6 +101,17 @@ func (p *Polling) runOne(claiming, base context.Context, m Message) (spent bool)
 		<-p.take(base, packet.GetTraceId(), packet.GetJobRequest())
 	}
 	return fate == taken || fate == useless
+}
+
+// unanswered are the tickets whose claims earlier batches gave up without an answer: their jobs may be this worker's, and their messages may have
+// come to others since, who find them gone.
+func (p *Polling) unanswered() (messages []Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, body := range p.unsure.order {
+		messages = append(messages, Message{Body: body})
+	}
+	return messages
 }
 
 // fresh says whether the plane heard of the worker not long ago.

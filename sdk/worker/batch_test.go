@@ -157,3 +157,26 @@ func TestABatchWhileThePlaneIsOutOfReach(t *testing.T) {
 		}
 	})
 }
+
+func TestAClaimThatABatchGaveUpWithoutAnAnswer(t *testing.T) {
+	for name, next := range map[string][]string{"its ticket comes again": {"a"}, "its ticket went to another, who found it gone": nil} {
+		synctest.Test(t, func(t *testing.T) {
+			p := fakeplane.New()
+			run := batches(t, p, nothing, func(b *worker.Batch) { b.Until, b.Least = time.Now().Add(time.Minute), 40*time.Second })
+			p.Submit("a")
+			p.Fault(func(f *fakeplane.Faults) { f.LostClaims = 1000 })
+			if again, err := run("a"); err != nil || !slices.Equal(again, []string{"m-a"}) || p.Job("a").State != "DISPATCHED" {
+				t.Errorf("%s: again %v, %v; the job is %s", name, again, err, p.Job("a").State)
+			}
+			p.Fault(func(f *fakeplane.Faults) { f.LostClaims = 0 })
+			again, err := run(next...)
+			if j := p.Job("a"); err != nil || j.State != "SUCCEEDED" || j.Attempt != 1 || j.Taken != 1 {
+				t.Errorf("%s: again %v, %v; the job is %s in attempt %d", name, again, err, j.State, j.Attempt)
+			}
+			claims := len(p.Seen().Claims)
+			if _, err := run(); err != nil || len(p.Seen().Claims) != claims {
+				t.Errorf("%s: what was answered is asked again: %v", name, err)
+			}
+		})
+	}
+}

@@ -182,7 +182,10 @@ func (e *executor) repeated(id string, attempt int) (known bool, again *outcome)
 	if now := e.jobs[id]; now != nil && now.attempt == attempt {
 		return true, nil
 	}
-	o, ok := e.finished.get(id)
+	o, ok := e.unacked[id]
+	if !ok {
+		o, ok = e.finished.get(id)
+	}
 	if !ok || o.attempt != attempt {
 		return false, nil
 	}

@@ -26,7 +26,7 @@ type PollingConfig struct {
 	Queue Queue
 	Inbox Sender
 	// ID names the worker; "" is a random one. Every process needs another, also one that is started again: the plane takes jobs of a process
-	// that is gone for those of the one that has its name, and waits for them until they time out.
+	// that is gone for those of the one that has its name, and waits for them until they time out. No job runs twice for sharing one.
 	ID string
 	// MaxParallel is how many jobs run at one time, at most 500; 0 is 4.
 	MaxParallel int
@@ -75,6 +75,9 @@ type Polling struct {
 	deaf   bool      // the last heartbeat did not reach the plane
 	busy   bool      // the machine is too loaded for more jobs
 	spent  []Message // messages whose tickets are used up
+	// asking are the tickets that are being claimed, unsure the keys of claims that were given up without an answer.
+	asking map[ticket]struct{}
+	unsure *recent[string]
 }
 
 // Times and bounds of a worker without a stream.
@@ -127,6 +130,7 @@ func NewPolling(cfg PollingConfig) (*Polling, error) {
 	p := &Polling{
 		cfg: cfg, rest: api, room: make(chan struct{}, cfg.MaxParallel),
 		news: make(chan struct{}, 1), hurry: make(chan struct{}, 1), litter: make(chan struct{}, 1),
+		asking: map[ticket]struct{}{}, unsure: newRecent[string](remembered),
 	}
 	p.init(profile{
 		id: or(cfg.ID, uuid.NewString()), pool: cfg.Pool, region: cfg.Region, kind: cfg.Type, parallel: cfg.MaxParallel,
@@ -355,7 +359,8 @@ const (
 	unclaimed             // the plane could not be asked before ctx ended
 )
 
-// claim asks the plane for the job of a ticket, for as long as it takes. keep is called between two tries.
+// claim asks the plane for the job of a ticket, for as long as it takes. keep is called between two tries. An earlier try may have been heard, and
+// its answer lost: the plane knows the claim by its key. Two copies of a ticket make two claims, and one of them finds the job gone.
 func (p *Polling) claim(ctx context.Context, m Message, keep func()) (*agentv1.BusPacket, fate) {
 	t, ok := parseTicket(m.Body)
 	if !ok {
@@ -365,15 +370,19 @@ func (p *Polling) claim(ctx context.Context, m Message, keep func()) (*agentv1.B
 	if p.known(t) {
 		return nil, useless
 	}
+	key, first := p.ask(t)
+	if !first {
+		return nil, others
+	}
+	answered := false
+	defer func() { p.asked(t, key, answered) }()
 	for try := 0; ctx.Err() == nil; try++ {
-		outcome, packet, err := p.rest.claim(context.WithoutCancel(ctx), p.me.id, t)
+		outcome, packet, err := p.rest.claim(context.WithoutCancel(ctx), p.me.id, t, key)
+		answered = err == nil
 		switch {
 		case err == nil && outcome == claimed:
 			return packet, taken
 		case err == nil && outcome == gone:
-			if try > 0 { // an earlier try may have been heard, and its answer lost
-				p.log.Warn("a job was gone when its claim was repeated", "job", t.Job, "attempt", t.Attempt)
-			}
 			return nil, useless
 		case err == nil && outcome == elsewhere:
 			return nil, others
@@ -387,6 +396,31 @@ func (p *Polling) claim(ctx context.Context, m Message, keep func()) (*agentv1.B
 		keep()
 	}
 	return nil, unclaimed
+}
+
+// ask begins the claim of a ticket, unless a copy of the ticket is being claimed. key is that of the claim which was given up without an answer, if
+// there was one.
+func (p *Polling) ask(t ticket) (key string, first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, copied := p.asking[t]; copied {
+		return "", false
+	}
+	p.asking[t] = struct{}{}
+	if key, ok := p.unsure.take(t.String()); ok {
+		return key, true
+	}
+	return uuid.NewString(), true
+}
+
+// asked ends the claim of a ticket. Where there was no answer, its key is kept for when the ticket comes again.
+func (p *Polling) asked(t ticket, key string, answered bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.asking, t)
+	if !answered {
+		p.unsure.put(t.String(), key)
+	}
 }
 
 // known says whether a ticket's attempt runs or has run here; the result of one that has run is told again.

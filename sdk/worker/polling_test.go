@@ -281,15 +281,61 @@ func TestRESTDownThenUp(t *testing.T) {
 }
 
 func TestAClaimWhoseAnswerIsLost(t *testing.T) {
-	poll(t, nothing, func(t *testing.T, p *fakeplane.Plane, _ func()) {
-		p.Fault(func(f *fakeplane.Faults) { f.LostClaim = true })
+	var runs atomic.Int32
+	h := func(context.Context, *worker.Job) (any, error) { time.Sleep(time.Second); return runs.Add(1), nil }
+	poll(t, h, func(t *testing.T, p *fakeplane.Plane, _ func()) {
+		p.Fault(func(f *fakeplane.Faults) { f.LostClaims = 2 })
 		p.Submit("j")
-		time.Sleep(time.Minute)
-		if s := p.Seen(); s.Waiting != 0 || !slices.Equal(s.Claims, []string{"claimed", "gone"}) {
-			t.Errorf("%+v", s)
+		began := time.Now()
+		if j := await(t, p, "j", "SUCCEEDED"); j.Attempt != 1 || time.Since(began) > 5*time.Second {
+			t.Errorf("done after %s in attempt %d", time.Since(began), j.Attempt)
 		}
-		p.Again("j") // the plane finds out by itself
+		time.Sleep(time.Minute)
+		if s := p.Seen(); runs.Load() != 1 || s.Waiting != 0 || !slices.Equal(s.Claims, []string{"claimed", "claimed", "claimed"}) {
+			t.Errorf("%d runs, %+v", runs.Load(), s)
+		}
+	})
+}
+
+func TestTwoCopiesOfATicketWhoseClaimIsNotAnswered(t *testing.T) {
+	var runs atomic.Int32
+	h := func(context.Context, *worker.Job) (any, error) { time.Sleep(time.Second); return runs.Add(1), nil }
+	poll(t, h, func(t *testing.T, p *fakeplane.Plane, _ func()) {
+		p.Fault(func(f *fakeplane.Faults) { f.LostClaims = 6 })
+		p.Submit("j")
+		p.Ticket("j", 1)
 		await(t, p, "j", "SUCCEEDED")
+		p.Ticket("j", 1)
+		time.Sleep(time.Minute)
+		s := p.Seen()
+		if j := p.Job("j"); runs.Load() != 1 || j.Attempt != 1 || j.Taken != 1 || s.Waiting != 0 || len(s.Claims) != 7 {
+			t.Errorf("%d runs, attempt %d, taken %d times, %+v", runs.Load(), j.Attempt, j.Taken, s)
+		}
+	})
+}
+
+func TestTwoProcessesOfOneNameNeverRunOneJob(t *testing.T) {
+	var runs atomic.Int32
+	h := func(context.Context, *worker.Job) (any, error) { runs.Add(1); time.Sleep(time.Minute); return nil, nil }
+	poll(t, h, func(t *testing.T, p *fakeplane.Plane, _ func()) {
+		p.Submit("j")
+		await(t, p, "j", "RUNNING")
+		cfg := p.Config() // the same ID
+		cfg.Logger = slog.New(slog.DiscardHandler)
+		w, err := worker.NewPolling(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Handle("job.*", h)
+		p.Fault(func(f *fakeplane.Faults) { f.LostClaims = 1 })
+		again, err := w.RunBatch(t.Context(), worker.Batch{Messages: []worker.Message{{ID: "copy", Body: `{"job":"j","attempt":1}`}}})
+		if err != nil || len(again) != 0 {
+			t.Errorf("again %v, %v", again, err)
+		}
+		await(t, p, "j", "SUCCEEDED")
+		if s := p.Seen(); runs.Load() != 1 || !slices.Equal(s.Claims, []string{"claimed", "gone", "gone"}) {
+			t.Errorf("%d runs, claims %v", runs.Load(), s.Claims)
+		}
 	})
 }
 

@@ -45,6 +45,15 @@ type ticket struct {
 	Attempt int64  `json:"attempt"`
 }
 
+// String is the ticket as a message's body.
+func (t ticket) String() string {
+	body, err := json.Marshal(t)
+	if err != nil {
+		panic("worker: ticket: " + err.Error()) // a text and a number
+	}
+	return string(body)
+}
+
 func parseTicket(body string) (t ticket, ok bool) {
 	err := json.Unmarshal([]byte(body), &t)
 	return t, err == nil && t.Job != "" && t.Attempt > 0

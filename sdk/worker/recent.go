@@ -1,5 +1,7 @@
 package worker
 
+import "slices"
+
 // recent remembers the last n things by name.
 type recent[T any] struct {
 	n     int
@@ -11,6 +13,16 @@ func newRecent[T any](n int) *recent[T] { return &recent[T]{n: n, items: map[str
 
 func (r *recent[T]) get(name string) (T, bool) {
 	v, ok := r.items[name]
+	return v, ok
+}
+
+// take is get, and forgets it.
+func (r *recent[T]) take(name string) (T, bool) {
+	v, ok := r.items[name]
+	if ok {
+		delete(r.items, name)
+		r.order = slices.DeleteFunc(r.order, func(n string) bool { return n == name })
+	}
 	return v, ok
 }
 

@@ -132,13 +132,14 @@ const (
 	elsewhere = "elsewhere"
 )
 
-// claim asks for a job. packet is set when the outcome is claimed.
-func (r *rest) claim(ctx context.Context, workerID string, t ticket) (outcome string, packet *agentv1.BusPacket, err error) {
+// claim asks for a job; key names the claim, the same whenever it is asked again. packet is set when the outcome is claimed.
+func (r *rest) claim(ctx context.Context, workerID string, t ticket, key string) (outcome string, packet *agentv1.BusPacket, err error) {
 	in := struct {
 		WorkerID string `json:"worker_id"`
 		JobID    string `json:"job_id"`
 		Attempt  int64  `json:"attempt"`
-	}{workerID, t.Job, t.Attempt}
+		Key      string `json:"key"`
+	}{workerID, t.Job, t.Attempt, key}
 	var out struct {
 		Outcome string          `json:"outcome"`
 		Packet  json.RawMessage `json:"packet"`

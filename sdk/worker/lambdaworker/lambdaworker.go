@@ -83,7 +83,8 @@ type function struct {
 }
 
 // New makes the function. cfg is that of a polling worker; Queue and DrainTimeout have no meaning here. Leave ID empty: every instance of a function is
-// a worker of its own, under a random one. There must be a handler.
+// a worker of its own, under a random one. (Instances that share one, for a SigningKey's sake, do not get each other's jobs either; but those of an
+// instance that dies wait until they time out.) There must be a handler.
 //
 // The function answers which records must come again. It fails, so that all do, when the plane cannot be reached or does not let it in.
 func New(cfg worker.PollingConfig, options ...Option) (Function, error) {

@@ -43,9 +43,18 @@ type Claimed struct {
 	Before bool
 }
 
+// Claimant is who claims a job.
+type Claimant struct {
+	Worker string
+	// Delivery names the queue of the container that holds the worker's stream; "" when it has none.
+	Delivery string
+	// Key names the claim: of two of one worker for one attempt, with different keys, one is refused. "" for none.
+	Key string
+}
+
 // Claim hands a job to a worker for one attempt. Pools and tenant are those of the worker's credential. Where the claim is not possible
-// it is a *Refusal. After any other error the job may be the worker's or not: who asks again for the same worker and attempt is told.
-func (d *Dispatcher) Claim(ctx context.Context, id identity.Identity, workerID, delivery string, t Ticket) (*Claimed, error) {
+// it is a *Refusal. After any other error the job may be the worker's or not: who asks again for the same attempt, as the same claimant, is told.
+func (d *Dispatcher) Claim(ctx context.Context, id identity.Identity, by Claimant, t Ticket) (*Claimed, error) {
 	if len(id.Pools) == 0 { // an administrator's key, say
 		return nil, fault.New(fault.Denied, "this credential may serve no pool")
 	}
@@ -55,8 +64,8 @@ func (d *Dispatcher) Claim(ctx context.Context, id identity.Identity, workerID, 
 		return nil, fault.Wrap(fault.Unavailable, err, "%s", reasonUnavailable)
 	}
 	claim := job.Claim{
-		ID: t.Job, Attempt: t.Attempt, Worker: workerID, WorkerTenant: id.Home, CrossTenant: id.CrossTenant, Pools: id.Pools,
-		Delivery: delivery, Within: schedule.DefaultDispatch.Microseconds(), PolicyRevision: revision,
+		ID: t.Job, Attempt: t.Attempt, Worker: by.Worker, WorkerTenant: id.Home, CrossTenant: id.CrossTenant, Pools: id.Pools,
+		Delivery: by.Delivery, Key: by.Key, Within: schedule.DefaultDispatch.Microseconds(), PolicyRevision: revision,
 	}
 	var timeouts schedule.Timeouts
 	if settings, err := d.Settings.Current(ctx); err == nil {

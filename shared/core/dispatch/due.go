@@ -413,7 +413,7 @@ func (d *Dispatcher) Lost(ctx context.Context, tenant, worker string) error {
 func (d *Dispatcher) again(ctx context.Context, r *job.Record, now time.Time) error {
 	micros := d.micros.Micros(now)
 	moved, err := d.Jobs.Move(ctx, r, job.Scheduled, 0, func(n *job.Record) {
-		n.UpdatedAt, n.Worker, n.WorkerTenant, n.HeldAt, n.Target, n.Delivery = micros, "", "", 0, "", ""
+		n.UpdatedAt, n.Worker, n.WorkerTenant, n.HeldAt, n.Target, n.Delivery, n.ClaimKey = micros, "", "", 0, "", "", ""
 		n.Sends, n.Progress, n.WaitingSince = 1, nil, micros
 		n.FailedAt = cmp.Or(n.FailedAt, micros)
 		n.DueAt = due(n, now.Add(resendTime(n)))

@@ -21,6 +21,8 @@ type Claim struct {
 	CrossTenant  bool
 	// Pools are those that the credential may serve; "*" is any.
 	Pools []string
+	// Key names the claim: it tells one that is asked again from another of the same worker; "" for none.
+	Key string
 	// Delivery names the queue of the container that holds the worker's stream.
 	Delivery string
 	// Within is how long, in microseconds, a worker usually may hold a job before it must be looked at. The claim is one write when the job's
@@ -34,7 +36,7 @@ type Claim struct {
 
 // Has says whether the job is in the claimer's hands by this claim already.
 func (r *Record) Has(c Claim) bool {
-	return r.Held() && r.Attempts == c.Attempt && r.Worker == c.Worker && r.WorkerTenant == c.WorkerTenant
+	return r.Held() && r.Attempts == c.Attempt && r.Worker == c.Worker && r.WorkerTenant == c.WorkerTenant && r.ClaimKey == c.Key
 }
 
 // MayClaim says whether the claim fits the job, the due index and the policy's revision aside.
@@ -70,10 +72,12 @@ func (s *Store) Claim(ctx context.Context, c Claim, micros int64) (*Record, erro
 			aUpdated: micros,
 		}).
 		Move(store.ByLink, holderLink(c.WorkerTenant, c.Worker, c.ID))
-	if c.Delivery != "" {
-		op = op.SetAttr(aDelivery, c.Delivery)
-	} else {
-		op = op.RemoveAttr(aDelivery)
+	for _, a := range [][2]string{{aDelivery, c.Delivery}, {aClaimKey, c.Key}} {
+		if a[1] != "" {
+			op = op.SetAttr(a[0], a[1])
+		} else {
+			op = op.RemoveAttr(a[0])
+		}
 	}
 	if c.DueBy != 0 {
 		op = op.SetAttr(aDue, c.DueBy).Move(store.ByDue, dueKey(c.ID, c.DueBy))

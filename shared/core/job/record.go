@@ -67,6 +67,8 @@ type Record struct {
 	// Targeted says that one certain worker must take the job: Target, or, while that is "", one that is not there yet.
 	Targeted bool
 	Target   string
+	// ClaimKey is the name that the Worker gave to its claim of the present attempt; "" when it gave none.
+	ClaimKey string
 	// Delivery names the queue of the container whose stream the Target, later the Worker, is on; "" when it has none.
 	Delivery string
 	// Decision is the last one.
@@ -119,7 +121,7 @@ const (
 	aParent, aBody, aCreated, aUpdated, aListed  = "pa", "bd", "cr", "up", "li"
 	aDeadline, aDue, aSends, aTries, aAttempts   = "dl", "du", "sd", "ty", "n"
 	aWorker, aWorkerTenant, aHeld, aTarget       = "wk", "wt", "hd", "tg"
-	aDelivery, aTargeted                         = "dq", "tt"
+	aDelivery, aTargeted, aClaimKey              = "dq", "tt", "ck"
 	aDecision, aCounted, aReason                 = "de", "ct", "re"
 	aErrCode, aErrText, aResult, aArtifacts, aMS = "ec", "em", "rp", "af", "ms"
 	aProgress, aCancel, aExpires                 = "pg", "cx", "ex"
@@ -132,8 +134,8 @@ func (r *Record) attrs() store.Attrs {
 	for name, v := range map[string]string{
 		aPool: r.Pool, aTeam: r.Team, aPrincipal: r.Principal, aActor: r.ActorID, aActorType: r.ActorType, aIdem: r.IdemKey,
 		aCapability: r.Capability, aPack: r.PackID, aRisk: joined(r.RiskTags), aRequires: joined(r.Requires), aParent: r.Parent,
-		aWorker: r.Worker, aWorkerTenant: r.WorkerTenant, aTarget: r.Target, aDelivery: r.Delivery, aReason: r.Reason, aErrCode: r.ErrorCode,
-		aErrText: r.ErrorMessage, aResult: r.ResultPtr, aArtifacts: joined(r.Artifacts), aCancel: r.CancelReason,
+		aWorker: r.Worker, aWorkerTenant: r.WorkerTenant, aTarget: r.Target, aDelivery: r.Delivery, aClaimKey: r.ClaimKey, aReason: r.Reason,
+		aErrCode: r.ErrorCode, aErrText: r.ErrorMessage, aResult: r.ResultPtr, aArtifacts: joined(r.Artifacts), aCancel: r.CancelReason,
 	} {
 		if v != "" {
 			a[name] = v
@@ -177,7 +179,7 @@ func parse(it store.Item) *Record {
 		Body: a.String(aBody), CreatedAt: a.Int(aCreated), UpdatedAt: a.Int(aUpdated), ListedAt: a.Int(aListed),
 		DeadlineAt: a.Int(aDeadline), DueAt: a.Int(aDue), Sends: a.Int(aSends), Tries: a.Int(aTries), Attempts: a.Int(aAttempts),
 		Worker: a.String(aWorker), WorkerTenant: a.String(aWorkerTenant), HeldAt: a.Int(aHeld), Target: a.String(aTarget), Delivery: a.String(aDelivery),
-		Counted: a.Bool(aCounted), Targeted: a.Bool(aTargeted), Reason: a.String(aReason), ErrorCode: a.String(aErrCode), ErrorMessage: a.String(aErrText),
+		ClaimKey: a.String(aClaimKey), Counted: a.Bool(aCounted), Targeted: a.Bool(aTargeted), Reason: a.String(aReason), ErrorCode: a.String(aErrCode), ErrorMessage: a.String(aErrText),
 		ResultPtr: a.String(aResult), Artifacts: split(a.String(aArtifacts)), ExecutionMS: a.Int(aMS), CancelReason: a.String(aCancel),
 		ExpiresAt: a.Int(aExpires), WaitingSince: a.Int(aWaiting), HoldLimit: a.Int(aHold), FailedAt: a.Int(aFailed),
 		PolicyRevision: a.Int(aPolicyRevision), ApproveBy: a.Int(aApproveBy),

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/policy/corpus"
@@ -17,7 +18,7 @@ func TestGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(guide), -1)
-	if len(blocks) != 3 || !strings.HasPrefix(blocks[2][1], "# tests.yaml") {
+	if len(blocks) != 3 || !strings.HasPrefix(blocks[2][1], "# cases/") {
 		t.Fatalf("%d examples, want two policies and a corpus", len(blocks))
 	}
 	p := compile(t, blocks[0][1])
@@ -32,13 +33,13 @@ func TestGuide(t *testing.T) {
 	foreign := map[string]string{"mcp.server": "files.example.com"}
 	want(t, compile(t, blocks[1][1]).Decide(&policy.Request{Topic: "job.a", Labels: foreign}), policy.Deny, "no-foreign-server",
 		"this server is not ours")
-	results, err := corpus.Run("guide", []byte(blocks[2][1]))
-	if err != nil || len(results) != 2 {
-		t.Fatalf("%+v, %v", results, err)
+	suite, err := corpus.Load(fstest.MapFS{"policy.yaml": {Data: []byte(blocks[0][1])}, "cases/guide.yaml": {Data: []byte(blocks[2][1])}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, r := range results {
-		if len(r.Problems) > 0 {
-			t.Errorf("%s: %s", r.Name, r.Problems)
+	for _, r := range suite.Run().Results {
+		for _, problem := range r.Problems {
+			t.Errorf("%s: %s", r.Name, problem)
 		}
 	}
 }

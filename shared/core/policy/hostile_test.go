@@ -32,10 +32,11 @@ func TestHostileDocuments(t *testing.T) {
 		{"a megabyte", open + "#" + strings.Repeat("x", 1<<20), `p: 1048640 bytes; a policy document has at most 262144 (256 KiB)`},
 		{"one byte too much", "#" + strings.Repeat("x", policy.MaxDocument), `p: 262145 bytes; a policy document has at most 262144 (256 KiB)`},
 		{"a list of a million", rule("topics: [" + million + "a]"), `p: 2000062 bytes; a policy document has at most 262144`},
+		{"a line without end", open + "  - {id: b, decision: deny, reason: \"" + strings.Repeat("-\t", 60_000) + "\"}", `p:5:1: a line of 120039 bytes; at most 32768`},
 		{"a list of a million in JSON", `{"rules":[` + million + `0]}`, `p: 2000013 bytes; a policy document has at most 262144`},
-		{"the longest list that fits", rule("topics: [" + strings.Repeat("a,", 130_000) + "a]"), `p:4:21: 130001 entries; a list or object has at most 10000`},
+		{"the longest list that fits", rule("topics: [" + strings.Repeat("a,\n", 80_000) + "a]"), `p:4:21: 80001 entries; a list or object has at most 10000`},
 		{"the same in JSON", `{"rules": [` + strings.Repeat("1,", 100_000) + `1]}`, `p:1:11: 100001 entries; a list or object has at most 10000`},
-		{"the longest object that fits", "tenants: {" + numbered(20_000, "t%d: {}, ") + "}", `entries; a list or object has at most 10000`},
+		{"the longest object that fits", "tenants: {" + numbered(20_000, "t%d: {},\n") + "}", `entries; a list or object has at most 10000`},
 		{"the same in JSON again", `{"tenants": {` + numbered(20_000, `"t%d":0,`) + `"t":0}}`, `p:1:13: 20001 entries; a list or object has at most 10000`},
 		{"the most rules that fit", "rules:\n" + strings.Repeat("- {decision: deny}\n", 13_000), `p:2:1: 13000 entries; a list or object has at most 10000`},
 		{"aliases that stand for a million", bomb(), `p:5:44: more than 131072 values`},
@@ -94,7 +95,7 @@ func numbered(n int, form string) string {
 		fmt.Fprintf(&b, form, i)
 	}
 	if b.Len() > policy.MaxDocument-100 {
-		return b.String()[:strings.LastIndex(b.String()[:policy.MaxDocument-100], ", ")]
+		return b.String()[:strings.LastIndex(b.String()[:policy.MaxDocument-100], ",")]
 	}
 	return b.String()
 }
@@ -111,7 +112,7 @@ func bomb() string {
 func TestHostilePolicies(t *testing.T) {
 	var fragments []policy.Fragment
 	for i := range 17 {
-		fragments = append(fragments, fragment(fmt.Sprintf("secops/%02d", i), "#"+strings.Repeat("x", policy.MaxDocument-1)))
+		fragments = append(fragments, fragment(fmt.Sprintf("secops/%02d", i), strings.Repeat("#xxxxxx\n", policy.MaxDocument/8)))
 	}
 	if _, err := policy.Compile(nil, fragments); err == nil || err.Error() != "the documents of the policy have 4456448 bytes together; at most 4194304" {
 		t.Errorf("error %v", err)

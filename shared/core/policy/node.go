@@ -30,6 +30,8 @@ const (
 	maxEntries = 10_000
 	// maxBrackets bounds what the parser is given, whose time grows with the square of the nesting. Brackets inside text count too.
 	maxBrackets = 2000
+	// maxLine bounds a line of YAML, for the same reason. A JSON document may be one line.
+	maxLine = 32 << 10
 )
 
 type kind uint8
@@ -88,6 +90,12 @@ func readYAML(raw []byte) (n node, err error) {
 	if tooDeep(raw) {
 		return node{}, fail(0, 0, "nested deeper than %d levels", maxDepth)
 	}
+	line := 0
+	for text := range bytes.Lines(raw) {
+		if line++; len(text) > maxLine {
+			return node{}, fail(line, 1, "a line of %d bytes; at most %d", len(text), maxLine)
+		}
+	}
 	file, err := parser.ParseBytes(raw, 0)
 	if wrong, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 		at := wrong.Token.Position
@@ -114,10 +122,10 @@ func readYAML(raw []byte) (n node, err error) {
 	return n, nil
 }
 
-// tooDeep refuses nesting before the parser sees it. It counts brackets and leading dashes without looking at quotes.
+// tooDeep refuses nesting before the parser sees it. It counts brackets, and dashes in a row on a line, without looking at quotes.
 func tooDeep(raw []byte) bool {
-	depth, dashes, start := 0, 0, true
-	for _, c := range raw {
+	depth, dashes, comment := 0, 0, false
+	for i, c := range raw {
 		switch c {
 		case '[', '{':
 			depth++
@@ -126,11 +134,14 @@ func tooDeep(raw []byte) bool {
 		}
 		switch {
 		case c == '\n':
-			start, dashes = true, 0
-		case start && (c == '-' || c == '?' || c == ':'):
+			dashes, comment = 0, false
+		case c == ' ' || comment:
+		case (c == '-' || c == '?' || c == ':') && (i+1 == len(raw) || raw[i+1] == ' ' || raw[i+1] == '\n'):
 			dashes++
-		case c != ' ':
-			start = false
+		case c == '#' && (i == 0 || raw[i-1] == '\n'):
+			comment = true
+		default:
+			dashes = 0
 		}
 		if depth > maxBrackets || dashes > maxDepth {
 			return true

@@ -109,6 +109,7 @@ func TestParseLimits(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"nesting of YAML", strings.Repeat("[", 100_000), "p: nested deeper than 100 levels"},
 		{"nesting of lists", strings.Repeat("- ", 100_000), "p: nested deeper than 100 levels"},
+		{"nesting of lists in a list", "rules: [" + strings.Repeat("- ", 100_000), "p: nested deeper than 100 levels"},
 		{"nesting that the parser takes", "rules: " + strings.Repeat("[", 200) + "x" + strings.Repeat("]", 200), "p:1:108: nested deeper than 100 levels"},
 		{"nesting of JSON", strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "p:1:102: nested deeper than 100 levels"},
 		{"aliases of aliases", bomb(), "more than 131072 values"},

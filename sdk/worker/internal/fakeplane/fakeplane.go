@@ -38,6 +38,8 @@ type Job struct {
 	Attempt int
 	Worker  string
 	Input   []byte
+	// Key is that of the claim that Worker made.
+	Key string
 	// Output is what the worker stored, Result what it said in the end, Taken how many results took effect.
 	Output []byte
 	Result *agentv1.JobResult
@@ -88,8 +90,8 @@ type Plane struct {
 type Faults struct {
 	// REST, Inbox and Queue cannot be reached.
 	REST, Inbox, Queue bool
-	// LostClaim has the answer to the next claim get lost.
-	LostClaim bool
+	// LostClaims is to how many of the next claims the answer gets lost.
+	LostClaims int
 	// ClaimAs has claims answered with an outcome whatever the job; "" is the truth.
 	ClaimAs string
 	// Refuse has every route answer with a status, in the plane's own words; 0 does not.
@@ -129,7 +131,7 @@ func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	rec := httptest.NewRecorder()
 	w.p.ServeHTTP(rec, r)
-	if strings.HasSuffix(r.URL.Path, "/claim") && w.p.broken(func(f *Faults) bool { was := f.LostClaim; f.LostClaim = false; return was }) {
+	if strings.HasSuffix(r.URL.Path, "/claim") && w.p.broken(func(f *Faults) bool { f.LostClaims--; return f.LostClaims >= 0 }) {
 		return nil, ErrDown
 	}
 	return rec.Result(), nil
@@ -392,6 +394,7 @@ func (p *Plane) claim(w http.ResponseWriter, body []byte) {
 		Worker  string `json:"worker_id"`
 		Job     string `json:"job_id"`
 		Attempt int    `json:"attempt"`
+		Key     string `json:"key"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil || in.Worker == "" || in.Job == "" || in.Attempt < 1 {
 		fail(w, http.StatusBadRequest, "job_id and attempt are required, as the ticket says")
@@ -400,7 +403,8 @@ func (p *Plane) claim(w http.ResponseWriter, body []byte) {
 	j, outcome := p.jobs[in.Job], p.faults.ClaimAs
 	if outcome == "" {
 		outcome = "gone"
-		if j != nil && j.State == "SCHEDULED" && j.Attempt == in.Attempt-1 {
+		if j != nil && (j.State == "SCHEDULED" && j.Attempt == in.Attempt-1 ||
+			j.held() && j.Attempt == in.Attempt && j.Worker == in.Worker && j.Key == in.Key && in.Key != "") {
 			outcome = "claimed"
 		}
 	}
@@ -409,7 +413,7 @@ func (p *Plane) claim(w http.ResponseWriter, body []byte) {
 		answer(w, map[string]any{"outcome": outcome})
 		return
 	}
-	j.State, j.Attempt, j.Worker = "DISPATCHED", in.Attempt, in.Worker
+	j.State, j.Attempt, j.Worker, j.Key = "DISPATCHED", in.Attempt, in.Worker, in.Key
 	j.request.Env["CORDUM_ATTEMPT"] = strconv.Itoa(in.Attempt)
 	packet, err := protojson.Marshal(&agentv1.BusPacket{
 		TraceId: "trace-" + in.Job, SenderId: "plane", ProtocolVersion: 1, Payload: &agentv1.BusPacket_JobRequest{JobRequest: j.request},

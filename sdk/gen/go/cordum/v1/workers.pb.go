@@ -253,7 +253,10 @@ type ClaimJobRequest struct {
 	// The job, as the ticket says.
 	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// The attempt, as the ticket says.
-	Attempt       int64 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Attempt int64 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// A name for this claim that the worker makes up, at most 64 bytes, another one for each ticket that it receives. A claim that took effect
+	// is answered as claimed again to the same worker with the same key, and as gone to everybody else. Without a key it is gone, too.
+	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -307,6 +310,13 @@ func (x *ClaimJobRequest) GetAttempt() int64 {
 		return x.Attempt
 	}
 	return 0
+}
+
+func (x *ClaimJobRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
 }
 
 // ClaimJobResponse says whether the job is the worker's.
@@ -501,11 +511,12 @@ const file_cordum_v1_workers_proto_rawDesc = "" +
 	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\"4\n" +
 	"\x13WriteResultResponse\x12\x1d\n" +
 	"\n" +
-	"result_ptr\x18\x01 \x01(\tR\tresultPtr\"_\n" +
+	"result_ptr\x18\x01 \x01(\tR\tresultPtr\"q\n" +
 	"\x0fClaimJobRequest\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\x03R\aattempt\"h\n" +
+	"\aattempt\x18\x03 \x01(\x03R\aattempt\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\"h\n" +
 	"\x10ClaimJobResponse\x12\x18\n" +
 	"\aoutcome\x18\x01 \x01(\tR\aoutcome\x12:\n" +
 	"\x06packet\x18\x02 \x01(\v2\x1a.cordum.agent.v1.BusPacketB\x06\xca\xf3\x18\x02\b\x01R\x06packet\"u\n" +

@@ -39,7 +39,8 @@ type WorkersClient interface {
 	// packet is a heartbeat (or a handshake and then a heartbeat) that names worker and pool. Jobs that the worker lists as running when it
 	// comes back after a broken stream stay its own. The stream ends with UNAVAILABLE when the server shuts down: connect again.
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.BusPacket, v1.BusPacket], error)
-	// ClaimJob takes a job whose ticket came out of a pool's queue, for one attempt. It is for workers that poll the queue themselves.
+	// ClaimJob takes a job whose ticket came out of a pool's queue, for one attempt. It is for workers that poll the queue themselves. When
+	// there is no answer, ask again with the same key.
 	ClaimJob(ctx context.Context, in *ClaimJobRequest, opts ...grpc.CallOption) (*ClaimJobResponse, error)
 	// Beat tells that a worker without a stream lives, every 10 seconds, and answers which of its jobs it must stop. After 30 seconds without
 	// one its jobs go to others.
@@ -123,7 +124,8 @@ type WorkersServer interface {
 	// packet is a heartbeat (or a handshake and then a heartbeat) that names worker and pool. Jobs that the worker lists as running when it
 	// comes back after a broken stream stay its own. The stream ends with UNAVAILABLE when the server shuts down: connect again.
 	Connect(grpc.BidiStreamingServer[v1.BusPacket, v1.BusPacket]) error
-	// ClaimJob takes a job whose ticket came out of a pool's queue, for one attempt. It is for workers that poll the queue themselves.
+	// ClaimJob takes a job whose ticket came out of a pool's queue, for one attempt. It is for workers that poll the queue themselves. When
+	// there is no answer, ask again with the same key.
 	ClaimJob(context.Context, *ClaimJobRequest) (*ClaimJobResponse, error)
 	// Beat tells that a worker without a stream lives, every 10 seconds, and answers which of its jobs it must stop. After 30 seconds without
 	// one its jobs go to others.
