@@ -190,19 +190,18 @@ func TestAJobThatIsHeldRunsToItsEnd(t *testing.T) {
 
 func TestAThrottledJobRunsWhenThePolicyLetsIt(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		r.publish(instead(ruleThrottles + "\n    throttle_duration: 20s"))
+		r.publish(instead(ruleThrottles + "\n    throttle_duration: 50s"))
 		rc := r.submit()
 		if rc.Status != "pending" || rc.Reason != "slowly" {
 			t.Fatalf("%+v", rc)
 		}
 		r.work(map[string]worker.Handler{"job.test.*": succeed})
-		time.Sleep(19 * time.Second)
-		if n := len(r.decisions(rc.JobID)); n != 1 {
-			t.Errorf("%d decisions before the rule's time", n)
-		}
-		time.Sleep(3 * time.Second)
-		if n := len(r.decisions(rc.JobID)); n != 2 {
-			t.Errorf("%d decisions after it", n)
+		for i, after := range []time.Duration{0, 48 * time.Second, 5 * time.Second, 44 * time.Second} { // a pause is never shorter than the rule's
+			time.Sleep(after)
+			want := []int{1, 1, 2, 2}[i]
+			if n := len(r.decisions(rc.JobID)); n != want {
+				t.Errorf("%d decisions in step %d, want %d", n, i, want)
+			}
 		}
 		r.publish(testPolicy)
 		r.await(rc.JobID, "SUCCEEDED")
