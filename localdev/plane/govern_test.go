@@ -568,3 +568,21 @@ func TestAJobThatWaitedForThePolicyIsCountedOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestManyTicketsMakeOneDecision(t *testing.T) {
+	virtually(t, twoContainers(), func(t *testing.T, r *rig) {
+		rc := r.submit()
+		for range 8 {
+			r.deliver(rc.JobID, 1)
+		}
+		r.publish(instead(ruleAsks))
+		for n := range 2 {
+			r.connectTo(r.dialer(n), "k-worker", fmt.Sprintf("w%d", n), "main", 4)
+		}
+		r.await(rc.JobID, "APPROVAL_REQUIRED")
+		time.Sleep(time.Minute)
+		if all := r.decisions(rc.JobID); len(all) != 2 {
+			t.Errorf("decisions %v", all)
+		}
+	})
+}
