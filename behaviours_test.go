@@ -50,12 +50,10 @@ var contract = []numbered{
 		later: map[int]string{
 			45: workflows + ": steps are retried by the engine",
 			49: "the engine answers require_approval itself; there is no second answer beside it that could differ",
-			50: "a policy with a decision that is none does not load; nothing maps one at run time",
 			51: "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
 			53: "there is no fail-open, so nobody can ask for it in production",
 			55: approvals, 56: approvals, 57: approvals, 58: approvals, 60: approvals + ", and remediation",
 			72:  workflows + ": a run is cancelled with its steps",
-			114: approvals + ": approval_ref", 115: approvals + ": a publish", 117: approvals + ": the list of snapshots",
 			120: approvals + ": publish and rollback",
 			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
 			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,

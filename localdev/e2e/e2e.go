@@ -86,7 +86,7 @@ func Run(t *testing.T, target Target) (left []string) {
 	r.start()
 	turns := make(chan struct{}, atOnce)
 	var playing sync.WaitGroup
-	for _, c := range slices.Concat(slowCases, doorCases, jobCases, workerCases, letterCases, streamCases, tenantCases) {
+	for _, c := range slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, streamCases, tenantCases) {
 		reason := target.lacks(c.needs)
 		if reason != "" {
 			left = append(left, fmt.Sprintf("%s (%s)", c.name, reason))

@@ -15,6 +15,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
 	"github.com/cordum-serverless/cordum/functions/memory"
+	"github.com/cordum-serverless/cordum/functions/policy"
 	"github.com/cordum-serverless/cordum/functions/scheduler"
 	"github.com/cordum-serverless/cordum/functions/seed"
 	"github.com/cordum-serverless/cordum/functions/status"
@@ -60,6 +61,7 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"dlq":        answers(func(d *dispatch.Dispatcher) rest.Group { return dlq.New(d).Group() }),
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
+	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),
 	"status":     answers(func(d *dispatch.Dispatcher) rest.Group { return status.New(d).Group() }),
 	"traces":     answers(func(d *dispatch.Dispatcher) rest.Group { return traces.New(d).Group() }),
 	"workers":    answers(func(d *dispatch.Dispatcher) rest.Group { return workers.New(d, nil).Group() }),

@@ -180,7 +180,7 @@ func (w *world) quiet(silent, rounds int) {
 }
 
 func (w *world) misc() {
-	switch w.draw(4) {
+	switch w.draw(6) {
 	case 0:
 		clocks := []*process{w.api, w.containers[0].proc, w.containers[1].proc, w.functions["sweep"].proc, w.functions["scheduler"].proc}
 		p := clocks[w.draw(len(clocks))]
@@ -196,6 +196,8 @@ func (w *world) misc() {
 			w.trace("a ticket is lost")
 			_ = w.platform.Queues().Delete(context.Background(), "pool-main", m.Receipt) // the adapter in memory does not fail
 		}
+	case 4, 5:
+		w.publish()
 	}
 }
 

@@ -23,10 +23,12 @@ const (
 	NoDedupe Weakness = "dedupe"
 	// NoTenantCheck lets workers claim jobs of any tenant.
 	NoTenantCheck Weakness = "tenant check"
+	// NoPolicyFence lets workers claim jobs that were decided under a policy that is in force no more.
+	NoPolicyFence Weakness = "policy fence"
 )
 
 // Weaknesses lists them.
-var Weaknesses = []Weakness{NoConditions, NoAttemptFence, NoDueEntries, NoDedupe, NoTenantCheck}
+var Weaknesses = []Weakness{NoConditions, NoAttemptFence, NoDueEntries, NoDedupe, NoTenantCheck, NoPolicyFence}
 
 // apply rewrites operations on jobs.
 func (w Weakness) apply(ops []store.Op) []store.Op {
@@ -57,6 +59,8 @@ func (w Weakness) weaken(op store.Op) store.Op {
 		op.Cond = without(op.Cond, "n", "wk", "wt")
 	case NoTenantCheck:
 		op.Cond = without(op.Cond, "tn")
+	case NoPolicyFence:
+		op.Cond = without(op.Cond, "pv")
 	case NoDueEntries:
 		if puts {
 			op.Item.Index = maps.Clone(op.Item.Index)

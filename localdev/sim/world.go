@@ -90,6 +90,7 @@ type world struct {
 	gate     *gate
 	weak     Weakness
 	raw      *job.Store
+	heads    *head.Store
 	dice     *rand.Rand
 	steps    int
 
@@ -111,6 +112,8 @@ type world struct {
 	busy       map[string]*process // functions that run, and in which process
 	seen       map[string]int
 	received   map[string]string // receipt -> body
+	rules      []rules           // that were in force, the newest last
+	began      map[string]int64  // process and ticket -> the head's revision when the first claim with it began
 }
 
 // met counts something that a run went through.
@@ -182,12 +185,13 @@ func newWorld(opts Options) (*world, error) {
 		raw:   &job.Store{Table: p.Table(), Blobs: p.Blobs(), Shards: 1},
 		acked: map[string]*acked{}, keys: map[string]string{}, states: map[string][]job.State{}, handed: map[string]string{},
 		heard: map[string][]frame{}, functions: map[string]*function{}, busy: map[string]*process{}, seen: map[string]int{}, received: map[string]string{},
+		heads: &head.Store{Table: p.Table(), Blobs: p.Blobs(), Pick: func(int) int { return 0 }}, began: map[string]int64{},
 	}
-	heads := &head.Store{Table: p.Table(), Blobs: p.Blobs()}
 	files := coreseed.Files{Policy: []byte(simPolicy), Pools: []byte(simPools), Timeouts: []byte(simTimeouts)}
-	if err := seed.Apply(context.Background(), p.Table(), p.Queues(), heads, files, time.Now()); err != nil {
+	if err := seed.Apply(context.Background(), p.Table(), p.Queues(), w.heads, files, time.Now()); err != nil {
 		return nil, err
 	}
+	w.govern(map[string]bool{})
 	w.startAPI(0)
 	for name, queueName := range map[string]string{
 		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "sweep": "",
@@ -400,8 +404,8 @@ func (w *world) drive(f *function) {
 	})
 }
 
-// wrote judges a write that was made to the state of jobs.
-func (w *world) wrote(ops []store.Op) {
+// wrote judges a write that a process made to the state of jobs.
+func (w *world) wrote(p *process, ops []store.Op) {
 	for _, op := range ops {
 		id, ok := strings.CutPrefix(op.Key.PK, "J#")
 		if !ok || op.Key.SK != "S" || op.Kind == store.OpCheck {
@@ -423,6 +427,9 @@ func (w *world) wrote(ops []store.Op) {
 			w.seen["job "+string(r.State)]++
 		}
 		w.mu.Unlock()
+		if last == job.Scheduled && r.State == job.Dispatched {
+			w.judgeClaim(p, r)
+		}
 		switch {
 		case op.Kind == store.OpPut && last != "":
 			w.violated("job %s was created twice, %s and %s", id, last, r.State)

@@ -229,19 +229,27 @@ func (d *Dispatcher) decideAgain(ctx context.Context, r *job.Record, request *ag
 	return d.carryOut(ctx, r, request, p, now)
 }
 
-// reconsider decides a job again that waits for a worker, since the policy has moved since it was decided. It answers the job as it is then; a job that
-// nobody can decide now is an error, and stays as it is.
+// reconsider decides a job again that waits for a worker, since the policy has moved since it was decided. A job that may still run stays where it
+// waits. It answers the job as it is then; a job that nobody can decide now is an error, and stays as it is. Of several that reconsider a job at
+// one time, one has its way: the others saw it as it is no more.
 func (d *Dispatcher) reconsider(ctx context.Context, r *job.Record, now time.Time) (*job.Record, error) {
+	r = r.Once()
 	body, err := d.Jobs.Body(ctx, r, now)
 	if err != nil {
 		return nil, err
 	}
-	p := d.plan(ctx, r, body.Request, now)
-	if p.decision.Verdict == job.Unavailable {
-		return nil, fault.New(fault.Unavailable, "%s", reasonUnavailable)
+	j, err := d.judge(ctx, r, body.Request, now)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "%s", reasonUnavailable)
 	}
-	if p.state == job.Scheduled && p.decision.Same(r.Decision) && p.counted == r.Counted {
+	p := d.planFor(j, r)
+	switch {
+	case !j.allows():
+		p.stop(j, r)
+	case j.decision.Same(r.Decision) && j.counts(r.Tenant) == r.Counted:
 		return d.Jobs.Touch(ctx, r, func(n *job.Record) { n.PolicyRevision = p.revision })
+	default:
+		p.send(j, r.Tenant, route{r.Pool, r.Targeted, r.Target, r.Delivery})
 	}
 	return d.carryOut(ctx, r, body.Request, p, now)
 }
@@ -253,11 +261,14 @@ func (d *Dispatcher) carryOut(ctx context.Context, r *job.Record, request *agent
 		p.pend(reasonLimit, backoff(retryLimit, r.Tries+1, r.ID))
 		moved, err = d.act(ctx, r, request, p, now)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if moved.State.Terminal() {
+	case moved.State.Terminal():
 		d.bury(ctx, moved)
+		return moved, nil
+	case moved.State == job.Scheduled && r.State == job.Scheduled: // it is in its queue
+		d.wake(ctx, moved)
 		return moved, nil
 	}
 	d.announce(ctx, moved, request)
@@ -267,8 +278,8 @@ func (d *Dispatcher) carryOut(ctx context.Context, r *job.Record, request *agent
 func (d *Dispatcher) act(ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time) (*job.Record, error) {
 	micros := d.micros.Micros(now)
 	change := func(n *job.Record) {
-		if n.DeadlineAt == 0 {
-			setDeadline(n, request, p.decision, now)
+		if n.DeadlineAt == 0 || p.decision.Allows() && runtimeLimit(p.decision) != runtimeLimit(r.Decision) {
+			setDeadline(n, request, p.decision, time.UnixMicro(r.CreatedAt), now)
 		}
 		p.apply(n, now)
 		n.UpdatedAt = micros

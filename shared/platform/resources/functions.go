@@ -99,7 +99,7 @@ var Functions = []Function{
 		unproven("a message that nobody could handle is kept", put), unproven("a ticket that was received too often is sent again", toPools))},
 	{Name: "dlq", Service: "cordum.v1.DeadLetters", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ContextObjects),
-		unproven("a tenant's jobs are counted where they are limited", update),
+		unproven("a tenant's jobs are counted where they are limited", update), unproven(velocities, query),
 		unproven("a message that nobody could handle goes back to its queue", send(Inbox)))},
 	{Name: "fallback", Default: true, Memory: 256, Timeout: 5 * time.Second, Grants: grants(secret)},
 	{Name: "inbox", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, send(DeadLetters), send(Events),
@@ -109,6 +109,8 @@ var Functions = []Function{
 		readObjects(ResultObjects))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
+	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, readObjects(PolicyObjects),
+		unproven(velocities, query))},
 	{Name: "scheduler", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, remove, on(store.ByLink), send(Dispatch),
 		send(DeadLetters), toPools, toDeliveries, readObjects(PolicyObjects),
 		unproven("a worker is told to stop where others listen, unless the sweep was first", send(Events)), unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)))},
@@ -125,11 +127,16 @@ var Functions = []Function{
 		unproven("a connection of two minutes gets a sign of life", allow(Target{Kind: Connections}, "execute-api:ManageConnections")))},
 	{Name: "traces", Service: "cordum.v1.Traces", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, batchGet, on(store.ByLink))},
 	{Name: "workers", Service: "cordum.v1.Workers", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,
-		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects))},
+		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects),
+		unproven("a job whose policy has changed is decided again before it is handed over", query, send(DeadLetters), toPools, toDeliveries,
+			readObjects(PolicyObjects)))},
 }
 
 // keeps is why what looks at jobs that are due handles their contexts.
 const keeps = "what a job needs that waits for days is kept longer"
+
+// velocities is why what decides looks at counts.
+const velocities = "a policy may have velocities"
 
 // Container is the gRPC service.
 var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,

@@ -42,7 +42,7 @@ type PolicyRequest struct {
 	WorkflowId string `protobuf:"bytes,6,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
 	// The step; selects configuration.
 	StepId string `protobuf:"bytes,7,opt,name=step_id,json=stepId,proto3" json:"step_id,omitempty"`
-	// On whose behalf it would run.
+	// On whose behalf it would run; the caller's principal when empty.
 	PrincipalId string `protobuf:"bytes,8,opt,name=principal_id,json=principalId,proto3" json:"principal_id,omitempty"`
 	// interactive, batch or critical.
 	Priority string `protobuf:"bytes,9,opt,name=priority,proto3" json:"priority,omitempty"`
