@@ -31,35 +31,46 @@ const restriction = `{"safety":{"denied_topics":["job.work"]}}`
 // publish has an operator change what decides: the policy, or the configuration of a tenant. Both are acknowledged before anything else happens.
 func (w *world) publish() {
 	restricted := maps.Clone(w.rules[len(w.rules)-1].restricted)
+	var err error
 	if w.draw(3) == 0 {
 		t := tenants[w.draw(len(tenants))]
 		restricted[t] = !restricted[t]
-		w.trace("configure %s, restricted: %t", t, restricted[t])
-		documents := &config.Store{Table: w.platform.Table()}
-		d, err := documents.Get(context.Background(), config.OrgScope, t)
-		if d.Data = json.RawMessage("{}"); restricted[t] {
-			d.Data = json.RawMessage(restriction)
-		}
-		if err == nil {
-			_, err = documents.Put(context.Background(), d, time.Now())
-		}
-		if err != nil {
-			w.violated("configure: %v", err)
-		}
-		w.met("configuration")
+		err = w.configure(t, restricted[t])
 	} else {
-		verdict := verdicts[w.draw(len(verdicts))]
-		w.trace("publish: rest is %s", verdict)
-		text := strings.Replace(simPolicy, "decision: allow, reason: fine", "decision: "+verdict+", reason: fine", 1)
-		if w.draw(2) == 0 {
-			text += fmt.Sprintf("# %d\n", len(w.rules)) // the same rules under another name
-		}
-		if _, err := w.heads.SetBase(context.Background(), policy.Source{Content: []byte(text)}, nil, time.Now()); err != nil {
-			w.violated("publish: %v", err)
-		}
-		w.met("publish")
+		err = w.rule(verdicts[w.draw(len(verdicts))], w.draw(2) == 0)
+	}
+	if err != nil {
+		w.violated("publish: %v", err)
 	}
 	w.govern(restricted)
+}
+
+// rule puts another verdict in force; renamed gives the policy another name, also where its rules stay.
+func (w *world) rule(verdict string, renamed bool) error {
+	w.trace("publish: rest is %s", verdict)
+	w.met("publish")
+	text := strings.Replace(simPolicy, "decision: allow, reason: fine", "decision: "+verdict+", reason: fine", 1)
+	if renamed {
+		text += fmt.Sprintf("# %d\n", len(w.rules))
+	}
+	_, err := w.heads.SetBase(context.Background(), policy.Source{Content: []byte(text)}, nil, time.Now())
+	return err
+}
+
+// configure restricts a tenant, or lifts that.
+func (w *world) configure(tenant string, restricted bool) error {
+	w.trace("configure %s, restricted: %t", tenant, restricted)
+	w.met("configuration")
+	documents := &config.Store{Table: w.platform.Table()}
+	d, err := documents.Get(context.Background(), config.OrgScope, tenant)
+	if err != nil {
+		return err
+	}
+	if d.Data = json.RawMessage("{}"); restricted {
+		d.Data = json.RawMessage(restriction)
+	}
+	_, err = documents.Put(context.Background(), d, time.Now())
+	return err
 }
 
 // govern notes what decides from now on.

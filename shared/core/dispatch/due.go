@@ -230,8 +230,10 @@ func (d *Dispatcher) decideAgain(ctx context.Context, r *job.Record, request *ag
 }
 
 // reconsider decides a job again that waits for a worker, since the policy has moved since it was decided. A job that may still run stays where it
-// waits. It answers the job as it is then; a job that nobody can decide now is an error, and stays as it is.
+// waits. It answers the job as it is then; a job that nobody can decide now is an error, and stays as it is. Of several that reconsider a job at
+// one time, one has its way: the others saw it as it is no more.
 func (d *Dispatcher) reconsider(ctx context.Context, r *job.Record, now time.Time) (*job.Record, error) {
+	r = r.Once()
 	body, err := d.Jobs.Body(ctx, r, now)
 	if err != nil {
 		return nil, err

@@ -422,12 +422,12 @@ func ActorWord(t agentv1.ActorType) string {
 	}
 }
 
-// throttle is how long a throttled job waits: the rule's time first, then doubling up to a minute, or the rule's time where that is longer.
+// throttle is how long a throttled job waits: the rule's time first, then doubling up to a minute, and never less than the rule's time.
 func throttle(base time.Duration, tries int64, id string) time.Duration {
-	if tries == 0 || base >= retryMax {
+	if tries == 0 {
 		return base
 	}
-	return backoff(base, tries+1, id)
+	return max(base, backoff(base, tries+1, id))
 }
 
 // backoff spreads retries: doubling, up to a minute, with a part that differs from job to job.
