@@ -27,6 +27,10 @@ var bundleCases = []testCase{
 			if rc := s.submit("topic", topic); rc.Status != "denied" || rc.Reason != want {
 				s.Errorf("a job is %q: %q, want %q", rc.Status, rc.Reason, want)
 			}
+			var v struct{ Decision, Reason string }
+			if s.ok(s.post("/policy/evaluate", map[string]string{"topic": topic}), &v); v.Decision != "DECISION_TYPE_DENY" || v.Reason != want {
+				s.Errorf("evaluate: %+v, want %q", v, want)
+			}
 		}
 		simulated := func(body map[string]any, want string) {
 			s.Helper()
