@@ -52,7 +52,7 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 		return Receipt{}, err
 	}
 	now := d.now()
-	r := &job.Record{ID: d.IDs.UUID(), Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey}
+	r := &job.Record{ID: d.IDs.UUID(), Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey, Submitter: id.KeyID}
 	if s.IdempotencyKey != "" {
 		r.ID, r.Trace = ids.Named("job", id.Tenant, s.IdempotencyKey), ids.Named("trace", id.Tenant, s.IdempotencyKey)
 		first, err := d.Jobs.Load(ctx, id.Tenant, r.ID, now)
@@ -229,7 +229,7 @@ func (p *plan) pend(reason string, wait time.Duration) {
 // apply writes the plan into a record.
 func (p *plan) apply(r *job.Record, now time.Time) {
 	r.State, r.Decision, r.PolicyRevision, r.Counted = p.state, p.decision.Head(), p.revision, p.counted
-	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt = p.reason, "", "", 0
+	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt, r.ApproveBy = p.reason, "", "", 0, 0
 	p.to.put(r)
 	r.Sends = 0
 	switch p.state {
@@ -240,7 +240,8 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 		r.Tries++
 		r.DueAt = waitDue(r, now.Add(p.wait), p.patience)
 	case job.ApprovalRequired:
-		r.DueAt, r.ApproveBy = due(r, never), 0
+		r.DueAt = due(r, never)
+		r.Asked++
 		if p.expiry > 0 {
 			r.ApproveBy = now.Add(p.expiry).UnixMicro()
 			r.DueAt = min(r.DueAt, r.ApproveBy)
@@ -375,14 +376,15 @@ func decision(v policy.Decision, request *agentv1.JobRequest, now time.Time) job
 	return d
 }
 
-// setDeadline starts the clock of a job's deadline: the client's, lowered by the policy's limit on run time.
+// setDeadline starts the clock of a job's deadline, the client's, and lowers it to the policy's limit on run time, which counts from the decision
+// that allows the job.
 func setDeadline(r *job.Record, request *agentv1.JobRequest, decided job.Decision, now time.Time) {
-	budget := request.GetBudget()
-	ms := lowest(budget.GetDeadlineMs(), runtimeLimit(decided))
-	if ms <= 0 {
-		return
+	if ms := request.GetBudget().GetDeadlineMs(); r.DeadlineAt == 0 && ms > 0 {
+		r.DeadlineAt = now.Add(time.Duration(ms) * time.Millisecond).UnixMicro()
 	}
-	r.DeadlineAt = now.Add(time.Duration(ms) * time.Millisecond).UnixMicro()
+	if ms := runtimeLimit(decided); ms > 0 {
+		r.DeadlineAt = lowest(r.DeadlineAt, now.Add(time.Duration(ms)*time.Millisecond).UnixMicro())
+	}
 }
 
 func runtimeLimit(decided job.Decision) int64 {
