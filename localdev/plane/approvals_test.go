@@ -855,3 +855,25 @@ func TestT054_ResultsAreAsLargeAsThePolicyLets(t *testing.T) {
 		r.await(free.JobID, "SUCCEEDED")
 	})
 }
+
+// What the original's demo shows, on the policy of the local plane: a write that waits for a human, and a denied job that becomes another.
+func TestTheDemoOfTheOriginal(t *testing.T) {
+	cfg := config()
+	cfg.Policy, cfg.Pools, cfg.Timeouts = nil, nil, nil
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		r.work(map[string]worker.Handler{"job.demo.*": succeed}, func(c *worker.Config) { c.Pool = "demo" })
+		write := r.submit("topic", "job.demo.hash", "risk_tags", []string{"write"}, "labels", map[string]string{"env": "prod"})
+		if write.Status != "approval_required" {
+			t.Fatalf("receipt %+v", write)
+		}
+		item := r.approvals("k-admin", "", 1)[0] // as its script reads it
+		r.approve(item["job_id"].(string), nil).ok(200)
+		r.await(write.JobID, "SUCCEEDED")
+		danger := r.submit("topic", "job.demo.wipe")
+		var instead receipt
+		r.remediate(danger.JobID, nil).ok(200).json(&instead)
+		if j := r.await(instead.JobID, "SUCCEEDED"); danger.Status != "denied" || j["parent_job_id"] != danger.JobID || j["topic"] != "job.demo.wordcount" {
+			t.Errorf("job %v", j)
+		}
+	})
+}
