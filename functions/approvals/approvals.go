@@ -82,7 +82,7 @@ func shown(a *job.Approvable, inForce string, now time.Time) *cordumv1.Approval 
 	asked := a.Decision
 	item := &cordumv1.Approval{
 		JobId: a.ID, Job: view.Record(a.Record), ApprovalRef: a.ID, ContextPtr: job.ContextPointer(a.ID), ApprovalRevision: int32(a.Asked),
-		WorkflowId: or(a.WorkflowID, a.Labels["workflow_id"]), WorkflowRunId: a.Labels["run_id"], WorkflowStepId: a.Labels["step_id"],
+		WorkflowId: or(a.WorkflowID, a.RequestLabels["workflow_id"]), WorkflowRunId: a.RequestLabels["run_id"], WorkflowStepId: a.RequestLabels["step_id"],
 	}
 	switch r := a.Resolved; {
 	case r != nil:

@@ -43,14 +43,14 @@ func asking() plane.Config {
 	return cfg
 }
 
-func (r *rig) approve(id string, body any) answer {
+func (r *rig) approve(id string, body any, headers ...string) answer {
 	r.t.Helper()
-	return r.as("k-ada", "POST", "/api/v1/approvals/"+url.PathEscape(id)+"/approve", body)
+	return r.as("k-ada", "POST", "/api/v1/approvals/"+url.PathEscape(id)+"/approve", body, headers...)
 }
 
-func (r *rig) reject(id string, body any) answer {
+func (r *rig) reject(id string, body any, headers ...string) answer {
 	r.t.Helper()
-	return r.as("k-ada", "POST", "/api/v1/approvals/"+url.PathEscape(id)+"/reject", body)
+	return r.as("k-ada", "POST", "/api/v1/approvals/"+url.PathEscape(id)+"/reject", body, headers...)
 }
 
 // conflict checks the answer of a 409, all of it.
@@ -58,6 +58,14 @@ func (a answer) conflict(code, text string) {
 	a.t.Helper()
 	want := fmt.Sprintf(`{"error":%q,"status":409,"code":%q,"retryable":%t}`, text, code, code == "approval_retryable_lock")
 	if a.Status != 409 || a.Body != want {
+		a.t.Errorf("HTTP %d %s, want %s", a.Status, a.Body, want)
+	}
+}
+
+// resolved checks the answer of an approval or a rejection, all of it.
+func (a answer) resolved(rc receipt) {
+	a.t.Helper()
+	if want := fmt.Sprintf(`{"job_id":%q,"trace_id":%q}`, rc.JobID, rc.TraceID); a.Status != 200 || a.Body != want {
 		a.t.Errorf("HTTP %d %s, want %s", a.Status, a.Body, want)
 	}
 }
@@ -133,9 +141,7 @@ func TestT056_A04_A10_A12_AnApprovedJobRuns(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		a := r.approve(rc.JobID, map[string]string{"reason": "looks right", "note": "seen by two"}).ok(200)
-		if a.Body != fmt.Sprintf(`{"job_id":%q,"trace_id":%q}`, rc.JobID, rc.TraceID) {
-			t.Errorf("answer %s", a.Body)
-		}
+		a.resolved(rc)
 		j := r.job(rc.JobID)
 		hash := before["safety_job_hash"]
 		for name, want := range map[string]any{
@@ -176,16 +182,23 @@ func TestT056_A04_A10_A12_AnApprovedJobRuns(t *testing.T) {
 			t.Errorf("the worker got %v", got)
 		}
 		want(t, "clients", clients.said(), "jobRequest "+rc.JobID, "jobRequest "+rc.JobID, "jobResult "+rc.JobID+" SUCCEEDED by w1")
+		r.approve(rc.JobID, nil).conflict("approval_already_resolved", "job not awaiting approval")
+	})
+}
+
+func TestAnApprovalIsInTheTrail(t *testing.T) {
+	virtually(t, asking(), func(t *testing.T, r *rig) {
+		rc := r.submit("topic", "job.fragile")
+		r.approve(rc.JobID, map[string]string{"reason": "looks right"}, "X-Request-Id", "r-1").ok(200)
 		trail := r.trail("default")
 		if len(trail) != 1 {
 			t.Fatalf("trail %+v", trail)
 		}
 		e := trail[0]
 		if e.Action != "approve" || e.ResourceType != "job" || e.ResourceID != rc.JobID || e.ActorID != "ada" || e.Role != "admin" || e.Message != "looks right" ||
-			e.Before != "APPROVAL_REQUIRED" || e.After != "SCHEDULED" || e.RequestID == "" {
+			e.Before != "APPROVAL_REQUIRED" || e.After != "SCHEDULED" || e.RequestID != "r-1" {
 			t.Errorf("entry %+v", e)
 		}
-		r.approve(rc.JobID, nil).conflict("approval_already_resolved", "job not awaiting approval")
 	})
 }
 
@@ -195,9 +208,7 @@ func TestT060_A08_ARejectedJobIsDenied(t *testing.T) {
 		for reason, text := range map[string]string{"too risky": "too risky", "": "approval rejected"} {
 			rc := r.submit("topic", "job.test.ask")
 			a := r.reject(rc.JobID, map[string]string{"reason": reason, "note": "ask again"}).ok(200)
-			if a.Body != fmt.Sprintf(`{"job_id":%q,"trace_id":%q}`, rc.JobID, rc.TraceID) {
-				t.Errorf("answer %s", a.Body)
-			}
+			a.resolved(rc)
 			j := r.job(rc.JobID)
 			if j["state"] != "DENIED" || j["error_code"] != "approval_rejected" || j["error_message"] != text || j["error_status"] != "JOB_STATUS_DENIED" ||
 				j["approval_by"] != "ada" || j["approval_note"] != "ask again" || j["approval_job_hash"] != j["safety_job_hash"] || j["approval_status"] != "rejected" ||
@@ -290,7 +301,7 @@ func TestA07_WhatCannotBeApproved(t *testing.T) {
 	cfg.Policy, cfg.Pools = asking().Policy, asking().Pools
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		theirs := r.submitAs("k-other", "topic", "job.test.ask").JobID
-		for _, do := range []func(string, any) answer{r.approve, r.reject} {
+		for _, do := range []func(string, any, ...string) answer{r.approve, r.reject} {
 			unknown := do("nobody", nil)
 			unknown.refused(404, "job not found")
 			if foreign := do(theirs, nil); foreign.Status != unknown.Status || foreign.Body != unknown.Body {

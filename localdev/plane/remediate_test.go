@@ -39,7 +39,6 @@ func (r *rig) remediate(id string, body any, headers ...string) answer {
 
 func TestT060_Checklist6_ARemediationIsANewJob(t *testing.T) {
 	virtually(t, suggest(), func(t *testing.T, r *rig) {
-		clients := r.watch("k-admin", "/api/v1/stream")
 		rc := r.submit("topic", "job.test.wipe", "capability", "fs.wipe", "idempotency_key", "k", "labels", map[string]string{"floor": "3"}, "context", map[string]int{"n": 1},
 			"risk_tags", []string{"write"}, "team_id", "red", "memory_id", "")
 		time.Sleep(time.Second)
@@ -66,6 +65,16 @@ func TestT060_Checklist6_ARemediationIsANewJob(t *testing.T) {
 		if same := r.submit("idempotency_key", "k"); same.JobID != rc.JobID {
 			t.Error("the remediation took the idempotency key")
 		}
+	})
+}
+
+func TestARemediationIsLikeAnySubmission(t *testing.T) {
+	virtually(t, suggest(), func(t *testing.T, r *rig) {
+		clients := r.watch("k-admin", "/api/v1/stream")
+		rc := r.submit("topic", "job.test.wipe", "team_id", "red")
+		time.Sleep(time.Second)
+		var again receipt
+		r.remediate(rc.JobID, nil).ok(200).json(&again)
 		jobs := make(chan *worker.Job, 1)
 		r.work(map[string]worker.Handler{"job.test.*": keep(jobs)})
 		r.await(again.JobID, "SUCCEEDED")

@@ -121,9 +121,8 @@ type Approvable struct {
 	// Context is the job's input where it lies in the table; HasContext says that there is one anywhere, HadContext that there was one.
 	Context                []byte
 	HasContext, HadContext bool
-	// Labels are those of the request.
-	Labels     map[string]string
-	WorkflowID string
+	RequestLabels          map[string]string
+	WorkflowID             string
 }
 
 // Approvals answers at most limit jobs of a tenant that wait for approval, newest first, with resolved also the approvals that were resolved
@@ -201,9 +200,9 @@ func (s *Store) describe(ctx context.Context, jobs []*Approvable, keys []store.K
 		if err != nil {
 			return err
 		}
-		a.Labels, a.WorkflowID = request.GetLabels(), request.GetWorkflowId()
+		a.RequestLabels, a.WorkflowID = request.GetLabels(), request.GetWorkflowId()
 		a.HadContext = it.Attrs.Bytes(aContext) != nil || it.Attrs.String(aContextBlob) != ""
-		if a.HasContext = a.HadContext && a.Record.hasPayloads(now); a.HasContext {
+		if a.HasContext = a.HadContext && a.hasPayloads(now); a.HasContext {
 			a.Context = it.Attrs.Bytes(aContext)
 		}
 	}

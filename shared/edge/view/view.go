@@ -99,7 +99,7 @@ var Resolutions = map[string]string{job.Approve: "approved", job.Reject: "reject
 // labels are those of the request, and of the approval that the job runs under.
 func labels(f *job.Full) map[string]string {
 	all := f.Body.Request.GetLabels()
-	granted := f.Record.Labels()
+	granted := f.Labels()
 	if granted == nil {
 		return all
 	}
