@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/cordum-serverless/cordum/sdk/worker"
 	"github.com/cordum-serverless/cordum/shared/core/audit"
 	documents "github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -844,6 +846,37 @@ func TestApproveAgainstCancelAndExpiry(t *testing.T) {
 	}
 }
 
+// colliding transactions meet others that often.
+type colliding struct {
+	store.Table
+	left *atomic.Int64
+}
+
+func (c colliding) Write(ctx context.Context, ops ...store.Op) error {
+	if len(ops) > 1 && c.left.Add(-1) >= 0 {
+		return store.ErrConflict
+	}
+	return c.Table.Write(ctx, ops...)
+}
+
+func TestResolutionsThatCollide(t *testing.T) {
+	cfg, left := asking(), &atomic.Int64{}
+	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
+		p.Table = colliding{p.Table, left}
+		return p
+	}
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		for _, do := range []func(string, any, ...string) answer{r.approve, r.reject} {
+			rc := r.submit("topic", "job.test.ask")
+			left.Store(1000)
+			do(rc.JobID, nil).conflict("approval_retryable_lock", "approval is being resolved by others; retry")
+			left.Store(7)
+			do(rc.JobID, nil).resolved(rc)
+			left.Store(0)
+		}
+	})
+}
+
 // A result that is larger than the policy lets it be is refused, whatever the transport, and the job can still fail.
 func TestT054_ResultsAreAsLargeAsThePolicyLets(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
@@ -864,6 +897,27 @@ func TestT054_ResultsAreAsLargeAsThePolicyLets(t *testing.T) {
 		}
 		free := r.submit("prompt", strings.Repeat("p", 5000)) // no limit
 		r.await(free.JobID, "SUCCEEDED")
+	})
+}
+
+func TestT054_ResultsOverREST(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		p := r.poller("k-worker-default", "p1", "main")
+		rc := r.submit("topic", "job.test.boxed")
+		p.claim(p.ticket())
+		store := func(n int) answer {
+			return p.call("jobs/"+rc.JobID+"/result", map[string]any{"attempt": 1, "data": []byte(`"` + strings.Repeat("x", n-2) + `"`)})
+		}
+		store(1025).refused(413, "result of 1025 bytes is larger than max_artifact_bytes of the policy (1024)")
+		p.say(1, "jobProgress", map[string]any{"jobId": rc.JobID, "percent": 30})
+		if j := r.job(rc.JobID); j["state"] != "RUNNING" || j["result"] != nil {
+			t.Errorf("job %v", j)
+		}
+		store(1024).ok(200)
+		p.say(1, "jobResult", map[string]any{"jobId": rc.JobID, "status": "JOB_STATUS_FAILED", "workerId": "p1", "errorCode": "too_large"})
+		if j := r.job(rc.JobID); j["state"] != "FAILED" || j["error_code"] != "too_large" {
+			t.Errorf("job %v", j)
+		}
 	})
 }
 
