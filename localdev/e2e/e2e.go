@@ -62,7 +62,8 @@ const (
 	PoolLost      = "e2e-lost"
 	TopicLost     = "job.e2e.lost"
 	TopicDenied   = "job.e2e.denied"   // no worker gets a job of this and the following: the policy denies it
-	TopicAsked    = "job.e2e.asked"    // a human must look at it first
+	TopicAsked    = "job.e2e.asked"    // a human must look at it first; then it is for PoolPlaced
+	TopicChecked  = "job.e2e.checked"  // likewise; then it is for PoolWork
 	TopicSlow     = "job.e2e.slow"     // the policy says: not now, each time that it is asked
 	TopicUnrouted = "job.e2e.unrouted" // allowed, and no pool takes it
 )
@@ -86,7 +87,7 @@ func Run(t *testing.T, target Target) (left []string) {
 	r.start()
 	turns := make(chan struct{}, atOnce)
 	var playing sync.WaitGroup
-	for _, c := range slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, streamCases, tenantCases) {
+	for _, c := range slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, approvalCases, streamCases, tenantCases) {
 		reason := target.lacks(c.needs)
 		if reason != "" {
 			left = append(left, fmt.Sprintf("%s (%s)", c.name, reason))
