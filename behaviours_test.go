@@ -52,7 +52,6 @@ var contract = []numbered{
 			49: "the engine answers require_approval itself; there is no second answer beside it that could differ",
 			51: "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
 			53: "there is no fail-open, so nobody can ask for it in production",
-			55: approvals, 56: approvals, 57: approvals, 58: approvals, 60: approvals + ", and remediation",
 			72:  workflows + ": a run is cancelled with its steps",
 			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
 			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,
@@ -62,7 +61,13 @@ var contract = []numbered{
 	{
 		list: "api.md 6.6", form: regexp.MustCompile(`^Checklist(\d+)$`), groups: []group{{"real clients", 1, 12}},
 		later: map[int]string{
-			1: "the Go client: a part of it is not built on any route yet", 2: packs, 4: "the config routes", 5: approvals, 6: approvals + ": remediation",
+			1: "the Go client: a part of it is not built on any route yet", 2: packs, 4: "the config routes",
+		},
+	},
+	{
+		list: "workflows.md 10, approvals", form: regexp.MustCompile(`^A(\d{2})$`), groups: []group{{"approvals", 1, 13}},
+		later: map[int]string{
+			1: workflows + ": approval steps", 2: workflows + ": approval steps", 3: workflows + ": approval steps", 13: workflows + ": a run that was cancelled",
 		},
 	},
 	{

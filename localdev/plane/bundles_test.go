@@ -19,7 +19,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
-	"github.com/cordum-serverless/cordum/shared/edge/asking"
+	question "github.com/cordum-serverless/cordum/shared/edge/asking"
 )
 
 // bare is a plane whose base policy has nothing to say about job.b.*, which its pool takes.
@@ -753,7 +753,7 @@ func TestAPublishHoldsEverywhere(t *testing.T) {
 	cfg.Containers = 2
 	r := open(t, cfg)
 	d := r.plane.Dispatcher
-	another := asking.NewKernel(dispatch.New(dispatch.Platform{ // another instance of a function
+	another := question.NewKernel(dispatch.New(dispatch.Platform{ // another instance of a function
 		Table: d.Jobs.Table, Queues: d.Queues, Blobs: d.Jobs.Blobs, Clock: d.Clock, IDs: d.IDs, Log: d.Log, Shards: 1,
 	}))
 	var containers []cordumv1.CordumApiClient
@@ -774,12 +774,12 @@ func TestAPublishHoldsEverywhere(t *testing.T) {
 			}
 		}
 		ctx := identity.With(t.Context(), identity.Identity{Tenant: "default", Role: identity.User})
-		q, err := asking.Of(ctx, &cordumv1.PolicyRequest{Topic: "job.b.x"})
+		q, err := question.Of(ctx, &cordumv1.PolicyRequest{Topic: "job.b.x"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		v, err := another.Decide(ctx, q)
-		if err != nil || asking.Answer(v, "").GetRuleId() != want {
+		if err != nil || question.Answer(v, "").GetRuleId() != want {
 			t.Errorf("another instance: %+v, %v", v, err)
 		}
 		if got := r.says("job.b.x"); strings.HasPrefix(got, "scheduled") != allowed {
@@ -877,4 +877,18 @@ func mustJSON(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestAPublishMakesApprovalsStale: a draft does not, and neither does a bundle that is not in force.
+func TestAPublishMakesApprovalsStale(t *testing.T) {
+	r := open(t, bare())
+	r.install(map[string]any{"secops/ask": aRule("ask", "topics: [job.b.ask]", "require_approval")})
+	waiting := []receipt{r.submit("topic", "job.b.ask"), r.submit("topic", "job.b.ask")}
+	r.draft("secops/a", aRule("a", "topics: [job.b.a]", "allow"))
+	r.install(map[string]any{"db/x": map[string]any{"content": aRule("x", "topics: [job.b.x]", "allow"), "enabled": false}})
+	r.as("k-ada", "POST", "/api/v1/approvals/"+waiting[0].JobID+"/approve", nil).ok(200)
+	r.publishBundles(`{"bundle_ids":["secops/a"]}`)
+	if a := r.as("k-ada", "POST", "/api/v1/approvals/"+waiting[1].JobID+"/approve", nil).ok(409); a.object()["code"] != "approval_stale_snapshot" {
+		t.Error(a.Body)
+	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"github.com/cordum-serverless/cordum/functions/approvals"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/bundles"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
@@ -59,6 +60,7 @@ func (f *Function) Routes() []string { return gateway.Routes(f.Name) }
 // handlers builds the handlers of the functions of package resources, by name.
 var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"fallback":   func(_ *dispatch.Dispatcher, edge rest.Config) any { return fallback.Handler(edge) },
+	"approvals":  answers(func(d *dispatch.Dispatcher) rest.Group { return approvals.New(d).Group() }),
 	"bundles":    answers(func(d *dispatch.Dispatcher) rest.Group { return bundles.New(d).Group() }),
 	"dlq":        answers(func(d *dispatch.Dispatcher) rest.Group { return dlq.New(d).Group() }),
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),

@@ -98,7 +98,8 @@ func (w *world) begin(p *process, body string) {
 	}
 }
 
-// judgeClaim looks at a job that was just claimed: by a decision of a policy that was in force when the claim began, or later, and which allows it.
+// judgeClaim looks at a job that was just claimed: by a decision of a policy that was in force when the claim began, or later, and which allows it,
+// or asks for the approval that the job has.
 func (w *world) judgeClaim(p *process, r *job.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,7 +115,9 @@ func (w *world) judgeClaim(p *process, r *job.Record) {
 		if in.restricted[r.Tenant] {
 			q.Effective = policy.ParseEffective([]byte(restriction))
 		}
-		if v := in.policy.Decide(q).Verdict; v != policy.Allow && v != policy.AllowWithConstraints {
+		granted := r.Grant != nil && r.Grant.Snapshot == in.policy.Snapshot()
+		v := in.policy.Decide(q).Verdict
+		if v != policy.Allow && v != policy.AllowWithConstraints && (v != policy.RequireApproval || !granted) {
 			w.violations = append(w.violations, fmt.Sprintf("%s was claimed under revision %d, which says %s", ticket, r.PolicyRevision, v))
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/cordum-serverless/cordum/functions/approvals"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
 	dlqfn "github.com/cordum-serverless/cordum/functions/dlq"
@@ -46,6 +47,7 @@ import (
 const simPolicy = `
 version: sim
 default_decision: deny
+approvals: { expire_after: 150s }
 rules:
   - { id: no, match: { topics: ["job.no"] }, decision: deny, reason: never }
   - { id: slow, match: { topics: ["job.slow"] }, decision: throttle, reason: not so fast }
@@ -70,6 +72,9 @@ const simKeys = `[
 ]`
 
 var tenants = []string{"a", "b"}
+
+// topicAsk is the topic whose jobs need an approval.
+const topicAsk = "job.ask"
 
 // Options say what a run is made of.
 type Options struct {
@@ -135,6 +140,8 @@ type Report struct {
 type acked struct {
 	id, tenant string
 	cancelled  bool // by an acknowledged cancel
+	// resolved are the acknowledged resolutions of its waits for approval, approve or reject.
+	resolved []string
 }
 
 // function is one of those that queues or the schedule drive.
@@ -240,7 +247,7 @@ func (w *world) startAPI(gen int) {
 		panic(err) // the keys above are wrong
 	}
 	edge.IDs, edge.Metrics = ids.Source{Reader: w.api.random}, nil
-	w.apiHTTP = rest.New(edge, jobs.New(d).Group(), dlqfn.New(d).Group(), workers.New(d, nil).Group())
+	w.apiHTTP = rest.New(edge, jobs.New(d).Group(), approvals.New(d).Group(), dlqfn.New(d).Group(), workers.New(d, nil).Group())
 }
 
 func (w *world) startFunction(f *function) {
@@ -435,6 +442,8 @@ func (w *world) wrote(p *process, ops []store.Op) {
 			w.violated("job %s was created twice, %s and %s", id, last, r.State)
 		case last.Terminal() && r.State != last:
 			w.violated("job %s left its end: %s -> %s", id, last, r.State)
+		case r.Topic == topicAsk && r.Held() && r.Grant == nil:
+			w.violated("job %s runs without the approval that it needs", id)
 		case last != r.State && !job.May(last, r.State):
 			w.violated("job %s moved from %q to %s, which may not be", id, last, r.State)
 		}

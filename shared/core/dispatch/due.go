@@ -126,6 +126,9 @@ func (d *Dispatcher) Look(ctx context.Context, r *job.Record) error {
 		return nil
 	}
 	r = r.Once()
+	if expired(r, now) {
+		return d.expire(ctx, r)
+	}
 	if r.DeadlineAt != 0 && now.UnixMicro() >= r.DeadlineAt {
 		return d.timeout(ctx, r, dlq.DeadlineExceeded, "deadline exceeded")
 	}
@@ -142,7 +145,7 @@ func (d *Dispatcher) Look(ctx context.Context, r *job.Record) error {
 	case job.Dispatched, job.Running:
 		return d.attend(ctx, r, now)
 	default:
-		return d.file(ctx, r, time.Time{})
+		return d.file(ctx, r, approveBy(r))
 	}
 }
 
@@ -254,30 +257,50 @@ func (d *Dispatcher) reconsider(ctx context.Context, r *job.Record, now time.Tim
 	return d.carryOut(ctx, r, body.Request, p, now)
 }
 
-func (d *Dispatcher) carryOut(ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time) (*job.Record, error) {
+// carryOut records what was decided and acts on it.
+func (d *Dispatcher) carryOut(
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time, also ...effect,
+) (*job.Record, error) {
 	p.decision.CheckedAt = d.micros.Micros(now)
-	moved, err := d.act(ctx, r, request, p, now)
+	moved, err := d.act(ctx, r, request, p, now, also...)
 	if errors.Is(err, job.ErrLimit) {
 		p.pend(reasonLimit, backoff(retryLimit, r.Tries+1, r.ID))
-		moved, err = d.act(ctx, r, request, p, now)
+		moved, err = d.act(ctx, r, request, p, now, also...)
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case moved.State.Terminal():
-		d.bury(ctx, moved)
-		return moved, nil
 	case moved.State == job.Scheduled && r.State == job.Scheduled: // it is in its queue
 		d.wake(ctx, moved)
 		return moved, nil
 	}
-	d.announce(ctx, moved, request)
-	return d.dispatch(ctx, moved), nil
+	return d.carriedOut(ctx, moved, request), nil
 }
 
-func (d *Dispatcher) act(ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time) (*job.Record, error) {
-	micros := d.micros.Micros(now)
+// carriedOut is what follows when a decision has been written: clients hear of it, and workers. What is not sent now the sweep finds.
+func (d *Dispatcher) carriedOut(ctx context.Context, moved *job.Record, request *agentv1.JobRequest) *job.Record {
+	if moved.State.Terminal() {
+		d.bury(ctx, moved)
+		return moved
+	}
+	d.announce(ctx, moved, request)
+	return d.dispatch(ctx, moved)
+}
+
+// effect is what happens together with a decision: a change of the job, before the plan is applied, and operations of the same transaction.
+type effect struct {
+	change func(n *job.Record, micros int64)
+	ops    func(to job.State, micros int64) []store.Op
+}
+
+func (d *Dispatcher) act(
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time, also ...effect,
+) (*job.Record, error) {
+	micros := p.decision.CheckedAt
 	change := func(n *job.Record) {
+		for _, e := range also {
+			e.change(n, micros)
+		}
 		if n.DeadlineAt == 0 || p.decision.Allows() && runtimeLimit(p.decision) != runtimeLimit(r.Decision) {
 			setDeadline(n, request, p.decision, time.UnixMicro(r.CreatedAt), now)
 		}
@@ -288,6 +311,9 @@ func (d *Dispatcher) act(ctx context.Context, r *job.Record, request *agentv1.Jo
 		}
 	}
 	extra := []store.Op{job.DecisionOp(r, p.decision)}
+	for _, e := range also {
+		extra = append(extra, e.ops(p.state, micros)...)
+	}
 	if p.state.Unsuccessful() {
 		end := *r
 		end.State = p.state

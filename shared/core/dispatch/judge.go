@@ -42,11 +42,26 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 	}
 	j := &ruling{head: h, settings: settings, verdict: h.Policy.Decide(asked)}
 	j.decision = decision(j.verdict, request, now)
-	if r.Grant.Covers(j.decision) {
-		j.decision = j.decision.Granted()
+	if g := r.Grant; g != nil && g.Snapshot == h.Policy.Snapshot() && g.JobHash == job.Hash(request) && !deniedByConfig(h.Policy, asked, j.verdict) {
+		j.decision = g.Decision(j.decision)
 		j.verdict.Verdict = policy.Allow
+		if g.Constraints != nil {
+			j.verdict.MaxConcurrentJobs = lowest(g.Constraints.Budgets.MaxConcurrentJobs, j.verdict.MaxConcurrentJobs)
+		}
 	}
 	return j, nil
+}
+
+// deniedByConfig says whether it is the effective configuration that denies, and not the rules. Those have been asked once, before the
+// approval, and may answer otherwise by now: where they count jobs.
+func deniedByConfig(p *policy.Policy, asked *policy.Request, v policy.Decision) bool {
+	if asked.Effective == nil || v.Verdict != policy.Deny {
+		return false
+	}
+	rules := *asked
+	rules.Effective = nil
+	byRules := p.Decide(&rules)
+	return byRules.Verdict != policy.Deny || byRules.Reason != v.Reason
 }
 
 // allows says whether the job may run.

@@ -125,19 +125,7 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 func (d *Dispatcher) finish(
 	ctx context.Context, r *job.Record, to job.State, change func(*job.Record), packets ...func(*job.Record) []*agentv1.BusPacket,
 ) (*job.Record, error) {
-	end := *r
-	micros := d.micros.Micros(d.now())
-	full := func(n *job.Record) {
-		n.UpdatedAt, n.ListedAt, n.Reason = micros, micros, ""
-		change(n)
-	}
-	end.State = to
-	full(&end)
-	var extra []store.Op
-	if to.Unsuccessful() {
-		extra = append(extra, dlq.Of(&end, r.Worker).Put(d.Jobs.Shards))
-	}
-	done, err := d.Jobs.Move(ctx, r, to, 0, full, extra...)
+	done, err := d.end(ctx, r, to, d.micros.Micros(d.now()), change)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +138,23 @@ func (d *Dispatcher) finish(
 		d.bury(ctx, done)
 	}
 	return done, nil
+}
+
+// end writes the end of a job, its dead letter, and what else belongs into the transaction.
+func (d *Dispatcher) end(
+	ctx context.Context, r *job.Record, to job.State, micros int64, change func(*job.Record), extra ...store.Op,
+) (*job.Record, error) {
+	end := *r
+	full := func(n *job.Record) {
+		n.UpdatedAt, n.ListedAt, n.Reason = micros, micros, ""
+		change(n)
+	}
+	end.State = to
+	full(&end)
+	if to.Unsuccessful() {
+		extra = append(extra, dlq.Of(&end, r.Worker).Put(d.Jobs.Shards))
+	}
+	return d.Jobs.Move(ctx, r, to, 0, full, extra...)
 }
 
 // Progress takes a worker's word on a job that it runs: the first makes it RUNNING. The percentage never goes back.
@@ -197,11 +202,15 @@ func (d *Dispatcher) ReadContext(ctx context.Context, h Holder, jobID string, kn
 	return b.Context, nil
 }
 
-// WriteResult stores what the worker made in its present attempt and answers the pointer for its result.
+// WriteResult stores what the worker made in its present attempt and answers the pointer for its result. More than the policy's
+// max_artifact_bytes is TooLarge: the worker still has the job, and may end it without that.
 func (d *Dispatcher) WriteResult(ctx context.Context, h Holder, jobID string, data []byte, contentType string, known *job.Record) (string, error) {
 	r, err := d.held(ctx, h, jobID, known)
 	if err != nil {
 		return "", notHeld(err)
+	}
+	if limit := r.MaxArtifactBytes(); limit > 0 && int64(len(data)) > limit {
+		return "", fault.New(fault.TooLarge, "result of %d bytes is larger than max_artifact_bytes of the policy (%d)", len(data), limit)
 	}
 	return d.Jobs.PutResult(ctx, r.ID, r.Attempts, data, contentType, d.now())
 }

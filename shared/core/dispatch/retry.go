@@ -46,7 +46,7 @@ func (d *Dispatcher) Retry(ctx context.Context, id identity.Identity, jobID stri
 	if strings.TrimSpace(request.GetTopic()) == "" {
 		return Receipt{}, fault.New(fault.Invalid, "missing topic for retry")
 	}
-	r := &job.Record{ID: retryID(letter), Trace: "dlq-retry-" + letter.JobID, Tenant: letter.Tenant, FailedAt: letter.FirstAt}
+	r := &job.Record{ID: retryID(letter), Trace: "dlq-retry-" + letter.JobID, Tenant: letter.Tenant, FailedAt: letter.FirstAt, Submitter: id.KeyID}
 	request.JobId = r.ID
 	request.ContextPtr = ""
 	if payload != nil {
@@ -103,11 +103,11 @@ func (d *Dispatcher) retried(ctx context.Context, e dlq.Entry, now time.Time) (r
 	return request, payload, nil
 }
 
-// relabel keeps a job's labels but for the traces of an approval, and adds others.
+// relabel keeps a job's labels but for what only the plane sets, such as the traces of an approval, and adds others.
 func relabel(labels, more map[string]string) map[string]string {
 	out := make(map[string]string, len(labels)+len(more))
 	for name, v := range labels {
-		if !strings.HasPrefix(strings.ToLower(name), "approval_") && name != "cordum.bus_msg_id" {
+		if !reservedLabel(name) {
 			out[name] = v
 		}
 	}

@@ -52,7 +52,7 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 		return Receipt{}, err
 	}
 	now := d.now()
-	r := &job.Record{ID: d.IDs.UUID(), Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey}
+	r := &job.Record{ID: d.IDs.UUID(), Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey, Submitter: id.KeyID}
 	if s.IdempotencyKey != "" {
 		r.ID, r.Trace = ids.Named("job", id.Tenant, s.IdempotencyKey), ids.Named("trace", id.Tenant, s.IdempotencyKey)
 		first, err := d.Jobs.Load(ctx, id.Tenant, r.ID, now)
@@ -230,7 +230,7 @@ func (p *plan) pend(reason string, wait time.Duration) {
 // apply writes the plan into a record.
 func (p *plan) apply(r *job.Record, now time.Time) {
 	r.State, r.Decision, r.PolicyRevision, r.Counted = p.state, p.decision.Head(), p.revision, p.counted
-	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt = p.reason, "", "", 0
+	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt, r.ApproveBy = p.reason, "", "", 0, 0
 	p.to.put(r)
 	r.Sends = 0
 	switch p.state {
@@ -241,7 +241,8 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 		r.Tries++
 		r.DueAt = waitDue(r, now.Add(p.wait), p.patience)
 	case job.ApprovalRequired:
-		r.DueAt, r.ApproveBy = due(r, never), 0
+		r.DueAt = due(r, never)
+		r.Asked++
 		if p.expiry > 0 {
 			r.ApproveBy = now.Add(p.expiry).UnixMicro()
 			r.DueAt = min(r.DueAt, r.ApproveBy)

@@ -20,13 +20,16 @@ const Retention = 30 * 24 * time.Hour
 
 // The reason codes of ends that the plane decides. A worker's own error code is passed through as it is.
 const (
-	SafetyDenied   = "safety_denied"
-	NoPoolMapping  = "no_pool_mapping"
-	NoWorkers      = "no_workers"
-	PoolOverloaded = "pool_overloaded"
-	TenantLimit    = "tenant_limit"
-	Throttled      = "throttled"
-	DispatchFailed = "dispatch_failed"
+	SafetyDenied = "safety_denied"
+	// ApprovalRejected is of jobs that a human denied, ApprovalExpired of those that nobody looked at in time.
+	ApprovalRejected = "approval_rejected"
+	ApprovalExpired  = "approval_expired"
+	NoPoolMapping    = "no_pool_mapping"
+	NoWorkers        = "no_workers"
+	PoolOverloaded   = "pool_overloaded"
+	TenantLimit      = "tenant_limit"
+	Throttled        = "throttled"
+	DispatchFailed   = "dispatch_failed"
 	// Undeliverable is of messages that were received too often.
 	Undeliverable      = "undeliverable"
 	MaxRetriesExceeded = "max_retries_exceeded"

@@ -90,14 +90,35 @@ func (s *Store) Body(ctx context.Context, r *Record, now time.Time) (*Body, erro
 	return s.body(ctx, r, it, now)
 }
 
-func (s *Store) body(ctx context.Context, r *Record, it store.Item, now time.Time) (*Body, error) {
-	b := &Body{Request: &agentv1.JobRequest{}}
-	if err := proto.Unmarshal(it.Attrs.Bytes(aRequest), b.Request); err != nil {
-		return nil, fmt.Errorf("job %s: decode request: %w", r.ID, err)
+// Request reads a job's request alone. ErrNoRequest when it has gone.
+func (s *Store) Request(ctx context.Context, r *Record) (*agentv1.JobRequest, error) {
+	it, err := s.Table.Get(ctx, bodyKey(r.ID, r.Body))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNoRequest
 	}
+	if err != nil {
+		return nil, fmt.Errorf("job %s: read request: %w", r.ID, err)
+	}
+	return requestOf(r.ID, it)
+}
+
+// requestOf reads the request of a body item.
+func requestOf(id string, it store.Item) (*agentv1.JobRequest, error) {
+	request := &agentv1.JobRequest{}
+	if err := proto.Unmarshal(it.Attrs.Bytes(aRequest), request); err != nil {
+		return nil, fmt.Errorf("job %s: decode request: %w", id, err)
+	}
+	return request, nil
+}
+
+func (s *Store) body(ctx context.Context, r *Record, it store.Item, now time.Time) (*Body, error) {
+	request, err := requestOf(r.ID, it)
+	if err != nil {
+		return nil, err
+	}
+	b := &Body{Request: request}
 	decode(it.Attrs.Bytes(aDecision), &b.First)
-	if !r.State.Terminal() || now.Unix() < expiry(r.UpdatedAt, PayloadRetention) {
-		var err error
+	if r.hasPayloads(now) {
 		if b.Context, err = s.readPayload(ctx, it.Attrs, aContext, aContextBlob); err != nil {
 			return nil, err
 		}

@@ -26,26 +26,6 @@ type Decision struct {
 	CheckedAt int64 `json:"t"`
 }
 
-// Grant is leave that a human gave to a job, for one request under one policy. It stays until the job's end.
-type Grant struct {
-	Snapshot string `json:"s"`
-	JobHash  string `json:"h"`
-}
-
-// Covers says whether the grant is for a decision that asks for approval.
-func (g *Grant) Covers(d Decision) bool {
-	return g != nil && d.ApprovalRequired && d.JobHash != "" && d.JobHash == g.JobHash && d.Snapshot == g.Snapshot
-}
-
-// ReasonGranted is the reason of the decision that a grant makes of one that asks for approval.
-const ReasonGranted = "approval granted"
-
-// Granted is the decision that the grant makes: allowed, under the rule, the constraints and the policy that asked for approval.
-func (d Decision) Granted() Decision {
-	d.Verdict, d.Reason, d.ApprovalRequired = policy.Allow.String(), ReasonGranted, false
-	return d
-}
-
 // Same says whether two decisions come to the same, whenever they were made.
 func (d Decision) Same(other Decision) bool {
 	d.CheckedAt, other.CheckedAt = 0, 0

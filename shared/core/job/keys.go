@@ -15,6 +15,7 @@ import (
 //	B#<nonce>   the body: the request as submitted, its context, its first decision; immutable
 //	D#<micros>  a later decision
 //	R#<attempt> the payload that a worker stored as the result of an attempt; immutable
+//	A#<micros>  an approval that was resolved; immutable
 //	C#<child>   a job whose parent this is (written with the child)
 //	X           the dead letter (package dlq)
 //
@@ -22,6 +23,7 @@ import (
 //
 //	by_time  JW#<tenant>#<shard>   jobs of a tenant that are not at their end, by the microsecond of their submission
 //	         JA#<tenant>           those of them that wait for approval
+//	         JR#<tenant>           approvals that were resolved, by the microsecond of that
 //	         JT#<tenant>#<shard>   those that succeeded, by the microsecond of their end
 //	         JX#<tenant>#<shard>   those that ended without success, likewise; a list of all jobs merges the four families. The sort
 //	                               key also carries hashes of topic and team, and in JX of the state, so that a filter passes over keys

@@ -92,6 +92,8 @@ var Classes = []Class{{"short", day}, {"standard", 7 * day}, {"audit", 30 * day}
 
 // Functions are all Lambda functions, by name.
 var Functions = []Function{
+	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update,
+		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(PolicyObjects))},
 	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(batchGet, query, put,
 		unproven("a client that went without a word is forgotten, and a tenant to which nobody listens", get, remove),
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},
