@@ -200,9 +200,8 @@ func (c *chained) compare(ctx context.Context, block int64, sealed []Sealed) err
 		r, err := s.Record()
 		if err != nil || hexHash(s.Content) != s.SHA256 {
 			c.found(Broken, c.shard, block, r.Key().String(), "the entry does not have the hash that the block gives it")
-			if err != nil {
-				continue
-			}
+			c.seen[r.Key()] = true
+			continue
 		}
 		records[i] = r
 		if c.seen[r.Key()] || audit.LogKey(r.Key(), r.At).PK != audit.LogPartition(c.shard) {
