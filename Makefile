@@ -16,7 +16,7 @@ CDK := npx --yes aws-cdk@2.1148.1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
 .PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
-	fuzz crash sim clean
+	audit-verify fuzz crash sim clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,10 @@ cost: ## AWS requests, capacity units and dollars: of a job, by the ports and on
 	@go test -count=1 -run TestCost -v ./localdev/plane | grep ^cost
 	@./bin/cordum-local with-aws -- go test -count=1 -run TestCostOnAWS -v ./localdev/cost | grep '^cost\|^---'
 	@go test -count=1 -run TestIdleCost -v ./infra | grep '^cost\|^---'
+
+audit-verify: ## Verify the audit trail in $(DATA), or of the plane that CORDUM_TABLE and CORDUM_BUCKET name; AUDIT="--checkpoint FILE" for more
+	@go build -o bin/cordum-audit ./localdev/cmd/cordum-audit
+	@./bin/cordum-audit --data $(DATA) verify $(AUDIT)
 
 fuzz: ## Run every fuzz target for a short while
 	./tools/fuzz.sh

@@ -3,11 +3,15 @@ package chain
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/audit"
+	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -20,6 +24,25 @@ type Listed struct {
 	// Block is the number of the block, 0 while the entry waits to be sealed.
 	Block  int64  `json:"block"`
 	SHA256 string `json:"sha256"`
+}
+
+// String says who did what, on one line.
+func (l Listed) String() string {
+	var e audit.Entry
+	if l.Entry != nil && json.Unmarshal(l.Entry, &e) == nil {
+		change := strings.TrimSpace(e.Before + " -> " + e.After)
+		return fmt.Sprintf("%s %s %s %s (%s) by %s (%s) %s", e.Tenant, e.Action, e.ResourceType, e.ResourceID, change, e.ActorID, e.Role, e.RequestID)
+	}
+	var d job.Decision
+	by := &audit.Origin{Cause: "?"}
+	if l.Decision != nil && json.Unmarshal(l.Decision, &d) == nil && d.By != nil {
+		by = d.By
+	}
+	id := strings.TrimPrefix(l.PK, job.Partition(""))
+	if by.ActorID == "" {
+		return fmt.Sprintf("%s decide job %s (%s) since %s", by.Tenant, id, d.Verdict, by.Cause)
+	}
+	return fmt.Sprintf("%s %s job %s (%s) by %s (%s) %s", by.Tenant, by.Cause, id, d.Verdict, by.ActorID, by.Role, by.RequestID)
 }
 
 // List goes through all that was ever recorded and is kept, newest first: what waits to be sealed, then the chains. An entry that came late stands
