@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	contract "github.com/cordum-serverless/cordum/proto"
 	optionsv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/options/v1"
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -51,7 +53,9 @@ func waits(r *rig) string { return r.submit("topic", "job.test.ask").JobID }
 var mutations = map[string]mutation{
 	"cordum.v1.Jobs.CreateJob": {
 		given: func(*rig) string { return "" }, path: "/api/v1/jobs%s",
-		body:  func(string) any { return map[string]any{"prompt": "x", "topic": "job.test.work", "idempotency_key": "once"} },
+		body: func(string) any {
+			return map[string]any{"prompt": "x", "topic": "job.test.work", "idempotency_key": "once"}
+		},
 		wrong: []call{{"/api/v1/jobs", map[string]any{"prompt": ""}}, {"/api/v1/jobs", map[string]any{"prompt": "x", "topic": "nonsense"}}},
 		again: true,
 	},
@@ -389,3 +393,16 @@ func TestPagingOverEntriesOfOneMicrosecondIsComplete(t *testing.T) {
 	})
 }
 
+// The doors of gRPC that change something leave what those of REST do.
+func TestASubmissionOverGRPCNamesItsRequest(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k-ada", "x-request-id", "by-grpc")
+		res, err := cordumv1.NewCordumApiClient(r.conn()).SubmitJob(ctx, &cordumv1.SubmitJobRequest{Prompt: "p", Topic: "job.test.work"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if entries, submitted := r.trail("default", "by-grpc"); len(entries) != 0 || len(submitted) != 1 || submitted[0].By.ActorID != "ada" || res.GetJobId() == "" {
+			t.Errorf("entries %v, decisions %v", entries, submitted)
+		}
+	})
+}

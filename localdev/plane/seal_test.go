@@ -179,9 +179,12 @@ func TestTamperingIsFound(t *testing.T) {
 				v.put(it)
 				v.finds(chain.Tampered, entry.Key.String(), nil)
 			},
-			"an entry that is gone":    func() { v.remove(entry.Key); v.finds(chain.Missing, entry.Key.String(), nil) },
-			"a decision that is gone":  func() { v.remove(decision.Key); v.finds(chain.Missing, decision.Key.String(), nil) },
-			"a block":                  func() { v.overwrite(key, bytes.Replace(block, []byte("admin"), []byte("nobdy"), 1)); v.finds(chain.Broken, key, nil) },
+			"an entry that is gone":   func() { v.remove(entry.Key); v.finds(chain.Missing, entry.Key.String(), nil) },
+			"a decision that is gone": func() { v.remove(decision.Key); v.finds(chain.Missing, decision.Key.String(), nil) },
+			"a block": func() {
+				v.overwrite(key, bytes.Replace(block, []byte("admin"), []byte("nobdy"), 1))
+				v.finds(chain.Broken, key, nil)
+			},
 			"a block that is no JSON":  func() { v.overwrite(key, []byte("gone")); v.finds(chain.Broken, "what lies before it", nil) },
 			"a block in another place": func() { v.overwrite(key, v.object(v.blocks()[7])); v.finds(chain.Broken, key, nil) },
 			"a block that is gone": func() {
@@ -354,7 +357,7 @@ func TestALateEntryIsSealedOnce(t *testing.T) {
 type breaking struct {
 	store.Table
 
-	mu             sync.Mutex
+	mu           sync.Mutex
 	fail, anyhow bool
 	tried        int
 }

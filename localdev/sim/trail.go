@@ -13,15 +13,15 @@ import (
 type sealersTable struct{ table }
 
 func (t sealersTable) Get(ctx context.Context, key store.Key) (store.Item, error) {
-	return t.table.Table.Get(ctx, key)
+	return t.Table.Get(ctx, key)
 }
 
 func (t sealersTable) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
-	return t.table.Table.BatchGet(ctx, keys)
+	return t.Table.BatchGet(ctx, keys)
 }
 
 func (t sealersTable) Query(ctx context.Context, q store.Query) (store.Page, error) {
-	return t.table.Table.Query(ctx, q)
+	return t.Table.Query(ctx, q)
 }
 
 func auditKeys() chain.Keys {

@@ -37,7 +37,7 @@ func (s *Stack) create(ctx context.Context) error {
 }
 
 // auditSecret is what the local plane's audit trail is signed with. It protects nothing: whoever has the machine has it.
-const auditSecret = "the-audit-trail-of-a-plane-on-localstack" //nolint:gosec // it is no secret
+const auditSecret = "the-audit-trail-of-a-plane-on-localstack"
 
 // keepSecret stores a setting in a secret.
 func (s *Stack) keepSecret(ctx context.Context, secret, setting, value string) error {

@@ -250,7 +250,7 @@ func (c *chained) log(ctx context.Context) error {
 		items, err := entries(ctx, c.Table, strange)
 		for _, it := range items {
 			if it.Live(c.Now.Unix()) {
-				c.found(Unsealed, c.shard, 0, it.Key.String(), "it reads %s", content(it))
+				c.found(Unsealed, c.shard, 0, it.String(), "it reads %s", content(it))
 			}
 		}
 		strange = nil
