@@ -467,6 +467,50 @@ func TestABacklogIsSealed(t *testing.T) {
 	})
 }
 
+// leaping is a clock an hour ahead, on which half a minute passes between two looks when it leaps.
+type leaping struct {
+	off  time.Duration
+	leap bool
+}
+
+func (c *leaping) Now() time.Time {
+	if c.leap {
+		c.off += 31 * time.Second
+	}
+	return time.Now().Add(time.Hour + c.off)
+}
+
+// A run that takes too long leaves the rest to the next, and says how far behind it is: the alarm of schedules that fail rings.
+func TestASealerThatIsBehindSaysSo(t *testing.T) {
+	sealing(t, func(t *testing.T, v *vault) {
+		var ops []store.Op
+		for i := 0; len(ops) < 1100; i++ {
+			op := audit.Entry{Tenant: "crowd", At: time.Now().UnixMicro() + int64(i), Action: "test", ResourceType: "thing", ResourceID: fmt.Sprint(i)}.Op()
+			if audit.LogKey(op.Key, 0).PK == audit.LogPartition(0) {
+				ops = append(ops, op)
+			}
+		}
+		for some := range slices.Chunk(ops, 100) {
+			if err := v.table.Write(t.Context(), some...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := *v.plane.Sealer
+		s.Clock = &leaping{leap: true}
+		did, err := s.Run(t.Context())
+		if !errors.Is(err, chain.ErrBehind) || did.Entries != 1000 || did.Blocks != 1 {
+			t.Errorf("%+v, %v", did, err)
+		}
+		s.Clock = &leaping{}
+		if did, err = s.Run(t.Context()); err != nil || did.Entries != 100 {
+			t.Errorf("%+v, %v", did, err)
+		}
+		if verdict := v.verify(nil); len(verdict.Findings) != 0 {
+			t.Errorf("findings %v", verdict.Findings)
+		}
+	})
+}
+
 // What has expired is in the blocks still.
 func TestBlocksOutliveJobs(t *testing.T) {
 	cfg := everyMinute()
