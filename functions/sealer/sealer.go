@@ -13,7 +13,7 @@ import (
 func Handler(s *chain.Sealer, log *slog.Logger) func(context.Context) (chain.Report, error) {
 	return func(ctx context.Context) (chain.Report, error) {
 		did, err := s.Run(ctx)
-		if did.Digest != "" {
+		if did.Head > 0 {
 			log.InfoContext(ctx, "audit trail sealed", "head", did.Head, "digest", did.Digest, "key", did.Key, "blocks", did.Blocks, "entries", did.Entries)
 		}
 		return did, err

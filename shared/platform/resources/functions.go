@@ -117,7 +117,7 @@ var Functions = []Function{
 	{Name: "sealer", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(get, on(store.ByTime),
 		allow(Target{Kind: TheAuditKey}, "secretsmanager:GetSecretValue"),
 		unproven("an entry is sealed when it is a minute old", batchGet, put, allow(Target{Objects, AuditObjects}, "s3:PutObject"), readObjects(AuditObjects)))},
-	{Name: "seed", Setup: true, Memory: 512, Timeout: time.Minute, Grants: grants(get, put, allow(Target{Kind: SeedFiles}, "s3:GetObject"),
+	{Name: "seed", Setup: true, Memory: 512, Timeout: time.Minute, Grants: grants(get, put, update, allow(Target{Kind: SeedFiles}, "s3:GetObject"),
 		allow(Target{Objects, PolicyObjects}, "s3:PutObject"),
 		unproven("a plane that is there has a policy already", readObjects(PolicyObjects)))},
 	{Name: "status", Service: "cordum.v1.Status", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, on(store.ByLink),

@@ -36,9 +36,8 @@ type Sealer struct {
 type Report struct {
 	Blocks  int `json:"blocks"`
 	Entries int `json:"entries"`
-	// Head is the number of the head as it is then, 0 when nothing was ever sealed; Digest is its SHA-256 and Key the public key that it is
-	// signed with: whoever keeps them elsewhere has a checkpoint.
-	Head   int64  `json:"head"`
+	// Head is the number of the last head that it wrote, 0 when it wrote none; Digest is its SHA-256 and Key the public key that it is signed with.
+	Head   int64  `json:"head,omitempty"`
 	Digest string `json:"digest,omitempty"`
 	Key    string `json:"key,omitempty"`
 }
@@ -65,7 +64,9 @@ func (s *Sealer) Run(ctx context.Context) (Report, error) {
 		if err != nil {
 			return did, err
 		}
-		did.of(next)
+		if next != head {
+			did.Head, did.Digest, did.Key = next.Number, hexHash(next.Encode()), SpellKey(next.Key)
+		}
 		head = next
 		if !more {
 			return did, nil
@@ -80,12 +81,6 @@ func (s *Sealer) Run(ctx context.Context) (Report, error) {
 		}
 	}
 	return did, nil
-}
-
-func (r *Report) of(h *Head) {
-	if h.Number > 0 {
-		r.Head, r.Digest, r.Key = h.Number, hexHash(h.Encode()), SpellKey(h.Key)
-	}
 }
 
 // round adds at most one block to every chain. It answers the head as it is then, and whether there is more to seal.
