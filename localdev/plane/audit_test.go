@@ -286,7 +286,7 @@ func TestDecisionsAreSealed(t *testing.T) {
 		for range 20 {
 			r.submit("topic", "job.test.ask")
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(10*time.Minute + 30*time.Second) // between two runs of the sealer
 		var causes []string
 		sealed := 0
 		for e, err := range chain.List(t.Context(), r.plane.Dispatcher.Jobs.Table, r.plane.Dispatcher.Jobs.Blobs, time.Now()) {
@@ -329,7 +329,7 @@ func TestASubmissionThatCameToNothingIsNotSealed(t *testing.T) {
 		if err := d.Jobs.Create(t.Context(), &again, body, 0); !errors.As(err, &stale) {
 			t.Fatalf("created twice: %v", err)
 		}
-		time.Sleep(20 * time.Minute)
+		time.Sleep(20*time.Minute + 30*time.Second)
 		if v := r.verify(nil); len(v.Findings) != 0 || v.Sealed != 1 {
 			t.Errorf("verdict %+v", v)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -118,7 +119,7 @@ func (c *verifyCmd) Run(ctx context.Context, t *trail) error {
 }
 
 func (t *trail) verdict(v *chain.Verdict) error {
-	for _, f := range v.Findings {
+	for _, f := range slices.Concat(v.Findings, v.Late) {
 		if err := t.say("%v", f); err != nil {
 			return err
 		}

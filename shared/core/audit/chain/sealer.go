@@ -88,12 +88,13 @@ func (s *Sealer) round(ctx context.Context, head *Head, did *Report) (next *Head
 	now := s.Clock.Now()
 	next = &Head{Number: head.Number + 1, At: now.UTC(), Tips: make([]Tip, len(head.Tips))}
 	blocks, sealed, changed := 0, 0, false
+	looked := make([]int64, len(head.Tips))
 	for shard, tip := range head.Tips {
 		n, err := s.extend(ctx, shard, tip, now)
 		if err != nil {
 			return nil, false, fmt.Errorf("chain %d: %w", shard, err)
 		}
-		next.Tips[shard] = n.tip
+		next.Tips[shard], looked[shard] = n.tip, n.looked
 		changed, more = changed || n.tip != tip, more || n.more
 		if n.tip.Seq != tip.Seq {
 			blocks, sealed = blocks+1, sealed+n.sealed
@@ -101,6 +102,9 @@ func (s *Sealer) round(ctx context.Context, head *Head, did *Report) (next *Head
 	}
 	if !changed {
 		return head, false, nil
+	}
+	for shard := range next.Tips { // it is written anyhow: no entry of a time that was looked through can be put into any chain later
+		next.Tips[shard].Until = looked[shard]
 	}
 	s.Keys.sign(next)
 	free := store.NotExists()
@@ -124,6 +128,7 @@ type extended struct {
 	tip    Tip
 	sealed int
 	more   bool
+	looked int64 // the microsecond up to which the log was looked through
 }
 
 // extend stores the next block of a chain, which nothing names yet, and answers where the chain ends with it.
@@ -146,10 +151,10 @@ func (s *Sealer) extend(ctx context.Context, shard int, tip Tip, now time.Time) 
 		if g.found && until-tip.Until > Overlap.Microseconds() { // so that what was looked at is not looked at for ever
 			tip.Until = until
 		}
-		return extended{tip: tip}, nil
+		return extended{tip: tip, looked: until}, nil
 	}
 	data := encode(Block{Shard: shard, Seq: tip.Seq + 1, Prev: tip.Hash, At: now.UTC(), Until: until, Entries: g.items})
-	x := extended{tip: Tip{Seq: tip.Seq + 1, Hash: hexHash(data), Until: until}, sealed: len(g.items), more: g.full()}
+	x := extended{tip: Tip{Seq: tip.Seq + 1, Hash: hexHash(data), Until: until}, sealed: len(g.items), more: g.full(), looked: until}
 	err = s.Blobs.Put(ctx, blockKey(shard, x.tip.Seq, x.tip.Hash), data, blob.PutOptions{ContentType: "application/json", IfAbsent: true})
 	if errors.Is(err, blob.ErrExists) {
 		err = nil

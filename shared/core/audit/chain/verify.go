@@ -29,6 +29,8 @@ const (
 	Broken Kind = "broken chain"
 	// Signature is a head that nobody may have written.
 	Signature Kind = "bad signature"
+	// Late is an entry that was sealed long after its time: the sealer stood still, or somebody put it in then. It is no proof of either.
+	Late Kind = "entry sealed late"
 	// Truncated is a chain that does not go on from an earlier checkpoint.
 	Truncated Kind = "truncated chain"
 )
@@ -76,6 +78,8 @@ type Verifier struct {
 // Verdict is what a verifier found, and what it looked at.
 type Verdict struct {
 	Findings []Finding `json:"findings"`
+	// Late are entries of the kind of that name. A trail with some may be sound.
+	Late []Finding `json:"late,omitempty"`
 	// Head is the checkpoint that was verified, nil where nothing was ever sealed.
 	Head   *Head `json:"head"`
 	Blocks int   `json:"blocks"`
@@ -185,7 +189,7 @@ func (c *chained) block(ctx context.Context, tip Tip) (*Block, error) {
 		c.found(Broken, c.shard, tip.Seq, "", "the block says that it is block %d of chain %d, after %q", b.Seq, b.Shard, b.Prev)
 	}
 	for at := 0; at < len(b.Entries); at += chunk {
-		if err := c.compare(ctx, tip.Seq, b.Entries[at:min(at+chunk, len(b.Entries))]); err != nil {
+		if err := c.compare(ctx, tip.Seq, b.At, b.Entries[at:min(at+chunk, len(b.Entries))]); err != nil {
 			return nil, err
 		}
 	}
@@ -193,7 +197,7 @@ func (c *chained) block(ctx context.Context, tip Tip) (*Block, error) {
 }
 
 // compare compares sealed entries with their items.
-func (c *chained) compare(ctx context.Context, block int64, sealed []Sealed) error {
+func (c *chained) compare(ctx context.Context, block int64, made time.Time, sealed []Sealed) error {
 	var keys []store.Key
 	records := make([]Record, len(sealed))
 	for i, s := range sealed {
@@ -208,6 +212,9 @@ func (c *chained) compare(ctx context.Context, block int64, sealed []Sealed) err
 			c.found(Twice, c.shard, block, r.Key().String(), "it stands in another block too, or belongs into another chain")
 		}
 		c.seen[r.Key()] = true
+		if at := time.UnixMicro(r.At); made.Sub(at) > tooLate {
+			c.Late = append(c.Late, Finding{Late, c.shard, block, r.Key().String(), fmt.Sprintf("it is of %s and was sealed at %s", stamp(at), stamp(made))})
+		}
 		if c.live(s) {
 			keys = append(keys, r.Key())
 		}
@@ -238,6 +245,8 @@ func (c *chained) compare(ctx context.Context, block int64, sealed []Sealed) err
 	}
 	return nil
 }
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // live says whether the item of an entry must be in the table.
 func (c *chained) live(s Sealed) bool { return s.Expires == 0 || s.Expires > c.Now.Unix() }
