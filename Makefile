@@ -16,7 +16,7 @@ CDK := npx --yes aws-cdk@2.1148.1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
 .PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
-	fuzz crash sim policy-test policy-million bench-policy clean
+	fuzz crash sim policy-test policy-million bench-policy audit-verify clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,10 @@ policy-million: ## The evaluator against the naive one, on a million random poli
 
 bench-policy: ## Decisions of policies of 100 and 10,000 rules: ours, OPA's and Cedar's, side by side
 	@cd tools/policybench && go run .
+
+audit-verify: ## Verify the audit trail in $(DATA), or of the plane that CORDUM_TABLE and CORDUM_BUCKET name; AUDIT="--checkpoint FILE" for more
+	@go build -o bin/cordum-audit ./localdev/cmd/cordum-audit
+	@./bin/cordum-audit --data $(DATA) verify $(AUDIT)
 
 fuzz: ## Run every fuzz target for a short while
 	./tools/fuzz.sh

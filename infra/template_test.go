@@ -302,7 +302,8 @@ func TestTheEdgeProvesItself(t *testing.T) {
 		t.Errorf("%d origins get the proof, not 2", proofs)
 	}
 	for _, f := range app.Of("AWS::Lambda::Function") {
-		if secrets := rules.Text(f.At("Environment", "Variables", "CORDUM_SECRET")); secrets != "null" && !strings.Contains(secrets, ",") {
+		secrets := rules.Text(f.At("Environment", "Variables", "CORDUM_SECRET"))
+		if secrets != "null" && !strings.HasSuffix(f.Name(), "-sealer") && !strings.Contains(secrets, ",") {
 			t.Errorf("%s does not read the edge's secret: %s", f.Name(), secrets)
 		}
 	}

@@ -1,6 +1,7 @@
 package proto_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -116,6 +117,29 @@ func TestRolesOfGRPC(t *testing.T) {
 	for name := range want {
 		if all[name] == nil {
 			t.Errorf("%s does not exist", name)
+		}
+	}
+}
+
+// auditForm is what an annotation says: a verb and a resource, or a reason for none.
+var auditForm = regexp.MustCompile(`^([a-z]+(_[a-z]+)* [a-z]+(_[a-z]+)*|none: .{8,})$`)
+
+// Every route that changes something says what its audit entry is, or why it leaves none; so does what changes something over gRPC alone.
+func TestEveryMutatingRouteSaysWhatItsAuditEntryIs(t *testing.T) {
+	all := methods()
+	mutating := map[string]bool{
+		"cordum.v1.CordumApi.SubmitJob": true, "cordum.v1.ContextEngine.UpdateMemory": true, "cordum.v1.Workers.Connect": true,
+	}
+	for _, b := range table(t) {
+		mutating[b.Selector] = b.Get == ""
+	}
+	for name, m := range all {
+		said := ruleOf(m).GetAudit()
+		switch {
+		case !mutating[name] && said != "":
+			t.Errorf("%s changes nothing, yet says %q", name, said)
+		case mutating[name] && !auditForm.MatchString(said):
+			t.Errorf("%s says %q of its audit entry: it must be a verb and a resource, or \"none: <why>\"", name, said)
 		}
 	}
 }

@@ -128,7 +128,7 @@ func (s *Service) ListJobDecisions(ctx context.Context, req *cordumv1.ListJobDec
 
 // CancelJob ends a job.
 func (s *Service) CancelJob(ctx context.Context, req *cordumv1.CancelJobRequest) (*cordumv1.CancelJobResponse, error) {
-	c, err := s.d.Cancel(ctx, identity.From(ctx).Tenant, req.GetId(), "cancelled via api")
+	c, err := s.d.Cancel(ctx, identity.From(ctx), req.GetId(), "cancelled via api")
 	if err != nil {
 		return nil, err
 	}

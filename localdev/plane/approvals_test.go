@@ -20,7 +20,6 @@ import (
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/sdk/worker"
-	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -68,17 +67,6 @@ func (a answer) resolved(rc receipt) {
 	if want := fmt.Sprintf(`{"job_id":%q,"trace_id":%q}`, rc.JobID, rc.TraceID); a.Status != 200 || a.Body != want {
 		a.t.Errorf("HTTP %d %s, want %s", a.Status, a.Body, want)
 	}
-}
-
-// trail answers the audit entries of a tenant, newest first, as action and after.
-func (r *rig) trail(tenant string) []audit.Entry {
-	r.t.Helper()
-	l := &audit.Log{Table: r.plane.Dispatcher.Jobs.Table}
-	entries, _, err := l.List(r.t.Context(), tenant, 1000, 0)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return entries
 }
 
 type approvalItem = map[string]any
@@ -168,7 +156,7 @@ func TestAnApprovalIsInTheTrail(t *testing.T) {
 	virtually(t, asking(), func(t *testing.T, r *rig) {
 		rc := r.submit("topic", "job.fragile")
 		r.approve(rc.JobID, map[string]string{"reason": "looks right"}, "X-Request-Id", "r-1").ok(200)
-		trail := r.trail("default")
+		trail := r.entries("default")
 		if len(trail) != 1 {
 			t.Fatalf("trail %+v", trail)
 		}
@@ -199,7 +187,7 @@ func TestT060_A08_ARejectedJobIsDenied(t *testing.T) {
 			}
 			r.reject(rc.JobID, nil).conflict("approval_already_resolved", "job not awaiting approval")
 			r.approve(rc.JobID, nil).conflict("approval_already_resolved", "job not awaiting approval")
-			if e := r.trail("default")[0]; e.Action != "reject" || e.ResourceID != rc.JobID || e.Message != reason || e.After != "DENIED" {
+			if e := r.entries("default")[0]; e.Action != "reject" || e.ResourceID != rc.JobID || e.Message != reason || e.After != "DENIED" {
 				t.Errorf("entry %+v", e)
 			}
 			time.Sleep(time.Second)
@@ -224,7 +212,7 @@ func TestT057_A05_A06_Checklist5_AnApprovalIsForOnePolicyAndOneRequest(t *testin
 		r.approve(stale, nil).conflict("approval_stale_snapshot", "policy snapshot changed; re-evaluate before approving")
 		r.approve(mutated, nil).conflict("approval_stale_snapshot", "policy snapshot changed; re-evaluate before approving")
 		for _, id := range []string{stale, mutated} {
-			if j := r.job(id); j["state"] != "APPROVAL_REQUIRED" || j["approval_by"] != nil || len(r.trail("default")) != 2 {
+			if j := r.job(id); j["state"] != "APPROVAL_REQUIRED" || j["approval_by"] != nil || len(r.entries("default")) != 2 {
 				t.Errorf("job %v", j)
 			}
 		}
@@ -543,7 +531,7 @@ func TestAnApprovalExpires(t *testing.T) {
 			"jobResult "+rc.JobID+" DENIED by cordum-scheduler")
 		r.approve(rc.JobID, nil).conflict("approval_not_actionable", "job not awaiting approval")
 		r.reject(rc.JobID, nil).conflict("approval_not_actionable", "job not awaiting approval")
-		if n := len(r.trail("default")); n != 0 {
+		if n := len(r.entries("default")); n != 0 {
 			t.Errorf("%d audit entries", n)
 		}
 	})
@@ -794,7 +782,7 @@ func TestAHundredWhoResolveOneJob(t *testing.T) {
 		if fmt.Sprint(j["approval_status"], " ") != won {
 			t.Errorf("won: %s; the job is %v", won, j["state"])
 		}
-		if n := len(r.trail("default")); n != round+1 {
+		if n := len(r.entries("default")); n != round+1 {
 			t.Errorf("%d entries after %d rounds", n, round+1)
 		}
 		if (r.letter(rc.JobID) != nil) != (j["state"] == "DENIED") {

@@ -19,6 +19,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/memory"
 	"github.com/cordum-serverless/cordum/functions/policy"
 	"github.com/cordum-serverless/cordum/functions/scheduler"
+	"github.com/cordum-serverless/cordum/functions/sealer"
 	"github.com/cordum-serverless/cordum/functions/seed"
 	"github.com/cordum-serverless/cordum/functions/status"
 	"github.com/cordum-serverless/cordum/functions/stream"
@@ -26,6 +27,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/traces"
 	"github.com/cordum-serverless/cordum/functions/workers"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
@@ -84,10 +86,14 @@ func answers(build func(*dispatch.Dispatcher) rest.Group) func(*dispatch.Dispatc
 	return func(d *dispatch.Dispatcher, edge rest.Config) any { return rest.Lambda(rest.New(edge, build(d))) }
 }
 
-// functions builds all of them.
-func functions(d *dispatch.Dispatcher, edge rest.Config) []*Function {
+// functions builds all of them. The sealer has a key of its own.
+func functions(d *dispatch.Dispatcher, edge rest.Config, s *chain.Sealer) []*Function {
 	var out []*Function
 	for _, def := range resources.Functions {
+		if def.Name == "sealer" {
+			out = append(out, newFunction(def, sealer.Handler(s, d.Log)))
+			continue
+		}
 		out = append(out, newFunction(def, handlers[def.Name](d, edge)))
 	}
 	return out

@@ -130,7 +130,7 @@ func everywhere(t *testing.T, cfg plane.Config, scene func(t *testing.T, r *rig,
 
 // entriesOf counts the audit entries about a job.
 func (r *rig) entriesOf(id string) (n int) {
-	for _, e := range r.trail("default") {
+	for _, e := range r.entries("default") {
 		if e.ResourceID == id {
 			n++
 		}

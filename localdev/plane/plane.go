@@ -18,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/localdev/seed"
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	coreseed "github.com/cordum-serverless/cordum/shared/core/seed"
@@ -75,6 +76,8 @@ type Plane struct {
 	Containers []*Container
 	Dispatcher *dispatch.Dispatcher
 	Functions  []*Function
+	// Sealer seals the audit trail; the function of its name runs it.
+	Sealer *chain.Sealer
 
 	platform *embedded.Platform
 	policy   policyFile // without a path: none
@@ -136,7 +139,16 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	}
 	edge.Metrics = cfg.Metrics
 	p.Dispatcher.Streams.Review = stream.Review(edge.Gate)
-	p.Functions = functions(p.Dispatcher, edge)
+	secret, err := AuditSecret(cfg.Dir, getenv)
+	if err != nil {
+		return err
+	}
+	keys, err := chain.ParseKeys(secret)
+	if err != nil {
+		return err
+	}
+	p.Sealer = &chain.Sealer{Table: ports.Table, Blobs: ports.Blobs, Keys: keys, Clock: ports.Clock}
+	p.Functions = functions(p.Dispatcher, edge, p.Sealer)
 	api := gateway.Handler(router(p.Functions), ports.Clock, cfg.Log)
 	p.sockets = gateway.NewSockets(byName(p.Functions, "stream"), p.platform.Connections(), api, ports.Clock, cfg.Log)
 	p.HTTP = gateway.WithPages(p.sockets)
@@ -179,7 +191,7 @@ func (p *Plane) Start() {
 			}
 		})
 	}
-	p.running.Go(func() { p.sweep(ctx) })
+	p.schedules(ctx)
 	if p.policy.path != "" {
 		p.running.Go(func() { p.watch(ctx, p.policy) })
 	}
@@ -191,16 +203,30 @@ func (p *Plane) Start() {
 // defaultSweep is how often the local plane looks for what is due. On AWS a schedule does it every minute.
 const defaultSweep = time.Second
 
-func (p *Plane) sweep(ctx context.Context) {
-	tick := time.NewTicker(p.every)
+// schedules runs what a schedule runs on AWS.
+func (p *Plane) schedules(ctx context.Context) {
+	for _, f := range p.Functions {
+		if f.Every == 0 {
+			continue
+		}
+		every := f.Every
+		if f.Name == "sweep" {
+			every = p.every
+		}
+		p.running.Go(func() { p.repeat(ctx, f, every) })
+	}
+}
+
+func (p *Plane) repeat(ctx context.Context, f *Function, every time.Duration) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if _, err := byName(p.Functions, "sweep").Invoke(ctx, []byte(`{}`)); err != nil && ctx.Err() == nil {
-				p.log.Error("sweep failed; it runs again", "error", err)
+			if _, err := f.Invoke(ctx, []byte(`{}`)); err != nil && ctx.Err() == nil {
+				p.log.Error("a scheduled function failed; it runs again", "function", f.Name, "error", err)
 			}
 		}
 	}

@@ -86,7 +86,7 @@ func TestARemediationIsLikeAnySubmission(t *testing.T) {
 		time.Sleep(time.Second)
 		want(t, "clients", clients.said(), "jobRequest "+rc.JobID, "jobResult "+rc.JobID+" DENIED by cordum-scheduler", "jobRequest "+again.JobID,
 			"jobResult "+again.JobID+" SUCCEEDED by w1")
-		e := r.trail("default")
+		e := r.entries("default")
 		if len(e) != 1 || e[0].Action != "remediate" || e[0].ResourceID != rc.JobID || e[0].After != "job "+again.JobID || e[0].ActorID != "ada" || e[0].Message != "remediation list" {
 			t.Errorf("trail %+v", e)
 		}
@@ -158,7 +158,7 @@ func TestARemediationTwice(t *testing.T) {
 		if n := len(r.job(id)["remediation_jobs"].([]any)); n != 3 {
 			t.Errorf("%d remediations", n)
 		}
-		if n := len(r.trail("default")); n != 4 {
+		if n := len(r.entries("default")); n != 4 {
 			t.Errorf("%d entries", n)
 		}
 	})

@@ -398,6 +398,7 @@ func (w *world) settle() {
 		time.Sleep(peaceful)
 	}
 	w.flow()
+	w.sealAll()
 }
 
 // work has all workers do what they have to: connect, beat, and finish what they hold.
@@ -428,10 +429,10 @@ func (w *world) work(round int) {
 	}
 }
 
-// driveAll runs the functions on what their queues hold, and the sweep if it is its turn.
+// driveAll runs the functions on what their queues hold, and those of schedules if it is their turn.
 func (w *world) driveAll(andSweep bool) {
 	for _, name := range w.functionNames() {
-		if name != "sweep" || andSweep {
+		if w.functions[name].run == nil || andSweep {
 			w.drive(w.functions[name])
 			w.flow()
 		}
@@ -515,6 +516,7 @@ func (w *world) judge() {
 	for _, tenant := range keysOfMap(w.heard) {
 		w.judgeFrames(tenant, w.heard[tenant])
 	}
+	w.judgeTrail()
 }
 
 // judgeEnd looks at how a job ended: once, and as it may.

@@ -30,6 +30,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/sweep"
 	"github.com/cordum-serverless/cordum/functions/workers"
 	"github.com/cordum-serverless/cordum/localdev/seed"
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -149,7 +150,7 @@ type function struct {
 	name    string
 	proc    *process
 	handler batch.Handler
-	sweep   func(context.Context) (dispatch.Swept, error)
+	run     func(context.Context) error // of those that a schedule drives
 	queue   string
 	gen     int
 }
@@ -201,7 +202,7 @@ func newWorld(opts Options) (*world, error) {
 	w.govern(map[string]bool{})
 	w.startAPI(0)
 	for name, queueName := range map[string]string{
-		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "sweep": "",
+		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "sweep": "", "sealer": "",
 	} {
 		f := &function{name: name, queue: queueName}
 		w.functions[name] = f
@@ -264,7 +265,10 @@ func (w *world) startFunction(f *function) {
 	case "broadcast":
 		f.handler = broadcast.Handler(d)
 	case "sweep":
-		f.sweep = sweep.Handler(d)
+		f.run = func(ctx context.Context) error { _, err := sweep.Handler(d)(ctx); return err }
+	case "sealer":
+		s := &chain.Sealer{Table: sealersTable{table{w.platform.Table(), f.proc, w}}, Blobs: blobs{w.platform.Blobs(), f.proc}, Keys: auditKeys(), Clock: f.proc.skew}
+		f.run = func(ctx context.Context) error { _, err := s.Run(ctx); return err }
 	}
 }
 
@@ -380,7 +384,7 @@ func (w *world) drive(f *function) {
 		bodies = append(bodies, m.Body[:min(len(m.Body), 60)])
 	}
 	w.trace("drive %s: %s", f.name, strings.Join(bodies, " "))
-	proc, handler, doSweep := f.proc, f.handler, f.sweep
+	proc, handler, run := f.proc, f.handler, f.run
 	w.mu.Lock()
 	w.busy[f.name] = proc
 	w.mu.Unlock()
@@ -392,8 +396,8 @@ func (w *world) drive(f *function) {
 			}
 			w.mu.Unlock()
 		}()
-		if doSweep != nil {
-			_, _ = doSweep(context.Background()) // what failed is due still
+		if run != nil {
+			_ = run(context.Background()) // what failed is due still
 			return
 		}
 		res, err := handler(context.Background(), events.SQSEvent{Records: msgs})

@@ -179,6 +179,7 @@ func (d *Dispatcher) approve(ctx context.Context, id identity.Identity, r *job.R
 	case p.decision.Snapshot != r.Decision.Snapshot: // the policy has moved this very moment
 		return nil, errStalePolicy
 	}
+	p.decision.By = audit.Caused("approve", id)
 	return d.carryOut(ctx, r, request, p, now, grant)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -222,13 +223,20 @@ func (d *Dispatcher) redecide(ctx context.Context, r *job.Record, now time.Time)
 	if err != nil {
 		return err
 	}
-	_, err = d.decideAgain(ctx, r, body.Request, now)
+	_, err = d.decideAgain(ctx, r, body.Request, CauseDue, now)
 	return err
 }
 
+// What makes the plane itself decide about a job again, as the audit trail has it.
+const (
+	CauseDue   = "it was due"
+	CauseMoved = "the policy moved while it waited"
+)
+
 // decideAgain makes a new decision of a stored job, records it, and acts on it, in one transaction.
-func (d *Dispatcher) decideAgain(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) (*job.Record, error) {
+func (d *Dispatcher) decideAgain(ctx context.Context, r *job.Record, request *agentv1.JobRequest, cause string, now time.Time) (*job.Record, error) {
 	p := d.plan(ctx, r, request, now)
+	p.decision.By = &audit.Origin{Cause: cause, Tenant: r.Tenant}
 	return d.carryOut(ctx, r, request, p, now)
 }
 
@@ -254,6 +262,7 @@ func (d *Dispatcher) reconsider(ctx context.Context, r *job.Record, now time.Tim
 	default:
 		p.send(j, r.Tenant, route{r.Pool, r.Targeted, r.Target, r.Delivery})
 	}
+	p.decision.By = &audit.Origin{Cause: CauseMoved, Tenant: r.Tenant}
 	return d.carryOut(ctx, r, body.Request, p, now)
 }
 

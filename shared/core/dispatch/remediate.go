@@ -50,7 +50,7 @@ func (d *Dispatcher) Remediate(ctx context.Context, id identity.Identity, jobID,
 	}
 	entry := audit.By(id, d.micros.Micros(now), "remediate", "job", of.ID)
 	entry.ResourceName, entry.Message, entry.Before, entry.After = of.Topic, "remediation "+chosen.ID, string(of.State), "job "+r.ID
-	rc, err := d.accept(ctx, r, remedied(of, chosen, r.ID), of.Body.Context, of.Team, now, entry.Op())
+	rc, err := d.accept(ctx, r, remedied(of, chosen, r.ID), of.Body.Context, of.Team, audit.Caused("remediate", id), now, entry.Op())
 	if errors.Is(err, errExtra) { // an entry of that id is there: written by this call, whose answer was lost
 		return Receipt{}, fault.Wrap(fault.Unavailable, err, "failed to persist job")
 	}

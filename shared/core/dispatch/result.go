@@ -1,12 +1,14 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
@@ -95,7 +97,7 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 	}
 	r, err := d.held(ctx, h, res.GetJobId(), known)
 	if err != nil {
-		return nil, err
+		return nil, d.suspect(ctx, h, r, err)
 	}
 	done, err := d.finish(ctx, r, to, func(n *job.Record) {
 		n.ResultPtr = cut(res.GetResultPtr(), maxPointer)
@@ -119,6 +121,23 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 		return nil, ignored("job %s moved on: %v", r.ID, stale)
 	}
 	return done, err
+}
+
+// suspect leaves an audit entry of a result that was ignored since its worker is not the one that has the job, or had it last: one for a job and a
+// worker, however often it comes. It answers why the result was ignored, or that it could not be noted.
+func (d *Dispatcher) suspect(ctx context.Context, h Holder, r *job.Record, why error) error {
+	reason, ok := errors.AsType[*Ignored](why)
+	if !ok || r == nil || r.WorkerTenant == h.Home && (h.Worker == "" || r.Worker == h.Worker) && h.MayServe(r.Pool) {
+		return why
+	}
+	entry := audit.By(h.Identity, d.micros.Micros(d.now()), "ignore_result", "job", r.ID)
+	entry.Tenant, entry.ActorID = r.Tenant, cmp.Or(h.Worker, entry.ActorID)
+	entry.Before, entry.After, entry.Message = string(r.State), string(r.State), cut(reason.Why, maxErrorText)
+	err := d.Jobs.Table.Write(ctx, job.Suspected(r, h.Home, entry.ActorID), entry.Op())
+	if _, known := errors.AsType[*store.ConditionError](err); known || err == nil {
+		return why
+	}
+	return fmt.Errorf("note an ignored result of job %s: %w", r.ID, err)
 }
 
 // finish ends a job and leaves its dead letter in the same transaction. packets, when given, are what clients hear of it beside the dead letter.

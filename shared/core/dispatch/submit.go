@@ -9,6 +9,7 @@ import (
 	"time"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
@@ -52,7 +53,11 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 		return Receipt{}, err
 	}
 	now := d.now()
-	r := &job.Record{ID: d.IDs.UUID(), Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey, Submitter: id.KeyID}
+	r := &job.Record{Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey, Submitter: id.KeyID}
+	r.ID = job.RootID(r.Trace)
+	if s.Parent != "" {
+		r.ID = d.IDs.UUID()
+	}
 	if s.IdempotencyKey != "" {
 		r.ID, r.Trace = ids.Named("job", id.Tenant, s.IdempotencyKey), ids.Named("trace", id.Tenant, s.IdempotencyKey)
 		first, err := d.Jobs.Load(ctx, id.Tenant, r.ID, now)
@@ -74,7 +79,7 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 			return Receipt{}, err
 		}
 	}
-	rc, err := d.accept(ctx, r, request, s.contextPayload(id.Tenant, now), s.TeamID, now, extra...)
+	rc, err := d.accept(ctx, r, request, s.contextPayload(id.Tenant, now), s.TeamID, audit.Caused("submit", id), now, extra...)
 	if errors.Is(err, errExtra) {
 		return Receipt{}, errParentCancelled
 	}
@@ -124,9 +129,9 @@ func (d *Dispatcher) queueRoom(ctx context.Context, tenant string) error {
 	return nil
 }
 
-// accept decides, routes, stores and sends a new job.
+// accept decides, routes, stores and sends a new job. Its first decision is the audit entry of who asked for it.
 func (d *Dispatcher) accept(
-	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, now time.Time, extra ...store.Op,
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, by *audit.Origin, now time.Time, extra ...store.Op,
 ) (Receipt, error) {
 	meta := request.GetMeta()
 	r.Topic, r.Team, r.Principal, r.Parent = request.GetTopic(), team, request.GetPrincipalId(), request.GetParentJobId()
@@ -137,6 +142,7 @@ func (d *Dispatcher) accept(
 	r.UpdatedAt, r.ListedAt, r.ExpiresAt = r.CreatedAt, r.CreatedAt, job.NewExpiry(r.CreatedAt)
 
 	p := d.plan(ctx, r, request, now)
+	p.decision.By = by
 	setDeadline(r, request, p.decision, now, now)
 	p.apply(r, now)
 	body := &job.Body{Request: request, Context: payload, First: p.decision}

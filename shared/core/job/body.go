@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -26,7 +27,7 @@ type Body struct {
 }
 
 const (
-	aRequest, aContext, aContextBlob, aPayload, aPayloadBlob, aContentType = "rq", "cx", "cb", "pl", "pb", "ty"
+	aRequest, aContext, aContextBlob, aPayload, aPayloadBlob, aContentType = audit.AttrRequest, "cx", "cb", "pl", "pb", "ty"
 )
 
 func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
@@ -38,10 +39,12 @@ func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
 	if err := s.payload(ctx, a, aContext, aContextBlob, "ctx/"+r.ID+"/"+r.Body, b.Context, contextOptions); err != nil {
 		return err
 	}
-	return s.Table.Write(ctx, store.Put(store.Item{
-		Key: bodyKey(r.ID, r.Body), Attrs: a, Expires: r.ExpiresAt,
-		Index: map[store.Index]store.Key{store.ByLink: traceLink(r.Tenant, r.Trace, r.ID)},
-	}))
+	key := bodyKey(r.ID, r.Body)
+	index := map[store.Index]store.Key{store.ByTime: audit.LogKey(key, r.CreatedAt)}
+	if r.ID != RootID(r.Trace) { // who knows the trace knows its root
+		index[store.ByLink] = traceLink(r.Tenant, r.Trace, r.ID)
+	}
+	return s.Table.Write(ctx, store.Put(store.Item{Key: key, Attrs: a, Expires: r.ExpiresAt, Index: index}))
 }
 
 // payload puts bytes into an attribute, or, when there are many, into the blob store.

@@ -3,6 +3,7 @@ package job
 import (
 	"bytes"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 )
 
@@ -24,6 +25,8 @@ type Decision struct {
 	Remediations []policy.Remediation `json:"m,omitempty"`
 	// CheckedAt is when, in microseconds.
 	CheckedAt int64 `json:"t"`
+	// By is who or what caused the check. It is kept in the decision's own record, which is its entry in the audit trail.
+	By *audit.Origin `json:"b,omitempty"`
 }
 
 // Same says whether two decisions come to the same, whenever they were made.
@@ -39,6 +42,6 @@ func (d Decision) Allows() bool {
 
 // Head is what the state item keeps of it.
 func (d Decision) Head() Decision {
-	d.Remediations = nil
+	d.Remediations, d.By = nil, nil
 	return d
 }

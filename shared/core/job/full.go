@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -88,11 +89,13 @@ func (s *Store) Decisions(ctx context.Context, tenant, id string, limit int, now
 	return f.Decisions[:min(limit, len(f.Decisions))], nil
 }
 
-// DecisionOp records a decision made after the first; it takes part in the transaction that acts on it.
+// DecisionOp records a decision made after the first; it takes part in the transaction that acts on it. The decision's By says what caused it.
 func DecisionOp(r *Record, d Decision) store.Op {
+	key := decisionKey(r.ID, d.CheckedAt)
 	return store.Put(store.Item{
-		Key: decisionKey(r.ID, d.CheckedAt), Attrs: store.Attrs{aDecision: encode(d)}, Expires: r.ExpiresAt,
-	})
+		Key: key, Attrs: store.Attrs{aDecision: encode(d)}, Expires: r.ExpiresAt,
+		Index: map[store.Index]store.Key{store.ByTime: audit.LogKey(key, d.CheckedAt)},
+	}).If(store.NotExists())
 }
 
 func (s *Store) partition(ctx context.Context, id, prefix string) ([]store.Item, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -136,7 +137,7 @@ const (
 	aDeadline, aDue, aSends, aTries, aAttempts   = "dl", "du", "sd", "ty", "n"
 	aWorker, aWorkerTenant, aHeld, aTarget       = "wk", "wt", "hd", "tg"
 	aDelivery, aTargeted, aClaimKey              = "dq", "tt", "ck"
-	aDecision, aCounted, aReason                 = "de", "ct", "re"
+	aDecision, aCounted, aReason                 = audit.AttrDecision, "ct", "re"
 	aErrCode, aErrText, aResult, aArtifacts, aMS = "ec", "em", "rp", "af", "ms"
 	aProgress, aCancel, aExpires                 = "pg", "cx", "ex"
 	aWaiting, aHold, aFailed                     = "ws", "hl", "ff"

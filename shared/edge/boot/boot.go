@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
@@ -96,6 +97,20 @@ func Edge(getenv func(string) string, secrets secret.Source, clk clock.Clock, lo
 	cfg, err := rest.FromEnv(now)
 	cfg.Gate, cfg.Log, cfg.Clock, cfg.IDs, cfg.Metrics = gate, log, clk, ids.Source{}, measures(getenv, log)
 	return cfg, err
+}
+
+// AuditKeys reads CORDUM_AUDIT_KEY, which signs the audit trail. Secrets may be nil.
+func AuditKeys(getenv func(string) string, secrets secret.Source) (chain.Keys, error) {
+	if secrets != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), secretWait)
+		defer cancel()
+		values, err := secrets(ctx)
+		if err != nil {
+			return chain.Keys{}, err
+		}
+		getenv = secret.Over(getenv, values)
+	}
+	return chain.ParseKeys(getenv("CORDUM_AUDIT_KEY"))
 }
 
 // Senders reads CORDUM_SENDER_KEYS, the public keys of workers that sign what they say.

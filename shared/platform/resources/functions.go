@@ -61,6 +61,7 @@ const (
 	AllDeliveries Kind = "deliveries" // the delivery queues of all containers
 	Connections   Kind = "connections"
 	TheSecret     Kind = "secret" // API keys, and whatever else is secret
+	TheAuditKey   Kind = "audit"  // the secret that signs the audit trail; who has it needs no other
 	SeedFiles     Kind = "seed"   // the policy, pools and timeouts of a deployment
 )
 
@@ -75,6 +76,7 @@ const (
 	PolicyObjects  = "policy" // contents of policies, by their hash
 	ContextObjects = "ctx"    // contexts of jobs that are too large for the table
 	ResultObjects  = "res"    // results likewise
+	AuditObjects   = "audit"  // sealed blocks of the audit trail, kept for ever
 )
 
 // Class is a retention class of objects: those with the tag class=<Name> are gone some time after Keep, which the bucket's lifecycle counts in
@@ -118,6 +120,9 @@ var Functions = []Function{
 	{Name: "scheduler", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, remove, on(store.ByLink), send(Dispatch),
 		send(DeadLetters), toPools, toDeliveries, readObjects(PolicyObjects),
 		unproven("a worker is told to stop where others listen, unless the sweep was first", send(Events)), unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)))},
+	{Name: "sealer", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(get, on(store.ByTime),
+		allow(Target{Kind: TheAuditKey}, "secretsmanager:GetSecretValue"),
+		unproven("an entry is sealed when it is a minute old", batchGet, put, allow(Target{Objects, AuditObjects}, "s3:PutObject"), readObjects(AuditObjects)))},
 	{Name: "seed", Setup: true, Memory: 512, Timeout: time.Minute, Grants: grants(get, put, update, allow(Target{Kind: SeedFiles}, "s3:GetObject"),
 		allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(PolicyObjects))},
 	{Name: "status", Service: "cordum.v1.Status", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, on(store.ByLink),

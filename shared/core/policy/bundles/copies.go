@@ -163,7 +163,7 @@ func (s *Store) Capture(ctx context.Context, by identity.Identity, note string) 
 		id := c.add(now.Name, now.Content.Bundles, note, at)
 		out = Copy{Kept: c.list[c.find(id)], Bundles: now.Content.Bundles}
 		entry := s.entry(by, at.UTC(), "capture", "policy_snapshot", id)
-		entry.Message = note
+		entry.Message, entry.After = note, id
 		return s.Table.Write(ctx, c.op(), entry.Op())
 	})
 	return out, err

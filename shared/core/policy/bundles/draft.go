@@ -205,8 +205,16 @@ func (s *Store) put(ctx context.Context, by identity.Identity, id string, w Wish
 		d.keep(before.over(nil), w)
 	}
 	entry := s.entry(by, at.UTC(), "put", "policy_bundle", id)
-	entry.Message, entry.BundleIDs = w.Message, []string{id}
+	entry.Message, entry.BundleIDs, entry.Before, entry.After = w.Message, []string{id}, before.revision(), d.revision()
 	return d.UpdatedAt, s.Table.Write(ctx, store.Put(d.item()).If(before.unchanged()), entry.Op())
+}
+
+// revision is what the audit trail calls the draft; "" for none.
+func (d *draft) revision() string {
+	if d == nil {
+		return ""
+	}
+	return "draft " + d.version
 }
 
 // keep takes over of a bundle what a wish does not say.

@@ -191,7 +191,9 @@ func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) err
 		if err != nil || d == nil {
 			return err
 		}
-		return s.Table.Write(ctx, d.delete(), s.deletion(by, s.Clock.Now(), id).Op())
+		entry := s.deletion(by, s.Clock.Now(), id)
+		entry.Before = d.revision()
+		return s.Table.Write(ctx, d.delete(), entry.Op())
 	})
 }
 

@@ -765,15 +765,16 @@ const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\"K\n" +
 	"\x17ResolveApprovalResponse\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x19\n" +
-	"\btrace_id\x18\x02 \x01(\tR\atraceId2\xca\x02\n" +
+	"\btrace_id\x18\x02 \x01(\tR\atraceId2\xe3\x02\n" +
 	"\tApprovals\x12[\n" +
 	"\rListApprovals\x12\x1f.cordum.v1.ListApprovalsRequest\x1a .cordum.v1.ListApprovalsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12q\n" +
+	"\x01\x03\x12~\n" +
 	"\n" +
-	"ApproveJob\x12\x1c.cordum.v1.ApproveJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\"!\xd2\xf3\x18\x1d\n" +
-	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\xf7\x03*\finvalid body\x12m\n" +
-	"\tRejectJob\x12\x1b.cordum.v1.RejectJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\"\x1f\xd2\xf3\x18\x1b\n" +
-	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x03*\finvalid bodyBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"ApproveJob\x12\x1c.cordum.v1.ApproveJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\".\xd2\xf3\x18*\n" +
+	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\xf7\x03*\finvalid body2\vapprove job\x12y\n" +
+	"\tRejectJob\x12\x1b.cordum.v1.RejectJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\"+\xd2\xf3\x18'\n" +
+	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x03*\finvalid body2\n" +
+	"reject jobBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_approvals_proto_rawDescOnce sync.Once

@@ -2205,30 +2205,30 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\r \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\trequestId\x12\x1e\n" +
 	"\x06before\x18\x0e \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06before\x12\x1c\n" +
-	"\x05after\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05after2\xd4\b\n" +
+	"\x05after\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05after2\xd3\t\n" +
 	"\aBundles\x12O\n" +
 	"\tListRules\x12\x1b.cordum.v1.ListRulesRequest\x1a\x1c.cordum.v1.ListRulesResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12H\n" +
 	"\tGetBundle\x12\x1b.cordum.v1.GetBundleRequest\x1a\x11.cordum.v1.Bundle\"\v\xd2\xf3\x18\a\n" +
 	"\x01\x03\"\x02\x94\x03\x12U\n" +
 	"\vListBundles\x12\x1d.cordum.v1.ListBundlesRequest\x1a\x1e.cordum.v1.ListBundlesResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12Y\n" +
-	"\tPutBundle\x12\x1b.cordum.v1.PutBundleRequest\x1a\x1c.cordum.v1.PutBundleResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x03\x18\x01\"\x06\x90\x03\x99\x03\x9d\x03\x12Z\n" +
-	"\fDeleteBundle\x12\x1e.cordum.v1.DeleteBundleRequest\x1a\x16.google.protobuf.Empty\"\x12\xd2\xf3\x18\x0e\n" +
-	"\x01\x03\x10\xcc\x01\"\x06\x90\x03\x94\x03\x99\x03\x12g\n" +
-	"\x0eSimulateBundle\x12 .cordum.v1.SimulateBundleRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"\r\xd2\xf3\x18\t\n" +
-	"\x01\x03\x18\x01\"\x02\x90\x03\x12m\n" +
+	"\x01\x03\x12l\n" +
+	"\tPutBundle\x12\x1b.cordum.v1.PutBundleRequest\x1a\x1c.cordum.v1.PutBundleResponse\"$\xd2\xf3\x18 \n" +
+	"\x01\x03\x18\x01\"\x06\x90\x03\x99\x03\x9d\x032\x11put policy_bundle\x12p\n" +
+	"\fDeleteBundle\x12\x1e.cordum.v1.DeleteBundleRequest\x1a\x16.google.protobuf.Empty\"(\xd2\xf3\x18$\n" +
+	"\x01\x03\x10\xcc\x01\"\x06\x90\x03\x94\x03\x99\x032\x14delete policy_bundle\x12\x81\x01\n" +
+	"\x0eSimulateBundle\x12 .cordum.v1.SimulateBundleRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"'\xd2\xf3\x18#\n" +
+	"\x01\x03\x18\x01\"\x02\x90\x032\x18none: it changes nothing\x12m\n" +
 	"\x13ListBundleSnapshots\x12%.cordum.v1.ListBundleSnapshotsRequest\x1a&.cordum.v1.ListBundleSnapshotsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12j\n" +
-	"\x14CreateBundleSnapshot\x12&.cordum.v1.CreateBundleSnapshotRequest\x1a\x19.cordum.v1.BundleSnapshot\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x99\x03\x12`\n" +
+	"\x01\x03\x12\x83\x01\n" +
+	"\x14CreateBundleSnapshot\x12&.cordum.v1.CreateBundleSnapshotRequest\x1a\x19.cordum.v1.BundleSnapshot\"(\xd2\xf3\x18$\n" +
+	"\x01\x03\x18\x02\"\x04\x90\x03\x99\x032\x17capture policy_snapshot\x12`\n" +
 	"\x11GetBundleSnapshot\x12#.cordum.v1.GetBundleSnapshotRequest\x1a\x19.cordum.v1.BundleSnapshot\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x03\"\x02\x94\x03\x12Q\n" +
-	"\aPublish\x12\x19.cordum.v1.PublishRequest\x1a\x1a.cordum.v1.PublishResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x03\x12V\n" +
-	"\bRollback\x12\x1a.cordum.v1.RollbackRequest\x1a\x1b.cordum.v1.RollbackResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x03\x12O\n" +
+	"\x01\x03\"\x02\x94\x03\x12a\n" +
+	"\aPublish\x12\x19.cordum.v1.PublishRequest\x1a\x1a.cordum.v1.PublishResponse\"\x1f\xd2\xf3\x18\x1b\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x032\x0epublish policy\x12g\n" +
+	"\bRollback\x12\x1a.cordum.v1.RollbackRequest\x1a\x1b.cordum.v1.RollbackResponse\"\"\xd2\xf3\x18\x1e\n" +
+	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\x0frollback policy\x12O\n" +
 	"\tListAudit\x12\x1b.cordum.v1.ListAuditRequest\x1a\x1c.cordum.v1.ListAuditResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 

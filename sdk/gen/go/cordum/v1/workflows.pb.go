@@ -1324,19 +1324,18 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\tstep_type\x18\x03 \x01(\tR\bstepType\x12\x1a\n" +
 	"\bdecision\x18\x04 \x01(\tR\bdecision\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x17\n" +
-	"\arule_id\x18\x06 \x01(\tR\x06ruleId2\xe7\x03\n" +
+	"\arule_id\x18\x06 \x01(\tR\x06ruleId2\xa4\x04\n" +
 	"\tWorkflows\x12[\n" +
 	"\rListWorkflows\x12\x1f.cordum.v1.ListWorkflowsRequest\x1a .cordum.v1.ListWorkflowsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x02\x12i\n" +
-	"\x0eCreateWorkflow\x12 .cordum.v1.CreateWorkflowRequest\x1a!.cordum.v1.CreateWorkflowResponse\"\x12\xd2\xf3\x18\x0e\n" +
-	"\x01\x03\x10\xc9\x01\x18\x01\"\x04\x90\x03\x9d\x03\x12N\n" +
+	"\x01\x02\x12z\n" +
+	"\x0eCreateWorkflow\x12 .cordum.v1.CreateWorkflowRequest\x1a!.cordum.v1.CreateWorkflowResponse\"#\xd2\xf3\x18\x1f\n" +
+	"\x01\x03\x10\xc9\x01\x18\x01\"\x04\x90\x03\x9d\x032\x0fcreate workflow\x12N\n" +
 	"\vGetWorkflow\x12\x1d.cordum.v1.GetWorkflowRequest\x1a\x13.cordum.v1.Workflow\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12Z\n" +
-	"\x0eDeleteWorkflow\x12 .cordum.v1.DeleteWorkflowRequest\x1a\x16.google.protobuf.Empty\"\x0e\xd2\xf3\x18\n" +
-	"\n" +
-	"\x01\x03\x10\xcc\x01\"\x02\x94\x03\x12f\n" +
-	"\x0eDryRunWorkflow\x12 .cordum.v1.DryRunWorkflowRequest\x1a!.cordum.v1.DryRunWorkflowResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\"\x02\x94\x03\x12k\n" +
+	"\x0eDeleteWorkflow\x12 .cordum.v1.DeleteWorkflowRequest\x1a\x16.google.protobuf.Empty\"\x1f\xd2\xf3\x18\x1b\n" +
+	"\x01\x03\x10\xcc\x01\"\x02\x94\x032\x0fdelete workflow\x12\x80\x01\n" +
+	"\x0eDryRunWorkflow\x12 .cordum.v1.DryRunWorkflowRequest\x1a!.cordum.v1.DryRunWorkflowResponse\")\xd2\xf3\x18%\n" +
+	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x032\x18none: it changes nothingBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_workflows_proto_rawDescOnce sync.Once
