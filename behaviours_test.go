@@ -31,12 +31,10 @@ type group struct {
 }
 
 const (
-	approvals = "approvals and policy bundles"
 	workflows = "workflows"
 	packs     = "packs, artifacts and schemas"
 	locks     = "resource locks"
 	contexts  = "memory and the context engine"
-	identity  = "identity: users, sessions, managed keys"
 )
 
 var contract = []numbered{
@@ -48,10 +46,10 @@ var contract = []numbered{
 			{"G policy", 101, 120}, {"H pointers, artifacts, context", 121, 132}, {"I locks", 133, 142}, {"J bus and workers", 143, 152},
 		},
 		later: map[int]string{
-			45: workflows + ": steps are retried by the engine",
-			49: "the engine answers require_approval itself; there is no second answer beside it that could differ",
-			51: "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
-			53: "there is no fail-open, so nobody can ask for it in production",
+			45:  workflows + ": steps are retried by the engine",
+			49:  "the engine answers require_approval itself; there is no second answer beside it that could differ",
+			51:  "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
+			53:  "there is no fail-open, so nobody can ask for it in production",
 			72:  workflows + ": a run is cancelled with its steps",
 			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
 			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,
