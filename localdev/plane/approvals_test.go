@@ -558,10 +558,10 @@ func TestAWaitOfAYearExpiresInTime(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	cfg := asking()
 	cfg.Dir, cfg.Sweep = t.TempDir(), 12*time.Hour
-	cfg.Policy = []byte(strictly + fmt.Sprintf("approvals: { expire_after: %s }\n", 9*24*time.Hour))
+	cfg.Policy = []byte(strictly + fmt.Sprintf("approvals: { expire_after: %s }\n", 4*24*time.Hour))
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		rc := r.submit("topic", "job.test.ask")
-		time.Sleep(9*24*time.Hour - time.Hour)
+		time.Sleep(4*24*time.Hour - time.Hour)
 		if j := r.job(rc.JobID); j["state"] != "APPROVAL_REQUIRED" || j["context"] == nil {
 			t.Fatalf("an hour before: %v", j)
 		}

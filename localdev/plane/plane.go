@@ -203,13 +203,13 @@ func (p *Plane) Start() {
 // defaultSweep is how often the local plane looks for what is due. On AWS a schedule does it every minute.
 const defaultSweep = time.Second
 
-// schedules runs what a schedule runs on AWS.
+// schedules runs what a schedule runs on AWS. A plane that sweeps less often than that does nothing of it more often.
 func (p *Plane) schedules(ctx context.Context) {
 	for _, f := range p.Functions {
 		if f.Every == 0 {
 			continue
 		}
-		every := f.Every
+		every := max(f.Every, p.every)
 		if f.Name == "sweep" {
 			every = p.every
 		}
