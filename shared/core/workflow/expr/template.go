@@ -74,7 +74,7 @@ func check(path string, v any, found *[]*TemplateError) {
 		}
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			check(pointer(path, key), v[key], found)
+			check(Pointer(path, key), v[key], found)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func (t *templater) value(path string, v any) (any, error) {
 func (t *templater) object(path string, m map[string]any) (any, error) {
 	made := make(map[string]any, len(m))
 	for _, key := range slices.Sorted(maps.Keys(m)) {
-		at := pointer(path, key)
+		at := Pointer(path, key)
 		v, err := t.value(at, m[key])
 		if err != nil {
 			return nil, err
@@ -190,7 +190,7 @@ func (t *templater) eval(inner string) (any, error) {
 	return t.evaluator.value(e)
 }
 
-// pointer is a JSON pointer one key longer.
-func pointer(path, key string) string {
+// Pointer is a JSON pointer one key longer.
+func Pointer(path, key string) string {
 	return path + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
 }
