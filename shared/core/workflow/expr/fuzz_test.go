@@ -3,6 +3,7 @@ package expr
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -10,7 +11,8 @@ import (
 func FuzzExpr(f *testing.F) {
 	for _, text := range []string{
 		"input.n == '10'", "!a == b", "(!a) == b && c || !(d || e)", "a == (b == c) == d", "(a == b) == c", "a > !b >= c", "length(first(input.items)) > 1",
-		`"it's" != 'a"b'`, "steps.fan[0].output.v", ".5 < 1e3", "Inf", "0x1p4", "-0", "a && (b && c)", "((a))", "input..a", "'", "(", "!", "é.ü == 'ö'",
+		`"it's" != 'a"b'`, "steps.fan[0].output.v", ".5 < 1e3", "0x1p4", "Inf",
+		strings.Repeat("(!", 30) + "a" + strings.Repeat(") == b", 30), "-0", "a && (b && c)", "((a))", "input..a", "'", "(", "!", "é.ü == 'ö'",
 	} {
 		f.Add(text)
 	}
