@@ -226,7 +226,6 @@ func TestABodyThatIsNoWorkflowIs400(t *testing.T) {
 			r.save("id", "w", "policy_override", override).refused(400, "policy_override is not supported yet; publish a bundle workflow/<id>/policy")
 		}
 		r.saved("w", "policy_override", "", "apiVersion", "v1", "kind", pairs("x", 1))
-		r.post("/api/v1/workflows/w/dry-run", nil).refused(501, "not implemented")
 	})
 }
 
