@@ -69,6 +69,10 @@ var contract = []numbered{
 		},
 	},
 	{
+		list: "workflows.md 10, workflows W01-W12", form: regexp.MustCompile(`^W(\d{2})$`), groups: []group{{"workflows and definitions", 1, 12}},
+		later: map[int]string{11: workflows + ": runs", 12: workflows + ": runs"},
+	},
+	{
 		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
 	},
 	{

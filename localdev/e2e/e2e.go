@@ -85,7 +85,8 @@ func Run(t *testing.T, target Target) (left []string) {
 	r.greet()
 	defer r.dismiss()
 	r.start()
-	left = r.play(slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, approvalCases, streamCases, tenantCases))
+	left = r.play(slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, approvalCases, streamCases, tenantCases,
+		workflowCases))
 	left = append(left, r.play(bundleCases)...) // apart: a publish makes what waits for a human stale
 	if len(left) > 0 {
 		t.Logf("%d cases are not applicable to %s:\n  %s", len(left), target.URL, strings.Join(left, "\n  "))

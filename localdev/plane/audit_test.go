@@ -108,6 +108,18 @@ var mutations = map[string]mutation{
 		given: captured, path: "/api/v1/policy/rollback", body: func(id string) any { return map[string]any{"snapshot_id": id} },
 		before: "*", after: "*", wrong: []call{{"/api/v1/policy/rollback", map[string]any{"snapshot_id": "none"}}},
 	},
+	"cordum.v1.Workflows.CreateWorkflow": {
+		given: func(*rig) string { return "flow" }, path: "/api/v1/workflows", after: "*",
+		body: func(id string) any { return map[string]any{"id": id} },
+		wrong: []call{
+			{"/api/v1/workflows", map[string]any{"id": "a b"}}, {"/api/v1/workflows", map[string]any{"id": "flow", "org_id": "other"}},
+			{"/api/v1/workflows", map[string]any{"id": "flow", "policy_override": "rules: []"}},
+		},
+	},
+	"cordum.v1.Workflows.DeleteWorkflow": {
+		given: func(r *rig) string { r.saved("flow"); return "flow" }, path: "/api/v1/workflows/%s", before: "*",
+		wrong: []call{{"/api/v1/workflows/unknown", nil}}, again: true,
+	},
 	"cordum.v1.DeadLetters.DeleteDeadLetter": {
 		given: denied, path: "/api/v1/dlq/%s", before: "JOB_STATUS_DENIED", wrong: []call{{"/api/v1/dlq/unknown", nil}}, again: true,
 	},

@@ -26,6 +26,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/sweep"
 	"github.com/cordum-serverless/cordum/functions/traces"
 	"github.com/cordum-serverless/cordum/functions/workers"
+	"github.com/cordum-serverless/cordum/functions/workflows"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
@@ -71,6 +72,7 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"status":     answers(func(d *dispatch.Dispatcher) rest.Group { return status.New(d).Group() }),
 	"traces":     answers(func(d *dispatch.Dispatcher) rest.Group { return traces.New(d).Group() }),
 	"workers":    answers(func(d *dispatch.Dispatcher) rest.Group { return workers.New(d, nil).Group() }),
+	"workflows":  answers(func(d *dispatch.Dispatcher) rest.Group { return workflows.New(d).Group() }),
 	"broadcast":  func(d *dispatch.Dispatcher, _ rest.Config) any { return broadcast.Handler(d) },
 	"deadletter": func(d *dispatch.Dispatcher, _ rest.Config) any { return deadletter.Handler(d) },
 	"inbox":      func(d *dispatch.Dispatcher, _ rest.Config) any { return inbox.Handler(d) },

@@ -104,42 +104,42 @@ var workedRows = []struct {
 	job  asked
 	want judged
 }{
-	{"W1 secrets by label", asked{topic: "job.scan.full", risk: []string{"network"}, labels: map[string]string{"secrets_present": "true"}},
+	{"W-1 secrets by label", asked{topic: "job.scan.full", risk: []string{"network"}, labels: map[string]string{"secrets_present": "true"}},
 		judged{"DENY", r1, "secret material may not leave the sandbox", false, 1}},
-	{"W2 tags in any case", asked{topic: "job.scan.full", risk: []string{"Network", "Secrets"}},
+	{"W-2 tags in any case", asked{topic: "job.scan.full", risk: []string{"Network", "Secrets"}},
 		judged{"DENY", r1, "secret material may not leave the sandbox", false, 1}},
-	{"W3 a label does not silence a tag", asked{topic: "job.scan.full", risk: []string{"network", "secrets"}, labels: map[string]string{"secrets_present": "no"}},
+	{"W-3 a label does not silence a tag", asked{topic: "job.scan.full", risk: []string{"network", "secrets"}, labels: map[string]string{"secrets_present": "no"}},
 		judged{"DENY", r1, "secret material may not leave the sandbox", false, 1}},
-	{"W4 approval", asked{topic: "job.deploy.api", risk: []string{"prod", "write"}, labels: map[string]string{"env": "prod"}},
+	{"W-4 approval", asked{topic: "job.deploy.api", risk: []string{"prod", "write"}, labels: map[string]string{"env": "prod"}},
 		judged{"REQUIRE_HUMAN", r2, "production deploys need a human", true, 0}},
-	{"W5 labels know cases", asked{topic: "job.deploy.api", risk: []string{"prod", "write"}, labels: map[string]string{"env": "Prod"}},
+	{"W-5 labels know cases", asked{topic: "job.deploy.api", risk: []string{"prod", "write"}, labels: map[string]string{"env": "Prod"}},
 		judged{"ALLOW", r6, "", false, 0}},
-	{"W6 throttle", asked{topic: "job.report", capability: "Report.Generate", actorType: "service"},
+	{"W-6 throttle", asked{topic: "job.report", capability: "Report.Generate", actorType: "service"},
 		judged{"THROTTLE", r3, "service accounts may not burst reports", false, 0}},
-	{"W7 no actor type", asked{topic: "job.report", capability: "report.generate"}, judged{"ALLOW", r6, "", false, 0}},
-	{"W8 mcp", asked{topic: "job.mcp.call", labels: map[string]string{"mcp.server": "GitHub", "mcp.action": "READ", "mcp.tool": "search_issues"}},
+	{"W-7 no actor type", asked{topic: "job.report", capability: "report.generate"}, judged{"ALLOW", r6, "", false, 0}},
+	{"W-8 mcp", asked{topic: "job.mcp.call", labels: map[string]string{"mcp.server": "GitHub", "mcp.action": "READ", "mcp.tool": "search_issues"}},
 		judged{"ALLOW_WITH_CONSTRAINTS", r4, "", true, 0}},
-	{"W9 no mcp", asked{topic: "job.mcp.call"}, judged{"ALLOW", r6, "", false, 0}},
-	{"W10 another action", asked{topic: "job.mcp.call", labels: map[string]string{"mcp.server": "github", "mcp.action": "write"}},
+	{"W-9 no mcp", asked{topic: "job.mcp.call"}, judged{"ALLOW", r6, "", false, 0}},
+	{"W-10 another action", asked{topic: "job.mcp.call", labels: map[string]string{"mcp.server": "github", "mcp.action": "write"}},
 		judged{"ALLOW", r6, "", false, 0}},
-	{"W11 the tenant's tools", asked{topic: "job.mcp.call", labels: map[string]string{"mcp_server": "github", "mcpAction": "read", "mcp.tool": "delete_repo"}},
+	{"W-11 the tenant's tools", asked{topic: "job.mcp.call", labels: map[string]string{"mcp_server": "github", "mcpAction": "read", "mcp.tool": "delete_repo"}},
 		judged{"DENY", r4, `mcp tool "delete_repo" denied`, true, 0}},
-	{"W12 a pack", asked{topic: "job.code.run", pack: "code-lab", requires: []string{"git", "Docker"}},
+	{"W-12 a pack", asked{topic: "job.code.run", pack: "code-lab", requires: []string{"git", "Docker"}},
 		judged{"ALLOW_WITH_CONSTRAINTS", r5, "", true, 0}},
-	{"W13 without what the rule requires", asked{topic: "job.code.run", pack: "code-lab"}, judged{"ALLOW", r6, "", false, 0}},
-	{"W14 another tenant", asked{topic: "job.x", tenant: "beta"}, judged{"DENY", "", "no matching rule", false, 0}},
-	{"W15 no topic of jobs", asked{topic: "sys.job.submit"}, judged{"DENY", "", "unsupported topic", false, 0}},
-	{"W16 blank topic", asked{topic: " "}, judged{"DENY", "", "missing topic", false, 0}},
-	{"W17 approval, and denied by configuration", asked{
+	{"W-13 without what the rule requires", asked{topic: "job.code.run", pack: "code-lab"}, judged{"ALLOW", r6, "", false, 0}},
+	{"W-14 another tenant", asked{topic: "job.x", tenant: "beta"}, judged{"DENY", "", "no matching rule", false, 0}},
+	{"W-15 no topic of jobs", asked{topic: "sys.job.submit"}, judged{"DENY", "", "unsupported topic", false, 0}},
+	{"W-16 blank topic", asked{topic: " "}, judged{"DENY", "", "missing topic", false, 0}},
+	{"W-17 approval, and denied by configuration", asked{
 		topic: "job.deploy.api", risk: []string{"prod", "write"}, labels: map[string]string{"env": "prod"}, safety: `{"denied_topics":["job.deploy.*"]}`,
 	}, judged{"DENY", r2, "topic 'job.deploy.api' denied by effective config", true, 0}},
-	{"W18 a star spans dots", asked{topic: "job.a.b.c"}, judged{"ALLOW", r6, "", false, 0}},
-	{"W19 a star stops at a slash", asked{topic: "job.a/b"}, judged{"DENY", "", "no matching rule", false, 0}},
-	{"W20 no tenant in the body", asked{topic: "job.a"}, judged{"ALLOW", r6, "", false, 0}},
-	{"W21 tenants in any case", asked{topic: "job.a", tenant: "ACME"}, judged{"ALLOW", r6, "", false, 0}},
-	{"W22 and their lists too", asked{topic: "job.a", tenant: "ACME", labels: map[string]string{"mcp.tool": "delete_repo"}},
+	{"W-18 a star spans dots", asked{topic: "job.a.b.c"}, judged{"ALLOW", r6, "", false, 0}},
+	{"W-19 a star stops at a slash", asked{topic: "job.a/b"}, judged{"DENY", "", "no matching rule", false, 0}},
+	{"W-20 no tenant in the body", asked{topic: "job.a"}, judged{"ALLOW", r6, "", false, 0}},
+	{"W-21 tenants in any case", asked{topic: "job.a", tenant: "ACME"}, judged{"ALLOW", r6, "", false, 0}},
+	{"W-22 and their lists too", asked{topic: "job.a", tenant: "ACME", labels: map[string]string{"mcp.tool": "delete_repo"}},
 		judged{"DENY", r6, `mcp tool "delete_repo" denied`, false, 0}},
-	{"W23 not among what configuration allows", asked{topic: "job.a", safety: `{"allowed_topics":["job.b"]}`},
+	{"W-23 not among what configuration allows", asked{topic: "job.a", safety: `{"allowed_topics":["job.b"]}`},
 		judged{"DENY", r6, "topic 'job.a' not allowed by effective config", false, 0}},
 }
 
@@ -203,7 +203,7 @@ func TestT101_TheWorkedExampleOverREST(t *testing.T) {
 		for _, row := range workedRows {
 			for _, route := range []string{"evaluate", "simulate", "explain"} {
 				a := r.as("k-cross", "POST", "/api/v1/policy/"+route, row.job.body(), "X-Tenant-ID", row.job.tenantOr("acme"))
-				if row.job.topic == " " { // W16: over REST the topic is required
+				if row.job.topic == " " { // W-16: over REST the topic is required
 					a.refused(http.StatusBadRequest, "topic is required")
 					continue
 				}
@@ -263,7 +263,7 @@ func TestT101_TheWorkedExampleOverGRPC(t *testing.T) {
 func TestT101_TheWorkedExampleByJobs(t *testing.T) {
 	virtually(t, workedPlane(), func(t *testing.T, r *rig) {
 		refused := map[string]string{
-			"W15": "topic must start with job.", "W19": "invalid topic format",
+			"W-15": "topic must start with job.", "W-19": "invalid topic format",
 		}
 		for _, row := range workedRows {
 			name, _, _ := strings.Cut(row.name, " ")
@@ -279,7 +279,7 @@ func TestT101_TheWorkedExampleByJobs(t *testing.T) {
 				continue
 			}
 			want := row.want
-			if name == "W16" { // a submission without a topic is for job.default
+			if name == "W-16" { // a submission without a topic is for job.default
 				want = judged{"ALLOW", r6, "", false, 0}
 			}
 			want.decision = strings.Replace(want.decision, "REQUIRE_HUMAN", "REQUIRE_APPROVAL", 1)

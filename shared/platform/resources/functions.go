@@ -73,10 +73,11 @@ type Target struct {
 
 // Prefixes of the keys of objects.
 const (
-	PolicyObjects  = "policy" // contents of policies, by their hash
-	ContextObjects = "ctx"    // contexts of jobs that are too large for the table
-	ResultObjects  = "res"    // results likewise
-	AuditObjects   = "audit"  // sealed blocks of the audit trail, kept for ever
+	PolicyObjects   = "policy"    // contents of policies, by their hash
+	ContextObjects  = "ctx"       // contexts of jobs that are too large for the table
+	ResultObjects   = "res"       // results likewise
+	AuditObjects    = "audit"     // sealed blocks of the audit trail, kept for ever
+	WorkflowObjects = "workflows" // definitions that are too large for the table, by their hash
 )
 
 // Class is a retention class of objects: those with the tag class=<Name> are gone some time after Keep, which the bucket's lifecycle counts in
@@ -139,6 +140,8 @@ var Functions = []Function{
 		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects),
 		unproven("a job whose policy has changed is decided again before it is handed over", query, send(DeadLetters), toPools, toDeliveries,
 			readObjects(PolicyObjects)))},
+	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove,
+		on(store.ByTime), readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"))},
 }
 
 // keeps is why what looks at jobs that are due handles their contexts.
