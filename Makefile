@@ -39,8 +39,9 @@ dev-localstack: ## The same on LocalStack, every function as its real binary; AW
 
 test: ## All tests, with the race detector
 	go vet $(PKGS)
-	go test -race -timeout 15m $(RACED)
+	go test -race -timeout 25m $(RACED)
 	go test -timeout 15m ./infra ./localdev/build
+	go test -timeout 15m -run TestEachProtectionIsNeeded ./localdev/sim
 
 test-quick: ## All tests, without the race detector
 	go test $(PKGS)

@@ -63,7 +63,7 @@ func (s *Service) CreateWorkflow(ctx context.Context, req *cordumv1.CreateWorkfl
 	}
 	// Rules that nobody enforces would be a promise that nobody keeps.
 	if strings.TrimSpace(req.GetPolicyOverride()) != "" {
-		return nil, fault.New(fault.Invalid, "policy_override is not supported yet; publish a bundle workflow/<id>/policy")
+		return nil, fault.New(fault.Invalid, "policy_override is not supported yet")
 	}
 	posted, err := definition(req)
 	if err != nil {

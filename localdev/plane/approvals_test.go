@@ -639,7 +639,9 @@ func TestT058_AnApprovedJobIsNotAskedForAgain(t *testing.T) {
 }
 
 func TestAnApprovedJobRunsAsLongAsItsPolicyLets(t *testing.T) {
-	virtually(t, asking(), func(t *testing.T, r *rig) {
+	cfg := asking()
+	cfg.Sweep = time.Minute // hours pass
+	virtually(t, cfg, func(t *testing.T, r *rig) {
 		for ms, want := range map[int64]time.Duration{0: 90 * time.Second, int64(2 * time.Hour / time.Millisecond): 90 * time.Second, 3_630_000: 30 * time.Second} {
 			rc := r.submit("topic", "job.fragile", "deadline_ms", ms)
 			time.Sleep(time.Hour)

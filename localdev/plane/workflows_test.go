@@ -223,7 +223,7 @@ func TestABodyThatIsNoWorkflowIs400(t *testing.T) {
 			r.as("k-admin", "POST", "/api/v1/workflows", body).refused(400, "invalid json")
 		}
 		for _, override := range []string{"rules: []", "nonsense"} {
-			r.save("id", "w", "policy_override", override).refused(400, "policy_override is not supported yet; publish a bundle workflow/<id>/policy")
+			r.save("id", "w", "policy_override", override).refused(400, "policy_override is not supported yet")
 		}
 		r.saved("w", "policy_override", "", "apiVersion", "v1", "kind", pairs("x", 1))
 	})
