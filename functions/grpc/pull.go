@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
@@ -289,8 +290,10 @@ func (w *Workers) moved(ctx context.Context) {
 func (w *Workers) deliver(ctx context.Context, lease int) {
 	name := resources.Delivery(lease)
 	ctx, cancel := context.WithCancel(ctx)
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
 	defer cancel()
-	w.running.Go(func() {
+	renewing.Go(func() {
 		defer cancel()
 		for {
 			pause(ctx, leaseRenew)
@@ -376,8 +379,7 @@ func (w *Workers) cancel(r *job.Record) {
 	}
 }
 
-// Close stops pulling, has what was pulled handed over, ends all streams and waits for what is under way. Workers connect to another container and
-// keep their jobs.
+// Close stops pulling, has what was pulled handed over, and ends all streams. Workers connect to another container and keep their jobs.
 func (w *Workers) Close() {
 	w.mu.Lock()
 	w.stopping = true
@@ -385,5 +387,4 @@ func (w *Workers) Close() {
 	w.stopPulls()
 	w.handing.Wait()
 	w.stop()
-	w.running.Wait()
 }

@@ -43,10 +43,10 @@ type Workers struct {
 	pools    map[string]*puller
 	changed  chan struct{} // closed and replaced when a session or a free slot appears
 	stopping bool
-	// running is what goes on until base ends; pulling, and handing over what was pulled, ends first, so that what a worker is given reaches it.
-	running, handing sync.WaitGroup
-	base, pulling    context.Context
-	stop, stopPulls  context.CancelFunc
+	// Pulling, and handing over what was pulled, ends before base does, so that what a worker is given reaches it.
+	handing         sync.WaitGroup
+	base, pulling   context.Context
+	stop, stopPulls context.CancelFunc
 }
 
 // Times of a worker's stream.

@@ -363,7 +363,11 @@ var behaviours = map[string]func(s suite){
 		if after := s.job(rc.JobID); runs.Load() != 1 || after["attempts"] != 1.0 || after["updated_at"] != j["updated_at"] {
 			s.t.Errorf("%d runs, %v", runs.Load(), after)
 		}
-		if n, err := s.plane.Dispatcher.Queues.Depth(s.t.Context(), "pool-main"); err != nil || n != 0 {
+		n, err := 1, error(nil)
+		for until := time.Now().Add(time.Hour); n != 0 && err == nil && time.Now().Before(until); time.Sleep(time.Minute) { // one that was hidden comes again
+			n, err = s.plane.Dispatcher.Queues.Depth(s.t.Context(), "pool-main")
+		}
+		if err != nil || n != 0 {
 			s.t.Errorf("%d messages are left: %v", n, err)
 		}
 	},
