@@ -1,0 +1,476 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cordum-serverless/cordum/shared/core/workflow"
+)
+
+// proceed gets a run on as far as it goes: steps that may start, its status, and what is to be ended.
+func (t *tx) proceed() {
+	if t.run.Status == Running || t.run.Status == Waiting {
+		t.schedule()
+		t.settle()
+	}
+	t.sweep()
+}
+
+// schedule starts what may start, until nothing more does. Of the steps it goes over those that may start now in the order of the plan, and
+// then looks again.
+func (t *tx) schedule() {
+	for {
+		ready := t.ready()
+		var r reads
+		for _, i := range ready {
+			r.add(t.p.nodes[i].reads)
+		}
+		t.want(t.existing(r))
+		progress := false
+		for _, i := range ready {
+			if t.fatal && t.outcome().Terminal() {
+				return
+			}
+			if len(t.order) >= MaxRecords {
+				t.more = true
+				return
+			}
+			if t.visit(t.p.nodes[i]) {
+				progress = true
+			}
+		}
+		if !progress {
+			return
+		}
+	}
+}
+
+// visit starts a step, or more children of one; it answers whether anything changed.
+func (t *tx) visit(n *node) bool {
+	if t.run.Marks[n.i] != starting {
+		return t.begin(n)
+	}
+	switch {
+	case n.kind == workflow.Parallel:
+		t.decide(n)
+	case n.kind == workflow.Loop:
+		return t.pumpLoop(n)
+	default:
+		return t.pumpFan(n)
+	}
+	return true
+}
+
+// ready are the steps to visit, and settles those that will not run.
+func (t *tx) ready() []int {
+	var ready []int
+	for _, i := range t.p.order {
+		n := t.p.nodes[i]
+		switch t.run.Marks[i] {
+		case starting, activated:
+			ready = append(ready, i)
+		case untouched, chosen:
+			if !t.eligible(n) {
+				continue
+			}
+			switch t.verdict(n) {
+			case yes:
+				ready = append(ready, i)
+			case off:
+				t.mark(i, notTaken)
+				t.poke(i, nil)
+			default:
+			}
+		}
+	}
+	return ready
+}
+
+// eligible says whether a step is started by its dependencies now: error handlers are not, and what a parallel step or a loop runs only by it.
+func (t *tx) eligible(n *node) bool {
+	o := n.owner
+	if o < 0 {
+		return len(n.guards) == 0 || t.run.Marks[n.i] == chosen
+	}
+	return t.p.nodes[o].kind == workflow.Parallel && live(t.run.Marks[o])
+}
+
+// answer is how a dependency stands.
+type answer uint8
+
+// The answers, each outweighing those before it.
+const (
+	yes   answer = iota // completed
+	off                 // completed by not running: a branch that was not taken
+	no                  // not yet
+	never               // it ended otherwise
+)
+
+// verdict says whether a step may start: every dependency is completed, and not all of them by not running.
+func (t *tx) verdict(n *node) answer {
+	if n.broken {
+		return never
+	}
+	return max(t.together(n.deps, n.owner), t.together(n.after, -1))
+}
+
+// together is the answer of several dependencies, without the parallel step that runs the asking one.
+func (t *tx) together(deps []int, owner int) answer {
+	worst, ran, offs := yes, false, false
+	for _, d := range deps {
+		if d == owner {
+			continue
+		}
+		switch a := t.dependency(d, nil); a {
+		case yes:
+			ran = true
+		case off:
+			offs = true
+		default:
+			worst = max(worst, a)
+		}
+	}
+	if worst == yes && offs && !ran {
+		return off
+	}
+	return worst
+}
+
+// dependency says how a step stands for those that depend on it.
+func (t *tx) dependency(i int, seen []int) answer {
+	n := t.p.nodes[i]
+	switch t.run.Marks[i] {
+	case succeeded:
+		return yes
+	case notTaken:
+		return off
+	case failed, denied, timedOut:
+		switch t.recovery(i, nil) {
+		case recovered:
+			return yes
+		case recovering:
+			return no
+		default:
+			return never
+		}
+	case cancelled, skipped:
+		return never
+	case untouched, chosen:
+		return t.unreached(n, seen)
+	}
+	return no
+}
+
+// unreached is the dependency on a step that has not begun: one that will not, because nothing needs it any more, is off.
+func (t *tx) unreached(n *node, seen []int) answer {
+	if slices.Contains(seen, n.i) {
+		return no
+	}
+	seen = append(seen, n.i)
+	if o := n.owner; o >= 0 {
+		switch a := t.dependency(o, seen); {
+		case t.p.nodes[o].kind == workflow.Loop:
+			return a
+		case a == yes:
+			return off
+		default:
+			return a
+		}
+	}
+	if len(n.guards) == 0 || t.run.Marks[n.i] == chosen {
+		return no
+	}
+	for _, g := range n.guards {
+		if ended(t.run.Marks[g]) {
+			continue
+		}
+		if a := t.dependency(g, seen); a != off {
+			return no
+		}
+	}
+	return off
+}
+
+type rescue uint8
+
+const (
+	exhausted rescue = iota
+	recovering
+	recovered
+)
+
+// recovery says what the error handlers of a failed step have come to.
+func (t *tx) recovery(i int, seen []int) rescue {
+	h := t.p.nodes[i].onError
+	if h < 0 || slices.Contains(seen, i) {
+		return exhausted
+	}
+	switch m := t.run.Marks[h]; {
+	case m == succeeded:
+		return recovered
+	case live(m) || m == chosen:
+		return recovering
+	case m == failed || m == denied || m == timedOut:
+		return t.recovery(h, append(seen, i))
+	}
+	return exhausted
+}
+
+// redirect starts the error handler of a failed step, if it has one that did not run yet.
+func (t *tx) redirect(n *node, cause map[string]any) {
+	t.fatal = true
+	if n.onError < 0 || t.run.Marks[n.onError] != untouched {
+		return
+	}
+	h := t.p.nodes[n.onError]
+	made := maps.Clone(cause)
+	made["step_id"] = n.ID
+	r := t.create(h.ID)
+	r.Cause = made
+	r.Input = Value{Inline: map[string]any{"error": made}}
+	t.mark(h.i, activated)
+	t.log(Entry{Type: "step_error_redirect", StepID: n.ID, Status: statuses[t.run.Marks[n.i]], Message: h.ID})
+}
+
+// poke lets parallel steps look again whose children a step is, or whose children it is the error handler of.
+func (t *tx) poke(i int, seen []int) {
+	if slices.Contains(seen, i) {
+		return
+	}
+	if o := t.p.nodes[i].owner; o >= 0 && t.p.nodes[o].kind == workflow.Parallel && t.run.Marks[o] == running {
+		t.mark(o, starting)
+	}
+	for _, g := range t.p.nodes[i].guards {
+		t.poke(g, append(seen, i))
+	}
+}
+
+// outcome is the status that the steps give the run.
+func (t *tx) outcome() Status {
+	var failures [4]bool // failed, denied, timed out; then unfinished
+	wait := false
+	for i, n := range t.p.nodes {
+		if n.owner >= 0 {
+			continue
+		}
+		m := t.run.Marks[i]
+		handler := len(n.guards) > 0
+		switch m {
+		case succeeded, notTaken, skipped:
+		case waiting:
+			wait = true
+		case cancelled:
+			failures[0] = true
+		case failed, denied, timedOut:
+			if handler {
+				continue // counts through what it handles
+			}
+			t.countFailure(i, &failures)
+		case untouched:
+			failures[3] = failures[3] || !handler
+		default:
+			failures[3] = true
+		}
+	}
+	switch {
+	case failures[0]:
+		return Failed
+	case failures[1]:
+		return Denied
+	case failures[2]:
+		return TimedOut
+	case wait:
+		return Waiting
+	case failures[3]:
+		return Running
+	}
+	return Succeeded
+}
+
+// countFailure notes how a step failed for good, with the handlers that failed after it.
+func (t *tx) countFailure(i int, failures *[4]bool) {
+	switch t.recovery(i, nil) {
+	case recovered:
+		return
+	case recovering:
+		failures[3] = true
+		return
+	default:
+	}
+	for seen := []int{}; i >= 0 && !slices.Contains(seen, i); i = t.p.nodes[i].onError {
+		seen = append(seen, i)
+		switch t.run.Marks[i] {
+		case failed, cancelled:
+			failures[0] = true
+		case denied:
+			failures[1] = true
+		case timedOut:
+			failures[2] = true
+		}
+	}
+}
+
+// settle gives the run its status.
+func (t *tx) settle() {
+	s := t.outcome()
+	if s == Running && t.stuck() {
+		for i, n := range t.p.nodes {
+			if n.kind == workflow.Parallel && t.run.Marks[i] == running {
+				t.mark(i, starting)
+			}
+		}
+		t.schedule()
+		if s = t.outcome(); s == Running && t.stuck() {
+			t.strand()
+			s = Failed
+		}
+	}
+	if s == t.run.Status {
+		return
+	}
+	t.run.Status = s
+	t.touched = true
+	if !s.Terminal() {
+		return
+	}
+	t.run.CompletedAt = t.now
+	if s != Succeeded {
+		t.skipDependents()
+	}
+}
+
+// stuck says that nothing is under way that could get the run on.
+func (t *tx) stuck() bool {
+	if t.more || t.blocked {
+		return false
+	}
+	for i, n := range t.p.nodes {
+		if live(t.run.Marks[i]) && (n.kind != workflow.Parallel || n.ForEach != "" || t.run.Marks[i] != running) {
+			return false
+		}
+	}
+	return true
+}
+
+// strand names the steps that cannot run, because of what the definition says.
+func (t *tx) strand() {
+	var ids []string
+	for i, n := range t.p.nodes {
+		switch m := t.run.Marks[i]; {
+		case m == chosen, m == untouched && len(n.guards) == 0:
+			ids = append(ids, n.ID)
+			t.mark(i, skipped)
+		case live(m):
+			t.mark(i, cancelled)
+			t.run.Sweeps = append(t.run.Sweeps, Sweep{Step: n.ID, Status: Cancelled, Error: "its steps can never run"})
+		}
+	}
+	t.run.Error = "steps can never run: " + strings.Join(ids, ", ")
+	t.run.SkipReason = "can never run"
+	t.message = t.run.Error
+}
+
+// skipDependents marks what depends on a failed step, directly or not, and has not begun.
+func (t *tx) skipDependents() {
+	reason := t.run.SkipReason
+	lost := map[int]bool{}
+	for _, i := range t.p.order {
+		n := t.p.nodes[i]
+		m := t.run.Marks[i]
+		if t.dependency(i, nil) == never && m != untouched && m != chosen {
+			lost[i] = true
+			continue
+		}
+		if m != untouched && m != chosen {
+			continue
+		}
+		for _, d := range append(slices.Clone(n.deps), n.after...) {
+			if lost[d] {
+				lost[i] = true
+				t.mark(i, skipped)
+				if reason == "" {
+					reason = "dependency " + t.p.nodes[d].ID + " " + string(statuses[t.run.Marks[d]])
+				}
+				break
+			}
+		}
+	}
+	t.run.SkipReason = reason
+}
+
+// stop ends a run at once; what is live of it is swept.
+func (t *tx) stop(run Status, step mark, message, reason string) {
+	t.touched = true
+	t.run.Status, t.run.CompletedAt = run, t.now
+	for i, n := range t.p.nodes {
+		switch m := t.run.Marks[i]; {
+		case live(m):
+			t.run.Sweeps = append(t.run.Sweeps, Sweep{Step: n.ID, Status: statuses[step], Error: message, Reason: reason})
+			t.mark(i, step)
+		case !ended(m):
+			t.mark(i, step)
+		}
+	}
+}
+
+// sweep ends what is live of steps that have ended, as far as effects may be outstanding.
+func (t *tx) sweep() {
+	for len(t.run.Sweeps) > 0 {
+		if !t.sweepStep(t.run.Sweeps[0]) {
+			return
+		}
+		t.run.Sweeps = t.run.Sweeps[1:]
+		t.touched = true
+	}
+}
+
+func (t *tx) sweepStep(s Sweep) bool {
+	r := t.get(s.Step)
+	if r == nil {
+		return true
+	}
+	switch {
+	case r.Fan != nil:
+		for i := r.Fan.Live.first(); i >= 0; i = r.Fan.Live.first() {
+			if !t.end(childID(s.Step, i), s) {
+				return false
+			}
+			r = t.edit(s.Step)
+			r.Fan.Live.set(i, false)
+		}
+	case r.Loop != nil:
+		if !t.end(childID(s.Step, r.Loop.Index), s) {
+			return false
+		}
+	}
+	return t.end(s.Step, s)
+}
+
+// end ends a record that is live, with its job or run; false asks for another pass.
+func (t *tx) end(id string, s Sweep) bool {
+	if len(t.order) >= 2*MaxRecords {
+		t.more = true
+		return false
+	}
+	r := t.get(id)
+	if r == nil || r.Status.Terminal() {
+		return true
+	}
+	if r.JobID != "" && r.Status != Pending {
+		if !t.room(1) {
+			return false
+		}
+		kind := CancelJobKind
+		if t.unit(id).kind == workflow.Subworkflow {
+			kind = CancelRunKind
+		}
+		t.send(PendingEffect{Kind: kind, Record: id, Target: r.JobID, Reason: s.Reason})
+	}
+	r = t.edit(id)
+	r.Status, r.CompletedAt = s.Status, t.now
+	if s.Error != "" {
+		r.Error = map[string]any{"message": s.Error}
+	}
+	return true
+}
