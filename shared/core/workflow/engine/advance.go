@@ -339,37 +339,25 @@ func (t *tx) timer(e Timer) string {
 		return NoStep
 	}
 	r := t.get(u.id)
-	if r == nil || r.NextAttemptAt.IsZero() || (r.Status != Pending && r.Status != Running) || !live(t.run.Marks[u.top.i]) {
+	if r == nil || r.Due.IsZero() || !live(t.run.Marks[u.top.i]) {
 		return Duplicate
 	}
-	if t.now.Before(r.NextAttemptAt) {
+	if t.now.Before(r.Due) {
 		return Early
 	}
-	if r.Status == Running {
-		t.delayOver(u)
-		return ""
-	}
-	if !u.child {
-		if t.run.Marks[u.top.i] != backoff {
-			return Duplicate
-		}
-		t.mark(u.top.i, activated)
-		return ""
-	}
-	parent := t.get(u.top.ID)
+	r = t.edit(u.id)
+	r.Due = time.Time{}
 	switch {
-	case parent == nil:
-		return NoStep
-	case u.inLoop():
-		if parent.Loop.Index != u.index || t.run.Marks[u.top.i] == starting {
-			return Duplicate
-		}
-	case parent.Fan.Due.has(u.index):
-		return Duplicate
+	case r.Status == Running:
+		t.delayOver(u)
+	case !u.child:
+		t.mark(u.top.i, activated)
 	default:
-		t.edit(parent.ID).Fan.Due.set(u.index, true)
+		if u.inFan() {
+			t.edit(u.top.ID).Fan.Due.set(u.index, true)
+		}
+		t.mark(u.top.i, starting)
 	}
-	t.mark(u.top.i, starting)
 	return ""
 }
 
@@ -439,7 +427,10 @@ func (t *tx) statusChanged() {
 
 // scope is what the expressions of a unit see: only what they name is loaded.
 func (t *tx) scope(u *unit, r reads) expr.Scope {
-	s := expr.Scope{Input: t.runInput()}
+	s := expr.Scope{}
+	if r.input {
+		s.Input = t.runInput()
+	}
 	if u != nil && u.child {
 		if rec := t.recs[u.id]; rec != nil {
 			if u.inFan() {
@@ -497,7 +488,7 @@ func (t *tx) existing(r reads) []string {
 		} else {
 			step, index, child := splitChild(id)
 			n := t.p.node(step)
-			if n == nil || t.run.Marks[n.i] == untouched && n.owner < 0 {
+			if n == nil || t.run.Marks[n.i] == untouched {
 				continue
 			}
 			if child && !t.hasChild(n, index) {

@@ -222,7 +222,7 @@ func (t *tx) decide(n *node) {
 func (t *tx) release(g *Group) {
 	for _, id := range g.Children {
 		if c := t.p.node(id); !ended(t.run.Marks[c.i]) {
-			t.abandon(c, "cancelled by parallel strategy", "")
+			t.abandon(c, released, releasedMessage)
 		}
 	}
 }

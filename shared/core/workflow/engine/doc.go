@@ -23,5 +23,5 @@
 //
 // # Timers
 //
-// A Record with a NextAttemptAt that is live wants a Timer event then, the header one at Deadline. Early and superfluous ones do nothing.
+// A Record wants a Timer event when it is Due, the header one at Deadline while it has not ended. Early and superfluous ones do nothing.
 package engine

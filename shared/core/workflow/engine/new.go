@@ -122,7 +122,7 @@ func (c *copier) before(n *node) error {
 			return fault.New(fault.Invalid, "dependency %s not succeeded", dep.ID)
 		}
 		m := c.t.run.Marks[old.i]
-		if m != succeeded && m != notTaken {
+		if m != succeeded && m != notTaken && m != released {
 			return fault.New(fault.Invalid, "dependency %s not succeeded", dep.ID)
 		}
 		c.step(dep, old, m)
@@ -157,7 +157,7 @@ func (c *copier) step(n, old *node, m mark) {
 	case old.kind == workflow.Switch:
 		b, _ := n.Branches()
 		for _, id := range b.Targets() {
-			c.also(id, func(m mark) bool { return m == notTaken })
+			c.also(id, func(m mark) bool { return m == notTaken || m == released })
 		}
 	}
 }

@@ -216,12 +216,12 @@ func (p *Plan) Timeout() time.Duration { return time.Duration(p.workflow.Timeout
 type reads struct {
 	// ids are steps, children, and roots of the context as "$<name>".
 	ids []string
-	// steps and context say that all steps, or the context as a whole, are read.
-	steps, context bool
+	// input, steps and context say that the input of the run, all steps, or the context as a whole are read.
+	input, steps, context bool
 }
 
 func (r *reads) add(o reads) {
-	r.steps, r.context = r.steps || o.steps, r.context || o.context
+	r.input, r.steps, r.context = r.input || o.input, r.steps || o.steps, r.context || o.context
 	for _, id := range o.ids {
 		if !slices.Contains(r.ids, id) {
 			r.ids = append(r.ids, id)
@@ -231,7 +231,7 @@ func (r *reads) add(o reads) {
 
 // readsOf finds what the expressions of a step read. It may find too much, in quoted text, and never too little.
 func readsOf(s *workflow.Step) reads {
-	var r reads
+	r := reads{input: len(s.Input) == 0}
 	for _, text := range []string{s.Condition, s.ForEach, s.DelayUntil} {
 		r.scan(text)
 	}
@@ -280,6 +280,8 @@ func (r *reads) scan(text string) {
 			keys = keys[1:]
 		}
 		switch {
+		case keys[0] == "input":
+			r.input = true
 		case keys[0] != "steps":
 		case len(keys) == 1:
 			r.steps = true

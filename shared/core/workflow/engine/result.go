@@ -66,6 +66,7 @@ func (t *tx) retry(u *unit, r *Record, cause map[string]any) bool {
 	}
 	r.Status, r.Error = Pending, cause
 	r.NextAttemptAt = t.now.Add(Backoff(policy, r.Attempts))
+	r.Due = r.NextAttemptAt
 	switch {
 	case !u.child:
 		t.mark(u.top.i, backoff)

@@ -137,12 +137,13 @@ const (
 	cancelled mark = 'c'
 	timedOut  mark = 't'
 	skipped   mark = 'k'
-	notTaken  mark = 'b' // cancelled, and counts as completed
+	notTaken  mark = 'b' // cancelled by a switch, and counts as completed
+	released  mark = 'q' // cancelled by a parallel step, and counts as completed
 )
 
 var statuses = map[mark]Status{
 	chosen: Pending, activated: Pending, backoff: Pending, running: Running, starting: Running, waiting: Waiting, succeeded: Succeeded,
-	failed: Failed, denied: Denied, cancelled: Cancelled, timedOut: TimedOut, skipped: Skipped, notTaken: Cancelled,
+	failed: Failed, denied: Denied, cancelled: Cancelled, timedOut: TimedOut, skipped: Skipped, notTaken: Cancelled, released: Cancelled,
 }
 
 var marks = map[Status]mark{
@@ -150,7 +151,7 @@ var marks = map[Status]mark{
 	TimedOut: timedOut, Skipped: skipped,
 }
 
-func ended(m mark) bool { return strings.IndexByte("sfdctkb", m) >= 0 }
+func ended(m mark) bool { return strings.IndexByte("sfdctkbq", m) >= 0 }
 
 func live(m mark) bool { return strings.IndexByte("hzrgw", m) >= 0 }
 
@@ -161,9 +162,11 @@ type Record struct {
 	Status      Status
 	StartedAt   time.Time
 	CompletedAt time.Time
-	// NextAttemptAt stays after it has passed. While the record is pending or running it is when it wants a Timer.
+	// NextAttemptAt is the end of a delay or of a backoff; it stays after it has passed.
 	NextAttemptAt time.Time
-	Attempts      int
+	// Due is when the record wants a Timer, zero for never.
+	Due      time.Time
+	Attempts int
 	// JobID is that of the last attempt; of a subworkflow the child run.
 	JobID string
 	// Input is the payload.
@@ -178,6 +181,8 @@ type Record struct {
 	ResultPtr string
 	// Error has at least a message.
 	Error map[string]any
+	// SkipReason is only in what Show answers.
+	SkipReason string
 	// Cause is the error that an error handler was started for.
 	Cause map[string]any
 	// Labels are the route labels.
@@ -295,3 +300,72 @@ func SplitJobID(job string) (run, record string, ok bool) {
 }
 
 func contextPtr(job string) string { return "redis://ctx:" + job }
+
+// Show is a step or child as readers see it, nil for one that was not reached. r is its record and parent that of the step that a child is of,
+// nil where there is none: what was cancelled or skipped before it began has none, and one that is being swept still looks live.
+func Show(p *Plan, run *Run, id string, r, parent *Record) *Record {
+	step, index, child := splitChild(id)
+	n := p.node(step)
+	if n == nil {
+		return nil
+	}
+	m := run.Marks[n.i]
+	if child {
+		return showChild(id, index, m, r, parent)
+	}
+	if m == untouched {
+		return nil
+	}
+	made := &Record{ID: id}
+	if r != nil {
+		made = r.clone()
+	}
+	made.Status = statuses[m]
+	if !ended(m) {
+		return made
+	}
+	if made.CompletedAt.IsZero() {
+		made.CompletedAt = run.CompletedAt
+	}
+	if m == skipped {
+		made.SkipReason = run.SkipReason
+	}
+	if made.Error == nil {
+		made.Error = defaultError(m, run)
+	}
+	return made
+}
+
+// defaultError is that of a step that ended without anything of its own going wrong.
+func defaultError(m mark, run *Run) map[string]any {
+	switch m {
+	case notTaken:
+		return map[string]any{"message": notTakenMessage, "reason": "switch_branch_not_taken"}
+	case released:
+		return map[string]any{"message": releasedMessage}
+	case timedOut:
+		return map[string]any{"message": run.Error}
+	}
+	return nil
+}
+
+const (
+	notTakenMessage = "branch not taken"
+	releasedMessage = "cancelled by parallel strategy"
+)
+
+func showChild(id string, index int, parentMark mark, r, parent *Record) *Record {
+	switch {
+	case parent == nil:
+		return nil
+	case r == nil && (parent.Fan == nil || index >= parent.Fan.Count):
+		return nil
+	case r == nil:
+		r = &Record{ID: id, Status: Pending, Index: index}
+	}
+	made := r.clone()
+	if ended(parentMark) && !made.Status.Terminal() {
+		made.Status = Cancelled
+	}
+	return made
+}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 )
@@ -78,8 +79,7 @@ func (t *tx) ready() []int {
 			case yes:
 				ready = append(ready, i)
 			case off:
-				t.mark(i, notTaken)
-				t.poke(i, nil)
+				t.abandon(n, notTaken, notTakenMessage)
 			default:
 			}
 		}
@@ -143,7 +143,7 @@ func (t *tx) dependency(i int, seen []int) answer {
 	switch t.run.Marks[i] {
 	case succeeded:
 		return yes
-	case notTaken:
+	case notTaken, released:
 		return off
 	case failed, denied, timedOut:
 		switch t.recovery(i, nil) {
@@ -257,7 +257,7 @@ func (t *tx) outcome() Status {
 		m := t.run.Marks[i]
 		handler := len(n.guards) > 0
 		switch m {
-		case succeeded, notTaken, skipped:
+		case succeeded, notTaken, released, skipped:
 		case waiting:
 			wait = true
 		case cancelled:
@@ -468,7 +468,7 @@ func (t *tx) end(id string, s Sweep) bool {
 		t.send(PendingEffect{Kind: kind, Record: id, Target: r.JobID, Reason: s.Reason})
 	}
 	r = t.edit(id)
-	r.Status, r.CompletedAt = s.Status, t.now
+	r.Status, r.CompletedAt, r.Due = s.Status, t.now, time.Time{}
 	if s.Error != "" {
 		r.Error = map[string]any{"message": s.Error}
 	}

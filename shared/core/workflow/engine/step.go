@@ -330,7 +330,7 @@ func (t *tx) switchTo(u *unit) {
 	}
 	for _, id := range b.Targets() {
 		if c := t.p.node(id); id != target && !ended(t.run.Marks[c.i]) && c != u.top {
-			t.abandon(c, "branch not taken", "switch_branch_not_taken")
+			t.abandon(c, notTaken, notTakenMessage)
 		}
 	}
 	if c := t.p.node(target); t.run.Marks[c.i] == untouched {
@@ -341,18 +341,11 @@ func (t *tx) switchTo(u *unit) {
 }
 
 // abandon cancels a step that is not wanted: it counts as completed.
-func (t *tx) abandon(c *node, message, reason string) {
+func (t *tx) abandon(c *node, m mark, message string) {
 	if live(t.run.Marks[c.i]) {
 		t.run.Sweeps = append(t.run.Sweeps, Sweep{Step: c.ID, Status: Cancelled, Error: message, Reason: message})
-	} else {
-		r := t.create(c.ID)
-		r.Status, r.CompletedAt = Cancelled, t.now
-		r.Error = map[string]any{"message": message}
-		if reason != "" {
-			r.Error["reason"] = reason
-		}
 	}
-	t.mark(c.i, notTaken)
+	t.mark(c.i, m)
 	t.poke(c.i, nil)
 }
 
@@ -367,6 +360,7 @@ func (t *tx) delay(u *unit, r *Record) {
 		return
 	}
 	r.NextAttemptAt = t.now.Add(wait)
+	r.Due = r.NextAttemptAt
 	t.log(Entry{
 		Type: "step_delay_started", StepID: u.id, Status: Running, Message: "delay started", Data: map[string]any{"delay_ms": wait.Milliseconds()},
 	})
@@ -518,6 +512,10 @@ func (t *tx) subworkflow(u *unit, r *Record) {
 	}
 	call, _ := made.(map[string]any)
 	target, _ := call["workflow_id"].(string)
+	if target == "" {
+		t.refuse(u, "step_failed", "workflow_id must be the id of a workflow")
+		return
+	}
 	if target == t.run.WorkflowID || slices.Contains(t.run.CallStack, target) {
 		t.refuse(u, "step_failed", "circular workflow reference detected: "+target)
 		return
