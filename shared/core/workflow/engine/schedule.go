@@ -22,13 +22,12 @@ func (t *tx) proceed() {
 // then looks again.
 func (t *tx) schedule() {
 	for {
-		ready := t.ready()
+		ready, progress := t.ready()
 		var r reads
 		for _, i := range ready {
 			r.add(t.p.nodes[i].reads)
 		}
 		t.want(t.existing(r))
-		progress := false
 		for _, i := range ready {
 			if t.fatal && t.outcome().Terminal() {
 				return
@@ -37,8 +36,8 @@ func (t *tx) schedule() {
 				t.more = true
 				return
 			}
-			if t.visit(t.p.nodes[i]) {
-				progress = true
+			if t.startable(t.p.nodes[i]) == yes && t.visit(t.p.nodes[i]) {
+				progress = true // what was visited before may have changed what follows
 			}
 		}
 		if !progress {
@@ -63,28 +62,32 @@ func (t *tx) visit(n *node) bool {
 	return true
 }
 
-// ready are the steps to visit, and settles those that will not run.
-func (t *tx) ready() []int {
-	var ready []int
+// ready are the steps to visit. It settles those that will not run, and says whether there were any.
+func (t *tx) ready() (ready []int, settled bool) {
 	for _, i := range t.p.order {
-		n := t.p.nodes[i]
-		switch t.run.Marks[i] {
-		case starting, activated:
+		switch n := t.p.nodes[i]; t.startable(n) {
+		case yes:
 			ready = append(ready, i)
-		case untouched, chosen:
-			if !t.eligible(n) {
-				continue
-			}
-			switch t.verdict(n) {
-			case yes:
-				ready = append(ready, i)
-			case off:
-				t.abandon(n, notTaken, notTakenMessage)
-			default:
-			}
+		case off:
+			t.abandon(n, notTaken, notTakenMessage)
+			settled = true
+		default:
 		}
 	}
-	return ready
+	return ready, settled
+}
+
+// startable says whether a step is to be visited now; off is one that will not run.
+func (t *tx) startable(n *node) answer {
+	switch t.run.Marks[n.i] {
+	case starting, activated:
+		return yes
+	case untouched, chosen:
+		if t.eligible(n) {
+			return t.verdict(n)
+		}
+	}
+	return no
 }
 
 // eligible says whether a step is started by its dependencies now: error handlers are not, and what a parallel step or a loop runs only by it.
@@ -115,9 +118,10 @@ func (t *tx) verdict(n *node) answer {
 	return max(t.together(n.deps, n.owner), t.together(n.after, -1))
 }
 
-// together is the answer of several dependencies, without the parallel step that runs the asking one.
+// together is the answer of several dependencies, without the parallel step that runs the asking one. Whatever else has run: behind a gate
+// that a parallel step took back undecided, nothing runs.
 func (t *tx) together(deps []int, owner int) answer {
-	worst, ran, offs := yes, false, false
+	worst, ran, offs, shut := yes, false, false, false
 	for _, d := range deps {
 		if d == owner {
 			continue
@@ -127,11 +131,12 @@ func (t *tx) together(deps []int, owner int) answer {
 			ran = true
 		case off:
 			offs = true
+			shut = shut || t.run.Marks[d] == released && t.p.nodes[d].kind == workflow.Approval
 		default:
 			worst = max(worst, a)
 		}
 	}
-	if worst == yes && offs && !ran {
+	if worst == yes && (shut || offs && !ran) {
 		return off
 	}
 	return worst

@@ -8,8 +8,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/cordum-serverless/cordum/shared/core/schema"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
@@ -18,7 +19,7 @@ import (
 
 // world keeps a run as a store would: as bytes, large values apart, and loads only what Advance asks for.
 type world struct {
-	t       testing.TB
+	t       rapid.TB
 	plan    *Plan
 	run     *Run
 	now     time.Time
@@ -48,10 +49,10 @@ type world struct {
 const runID = "r1"
 
 // newWorld makes a run of the steps, JSON, with an input, JSON.
-func newWorld(t testing.TB, steps, input string, options ...func(*world, *workflow.Workflow, *Run)) *world {
+func newWorld(t rapid.TB, steps, input string, options ...func(*world, *workflow.Workflow, *Run)) *world {
 	t.Helper()
 	w := &world{
-		t: t, now: time.Date(2026, 2, 13, 1, 0, 0, 0, time.UTC), records: map[string][]byte{}, values: map[string][]byte{}, times: map[string]int{}, inline: 512,
+		t: t, now: time.Date(2026, 2, 13, 1, 0, 0, 0, time.UTC), records: map[string][]byte{}, values: map[string][]byte{}, times: map[string]int{}, touched: map[string]bool{}, inline: 512,
 	}
 	w.start = w.now
 	def, err := workflow.Decode([]byte(`{"id":"wf","name":"Flow","steps":` + steps + `}`))
@@ -69,7 +70,7 @@ func newWorld(t testing.TB, steps, input string, options ...func(*world, *workfl
 	return w
 }
 
-func tree(t testing.TB, text string) any {
+func tree(t rapid.TB, text string) any {
 	t.Helper()
 	if text == "" {
 		text = "{}"
@@ -107,7 +108,7 @@ func (w *world) load(id string) *Record {
 	return r
 }
 
-func decode(t testing.TB, data []byte, v any) {
+func decode(t rapid.TB, data []byte, v any) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -130,7 +131,7 @@ func (w *world) apart(name string, v *Value) {
 	*v = Value{Ref: ref}
 }
 
-func mustJSON(t testing.TB, v any) []byte {
+func mustJSON(t rapid.TB, v any) []byte {
 	t.Helper()
 	data, err := json.Marshal(v)
 	if err != nil {
