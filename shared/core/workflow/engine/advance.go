@@ -599,5 +599,3 @@ func at(tree any, keys []string) (any, bool) {
 }
 
 func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339Nano) }
-
-func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }

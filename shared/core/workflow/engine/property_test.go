@@ -58,8 +58,9 @@ type given struct {
 
 func newGame(t *rapid.T) *game {
 	steps := drawSteps(t)
-	input := rapid.SampledFrom([]string{`{}`, `{"items":[1],"k":"a"}`, `{"items":[1,{"x":2},null],"k":"b","n":3}`, `{"items":7,"n":1}`}).Draw(t, "input")
-	limit := rapid.SampledFrom([]int64{0, 0, 0, 20}).Draw(t, "timeout")
+	input := one(t, "input", `{"k":"a"}`, `{"items":[1],"k":"a","required":1}`, `{"items":[1,{"x":2},null],"k":"b","n":3,"required":1}`,
+		`{"items":[1,2,3,4],"k":"a","n":3,"required":2}`, `{"items":[1,2],"k":"c","n":3,"required":1}`)
+	limit := []int64{0, 0, 0, 20}[pick(t, "timeout", 4)]
 	w := newWorld(t, string(mustJSON(t, steps)), input, timeout(limit))
 	w.hold = true
 	w.inline = 40
@@ -69,8 +70,15 @@ func newGame(t *rapid.T) *game {
 	return g
 }
 
+// pick draws from 0 to n-1, as rapid's own ranges do not: evenly.
+func pick(t *rapid.T, label string, n int) int {
+	return int((uint64(rapid.Uint32().Draw(t, label)) + 77777) * 0x9E3779B97F4A7C15 >> 33 % uint64(n))
+}
+
+func one(t *rapid.T, label string, of ...string) string { return of[pick(t, label, len(of))] }
+
 func drawSteps(t *rapid.T) map[string]any {
-	n := rapid.IntRange(1, 9).Draw(t, "steps")
+	n, sparse := 1+pick(t, "steps", 12), 2+pick(t, "sparse", 4)
 	name := func(i int) string { return fmt.Sprintf("s%d", i) }
 	steps := map[string]any{}
 	for i := range n {
@@ -83,23 +91,29 @@ func drawSteps(t *rapid.T) map[string]any {
 			if len(ids) == 0 {
 				return nil
 			}
-			return rapid.SliceOfNDistinct(rapid.SampledFrom(ids), 0, min(most, len(ids)), rapid.ID[string]).Draw(t, label)
+			var some []string
+			for range pick(t, label, min(most, len(ids))+1) {
+				if id := ids[pick(t, label, len(ids))]; !slices.Contains(some, id) {
+					some = append(some, id)
+				}
+			}
+			return some
 		}
 		for j := range i {
-			if rapid.IntRange(0, 3).Draw(t, "edge") == 0 {
+			if pick(t, "edge", sparse) == 0 {
 				deps, _ := s["depends_on"].([]string)
 				s["depends_on"] = append(deps, name(j))
 			}
 		}
-		kind := rapid.SampledFrom([]string{
+		kind := one(t, "type",
 			"worker", "worker", "worker", "approval", "approval", "condition", "delay", "notify", "switch", "transform", "storage", "parallel", "loop", "subworkflow",
-		}).Draw(t, "type")
+		)
 		s["type"] = kind
 		switch kind {
 		case "condition":
-			s["condition"] = rapid.SampledFrom([]string{"input.n > 2", "input.n ==", "steps.s0.output"}).Draw(t, "condition")
+			s["condition"] = one(t, "condition", "input.n > 2", "steps.s0.output", "input.n", "length(input.items) > 1", "steps.s1.output", "ctx.out", "input.n ==")
 		case "delay":
-			s["delay_sec"] = rapid.IntRange(0, 5).Draw(t, "delay")
+			s["delay_sec"] = pick(t, "delay", 6)
 		case "switch":
 			s["condition"] = "input.k"
 			cases := map[string]any{}
@@ -113,42 +127,42 @@ func drawSteps(t *rapid.T) map[string]any {
 		case "transform":
 			s["input"] = map[string]any{"a": "${input.n}", "b": "${steps.s0.output}", "c": "${ctx.shared}"}
 		case "storage":
-			s["input"] = map[string]any{"operation": rapid.SampledFrom([]string{"write", "write", "read", "delete"}).Draw(t, "op"), "key": "shared.x", "value": "${input}"}
+			s["input"] = map[string]any{"operation": one(t, "op", "write", "write", "write", "delete", "delete", "read"), "key": "shared.x", "value": "${input}"}
 		case "parallel":
 			s["input"] = map[string]any{
-				"steps": later("children", 4), "strategy": rapid.SampledFrom([]string{"all", "any", "n_of_m"}).Draw(t, "strategy"), "required": rapid.IntRange(1, 2).Draw(t, "required"),
+				"steps": later("children", 4), "strategy": one(t, "strategy", "all", "any", "n_of_m"), "required": "${input.required}",
 			}
-			s["max_parallel"] = rapid.IntRange(0, 2).Draw(t, "max")
+			s["max_parallel"] = pick(t, "max", 3)
 		case "loop":
-			input := map[string]any{"max_iterations": rapid.IntRange(1, 4).Draw(t, "iterations")}
-			if b := later("body", 1); len(b) > 0 && rapid.Bool().Draw(t, "has body") {
+			input := map[string]any{"max_iterations": 1 + pick(t, "iterations", 4)}
+			if b := later("body", 1); len(b) > 0 && pick(t, "has body", 2) == 0 {
 				input["body_step"] = b[0]
 			}
-			if rapid.Bool().Draw(t, "has until") {
+			if pick(t, "has until", 2) == 0 {
 				input["until"] = "loop_previous_output == 'ok'"
 			}
 			s["input"] = input
 		case "subworkflow":
-			s["input"] = map[string]any{"workflow_id": rapid.SampledFrom([]string{"B", "wf"}).Draw(t, "child")}
+			s["input"] = map[string]any{"workflow_id": one(t, "child", "B", "B", "B", "B", "wf")}
 		default:
-			if rapid.Bool().Draw(t, "has input") {
+			if pick(t, "has input", 2) == 0 {
 				s["input"] = map[string]any{"x": "${steps.s0.output}", "y": "${ctx.out}"}
 			}
 		}
-		if rapid.IntRange(0, 3).Draw(t, "fan") == 0 {
+		if again := kind != "switch" && kind != "parallel" && kind != "loop"; again && pick(t, "fan", 5) == 0 || pick(t, "fan of anything", 50) == 0 {
 			s["for_each"] = "input.items"
-			s["max_parallel"] = rapid.IntRange(0, 2).Draw(t, "most")
+			s["max_parallel"] = pick(t, "most", 3)
 		}
-		if kind != "condition" && kind != "switch" && rapid.IntRange(0, 5).Draw(t, "conditional") == 0 {
+		if kind != "condition" && kind != "switch" && pick(t, "conditional", 6) == 0 {
 			s["condition"] = "input.n"
 		}
-		if rapid.IntRange(0, 3).Draw(t, "retries") == 0 {
-			s["retry"] = map[string]any{"max_retries": rapid.IntRange(1, 2).Draw(t, "retry"), "initial_backoff_sec": 1}
+		if pick(t, "retries", 4) == 0 {
+			s["retry"] = map[string]any{"max_retries": 1 + pick(t, "retry", 2), "initial_backoff_sec": 1}
 		}
-		if rapid.IntRange(0, 4).Draw(t, "output path") == 0 {
+		if pick(t, "output path", 5) == 0 {
 			s["output_path"] = "out.v"
 		}
-		if h := later("handler", 1); len(h) > 0 && rapid.IntRange(0, 2).Draw(t, "handled") == 0 {
+		if h := later("handler", 1); len(h) > 0 && pick(t, "handled", 3) == 0 {
 			s["on_error"] = h[0]
 		}
 		steps[name(i)] = s
@@ -248,7 +262,7 @@ func handler(p *Plan, n *node) bool {
 func (g *game) completed(id string, of *node) bool {
 	n := g.plan.node(id)
 	r := g.shown(id)
-	if n.owner >= 0 && g.plan.nodes[n.owner].kind == workflow.Loop {
+	if r == nil && n.owner >= 0 && g.plan.nodes[n.owner].kind == workflow.Loop {
 		return g.completed(g.plan.nodes[n.owner].ID, of)
 	}
 	if of.owner == n.i {
@@ -291,7 +305,8 @@ func (g *game) gatesBefore(n *node, seen map[string]bool) map[string]bool {
 		if d.kind == workflow.Approval && d.owner < 0 {
 			gates[id] = true
 		}
-		if !handler(g.plan, d) {
+		// What did not run, or was an error handler, did not wait for what is before it.
+		if r := g.load(id); r != nil && !r.StartedAt.IsZero() && !handler(g.plan, d) {
 			maps.Copy(gates, g.gatesBefore(d, seen))
 		}
 	}
@@ -303,9 +318,9 @@ func (g *game) move() {
 	switch g.draw("move", 12) {
 	case 0, 1, 2:
 		if len(g.open) > 0 {
-			g.answer(g.draw("which", len(g.open)), rapid.SampledFrom([]JobStatus{
-				JobSucceeded, JobSucceeded, JobSucceeded, JobFailed, JobRetryable, JobFatal, JobTimeout, JobDenied, JobCancelled, "RUNNING",
-			}).Draw(g.rt, "status"))
+			g.answer(g.draw("which", len(g.open)), JobStatus(one(g.rt, "status",
+				"SUCCEEDED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED", "FAILED", "FAILED", "FAILED_RETRYABLE", "FAILED_FATAL", "TIMEOUT",
+				"DENIED", "CANCELLED", "RUNNING")))
 		}
 	case 3:
 		if len(g.old) > 0 { // again, or late
@@ -328,7 +343,7 @@ func (g *game) move() {
 		g.now = g.now.Add(time.Duration(g.draw("seconds", 8)) * time.Second)
 		g.ring()
 	case 8: // too early, or nobody's
-		g.give(Timer{rapid.SampledFrom([]string{"", "s0", "s1", "s2[0]", "zzz"}).Draw(g.rt, "timer")})
+		g.give(Timer{one(g.rt, "timer", "", "s0", "s1", "s2[0]", "zzz")})
 	case 9:
 		g.now = g.now.Add(-time.Duration(g.draw("back", 3)) * time.Second)
 	case 10:
@@ -344,7 +359,7 @@ func (g *game) draw(label string, n int) int {
 	if n <= 1 {
 		return 0
 	}
-	return rapid.IntRange(0, n-1).Draw(g.rt, label)
+	return pick(g.rt, label, n)
 }
 
 // eventFor answers an effect.

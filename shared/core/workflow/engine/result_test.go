@@ -46,8 +46,8 @@ func TestO05_AnOutputThatItsSchemaRefuses(t *testing.T) {
 	w.want(`
 		step_dispatched x running x@1
 		run_status running
-		step_output_invalid x failed x@1 "`+message+`"
-		step_completed x failed x@1 "`+message+`"
+		step_output_invalid x failed x@1 "` + message + `"
+		step_completed x failed x@1 "` + message + `"
 		run_status failed`)
 }
 
@@ -81,7 +81,7 @@ func TestO07_Retries(t *testing.T) {
 func TestRetriesOfChildren(t *testing.T) {
 	w := newWorld(t, `{"fan":{"for_each":"input.items","max_parallel":1,"retry":{"max_retries":1}}}`, `{"items":[1,2,3]}`).begin()
 	w.job("fan[0]@1", JobFailed, "x").sent(DispatchKind, "fan[0]@1", "fan[1]@1") // a backoff takes no place
-	w.after(time.Second).sent(DispatchKind, "fan[0]@1", "fan[1]@1")               // but a retry needs one
+	w.after(time.Second).sent(DispatchKind, "fan[0]@1", "fan[1]@1")              // but a retry needs one
 	w.ok("fan[1]@1").sent(DispatchKind, "fan[0]@1", "fan[1]@1", "fan[0]@2").ok("fan[0]@2").ok("fan[2]@1").status(Succeeded)
 	w = newWorld(t, `{"loop":{"type":"loop","input":{"max_iterations":1},"retry":{"max_retries":1}}}`, `{}`).begin().job("loop[0]@1", JobFailed, "x").
 		status(Running).after(time.Second).ok("loop[0]@2").status(Succeeded)
@@ -206,7 +206,7 @@ func timeout(n int64) func(*world, *workflow.Workflow, *Run) {
 
 func TestO18_ARunTimesOut(t *testing.T) {
 	w := newWorld(t, `{"a":{},"g":{"type":"approval"},"d":{"type":"delay","delay_sec":90},"never":{"depends_on":["a"]},"done":{"type":"transform"}}`, `{}`, timeout(60))
-	w.begin().after(59 * time.Second).status(Waiting).after(time.Second).status(TimedOut).want(`
+	w.begin().after(59*time.Second).status(Waiting).after(time.Second).status(TimedOut).want(`
 		step_dispatched a running a@1
 		step_delay_started d running "delay started" {"delay_ms":90000}
 		step_transform_completed done succeeded
@@ -502,11 +502,7 @@ func TestAThousandChildrenAtOnce(t *testing.T) {
 
 // Five hundred steps: an event reads and writes its step and what it starts.
 func TestFiveHundredSteps(t *testing.T) {
-	steps := map[string]any{"s000": map[string]any{}}
-	for i := 1; i < 500; i++ {
-		steps[fmt.Sprintf("s%03d", i)] = map[string]any{"depends_on": []string{fmt.Sprintf("s%03d", i-1)}, "input": map[string]any{"p": fmt.Sprintf("${steps.s%03d.output}", i-1)}}
-	}
-	w := newWorld(t, string(mustJSON(t, steps)), `{}`).begin()
+	w := newWorld(t, string(mustJSON(t, chain(500))), `{}`).begin()
 	for i := range 500 {
 		w.ok(fmt.Sprintf("s%03d@1", i), `{"v":1}`)
 		if len(w.touched) > 2 {
@@ -519,4 +515,15 @@ func TestFiveHundredSteps(t *testing.T) {
 		wide[fmt.Sprintf("s%03d", i)] = map[string]any{"type": "transform"}
 	}
 	newWorld(t, string(mustJSON(t, wide)), `{}`).begin().status(Succeeded)
+}
+
+// chain is steps that each need the one before.
+func chain(n int) map[string]any {
+	steps := map[string]any{"s000": map[string]any{}}
+	for i := 1; i < n; i++ {
+		steps[fmt.Sprintf("s%03d", i)] = map[string]any{
+			"depends_on": []string{fmt.Sprintf("s%03d", i-1)}, "input": map[string]any{"p": fmt.Sprintf("${steps.s%03d.output}", i-1)},
+		}
+	}
+	return steps
 }

@@ -236,8 +236,6 @@ type Loop struct {
 // Bits is a set of small numbers.
 type Bits []byte
 
-func (b Bits) has(i int) bool { return i/8 < len(b) && b[i/8]&(1<<(i%8)) != 0 }
-
 func (b *Bits) set(i int, on bool) {
 	for len(*b) <= i/8 {
 		*b = append(*b, 0)

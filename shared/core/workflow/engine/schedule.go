@@ -387,7 +387,7 @@ func (t *tx) skipDependents() {
 			lost[i] = true
 			continue
 		}
-		if m != untouched && m != chosen {
+		if m != chosen && (m != untouched || len(n.guards) > 0) {
 			continue
 		}
 		for _, d := range append(slices.Clone(n.deps), n.after...) {

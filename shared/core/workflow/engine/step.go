@@ -333,7 +333,7 @@ func (t *tx) switchTo(u *unit) {
 			t.abandon(c, notTaken, notTakenMessage)
 		}
 	}
-	if c := t.p.node(target); t.run.Marks[c.i] == untouched {
+	if c := t.p.node(target); t.run.Marks[c.i] == untouched && c.owner < 0 {
 		t.mark(c.i, chosen)
 	}
 	output := map[string]any{"matched_case": matched, "matched_value": value, "target_step": target}
@@ -347,6 +347,14 @@ func (t *tx) abandon(c *node, m mark, message string) {
 	}
 	t.mark(c.i, m)
 	t.poke(c.i, nil)
+	if c.kind != workflow.Parallel {
+		return
+	}
+	for _, child := range t.p.nodes {
+		if child.owner == c.i && live(t.run.Marks[child.i]) {
+			t.abandon(child, released, releasedMessage)
+		}
+	}
 }
 
 func (t *tx) delay(u *unit, r *Record) {
