@@ -44,9 +44,14 @@ type game struct {
 	old []Event
 	// log is everything that was given to Advance, for the replay.
 	log []given
-	// first is how each effect looked when it was first made.
-	first map[string]string
-	seen  int
+	// first is how each effect looked when it was first made, arrived those that were sent, not lost in a crash after the commit.
+	first   map[string]string
+	arrived map[string]bool
+	crash   bool
+	// current is the last attempt of each record, over what has ended.
+	current map[string]string
+	over    map[string]bool
+	seen    int
 	// approved are the gates that somebody said yes to.
 	approved map[string]bool
 }
@@ -64,7 +69,7 @@ func newGame(t *rapid.T) *game {
 	w := newWorld(t, string(mustJSON(t, steps)), input, timeout(limit))
 	w.hold = true
 	w.inline = 40
-	g := &game{world: w, rt: t, first: map[string]string{}, approved: map[string]bool{}}
+	g := &game{world: w, rt: t, first: map[string]string{}, approved: map[string]bool{}, arrived: map[string]bool{}, current: map[string]string{}, over: map[string]bool{}}
 	t.Logf("steps %s", mustJSON(t, steps))
 	g.give(Start{})
 	return g
@@ -186,6 +191,16 @@ func (g *game) give(events ...Event) {
 			g.rt.Fatalf("effect %s was\n%s\nand is\n%s", e.ID, was, text)
 		}
 		g.first[e.ID] = text
+		if !g.crash && !g.arrived[e.ID] {
+			g.arrived[e.ID] = true
+			if e.Job != nil || e.StartRun != nil {
+				g.open = append(g.open, e)
+			}
+		}
+	}
+	g.crash = false
+	for _, e := range g.last.Timeline {
+		g.happened(e)
 	}
 	for _, e := range g.effects[g.seen:] {
 		g.made(e, before)
@@ -205,12 +220,8 @@ func (g *game) made(e Effect, before *Run) {
 	switch {
 	case e.Job != nil:
 		id = e.Job.StepID
-		g.open = append(g.open, e)
 	case e.StartRun != nil:
 		id = e.StartRun.Parent.StepID
-		g.open = append(g.open, e)
-	case e.Alert != nil:
-		return
 	default:
 		return
 	}
@@ -236,6 +247,25 @@ func (g *game) made(e Effect, before *Run) {
 		}
 		if r := g.load(gate); r != nil && r.JobID != "" && r.Status == Succeeded && !g.approved[gate] {
 			g.rt.Fatalf("%s started after the gate %s that nobody approved\n%s", id, gate, g.history())
+		}
+	}
+}
+
+// happened checks an event of the timeline: a step ends once, and with the job that it had last.
+func (g *game) happened(e Entry) {
+	switch {
+	case e.Type == "step_dispatched" || e.Type == "step_waiting" || e.Type == "step_subworkflow_started":
+		g.current[e.StepID] = e.JobID
+		if g.over[e.StepID] {
+			g.rt.Fatalf("%s goes on after its end\n%s", e.StepID, g.history())
+		}
+	case e.StepID == "" || !e.Status.Terminal() || e.Type == "step_output_invalid" || e.Type == "step_error_redirect" || e.Type == "step_foreach_orphan_cancelled":
+	case g.over[e.StepID]:
+		g.rt.Fatalf("%s ends twice\n%s", e.StepID, g.history())
+	default:
+		g.over[e.StepID] = true
+		if e.JobID != "" && e.JobID != g.current[e.StepID] {
+			g.rt.Fatalf("%s ends with %s, not %s\n%s", e.StepID, e.JobID, g.current[e.StepID], g.history())
 		}
 	}
 }
@@ -315,7 +345,8 @@ func (g *game) gatesBefore(n *node, seen map[string]bool) map[string]bool {
 
 // move is something that happens.
 func (g *game) move() {
-	switch g.draw("move", 12) {
+	g.crash = g.draw("crash", 8) == 1
+	switch g.draw("move", 13) {
 	case 0, 1, 2:
 		if len(g.open) > 0 {
 			g.answer(g.draw("which", len(g.open)), JobStatus(one(g.rt, "status",
@@ -351,6 +382,12 @@ func (g *game) move() {
 	case 11:
 		if g.draw("cancel", 10) == 0 {
 			g.give(Cancel{})
+		}
+	case 12: // a worker claims to have done what only a human may
+		if len(g.open) > 0 {
+			if e := g.open[g.draw("forged", len(g.open))]; e.Job != nil && e.Job.Gate {
+				g.give(JobResult{JobID: e.Job.ID, Status: JobSucceeded, ResultPtr: "redis://res:" + e.Job.ID})
+			}
 		}
 	}
 }
@@ -398,7 +435,9 @@ func (g *game) answer(i int, s JobStatus) {
 func (g *game) confirm(n int) {
 	var ids []string
 	for _, e := range g.run.Outbox[:min(n, len(g.run.Outbox))] {
-		ids = append(ids, e.ID)
+		if g.arrived[e.ID] {
+			ids = append(ids, e.ID)
+		}
 	}
 	g.give(Sent{ids})
 }
@@ -416,9 +455,11 @@ func (g *game) ring() {
 
 // finish answers everything, until nothing is open any more.
 func (g *game) finish() {
+	g.crash = false
 	for range 400 {
 		switch {
 		case len(g.run.Outbox) > 0:
+			g.give(Resend{})
 			g.confirm(len(g.run.Outbox))
 		case g.last.More:
 			g.give()
