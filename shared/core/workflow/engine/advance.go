@@ -374,7 +374,7 @@ func (t *tx) approval(e Approval) string {
 		return NotWaiting
 	case e.JobID != "" && e.JobID != r.JobID:
 		return Stale
-	case e.JobID == "" && !t.room(1):
+	case e.JobID == "" && !t.room():
 		return Busy
 	}
 	data := map[string]any{}

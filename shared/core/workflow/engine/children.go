@@ -58,7 +58,7 @@ func (t *tx) pumpFan(n *node) bool {
 			return progress
 		}
 		u := t.unit(childID(n.ID, i))
-		if t.sends(u) && !t.room(1) {
+		if t.sends(u) && !t.room() {
 			t.blocked = true
 			return progress
 		}
@@ -305,7 +305,7 @@ func until(n *node) workflow.LoopTerms {
 func (t *tx) pumpLoop(n *node) bool {
 	p := t.get(n.ID)
 	u := t.unit(childID(n.ID, p.Loop.Index))
-	if t.sends(u) && !t.room(1) {
+	if t.sends(u) && !t.room() {
 		t.blocked = true
 		return false
 	}

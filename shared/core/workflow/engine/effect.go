@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -121,8 +122,8 @@ func (t *tx) send(e PendingEffect) {
 	t.effects = append(t.effects, t.effect(e))
 }
 
-// room says whether n more effects may be outstanding. One place is kept for the end of the run.
-func (t *tx) room(n int) bool { return len(t.run.Outbox)+n < MaxSend }
+// room says whether another effect may be outstanding. One place is kept for the end of the run.
+func (t *tx) room() bool { return len(t.run.Outbox)+1 < MaxSend }
 
 // effect makes what a pending effect stands for. The header and its record say everything, so that it is the same at any time.
 func (t *tx) effect(e PendingEffect) Effect {
@@ -169,9 +170,7 @@ func (t *tx) job(r *Record, id string) *Job {
 	if step.WorkerID != "" {
 		j.Labels["worker_id"] = step.WorkerID
 	}
-	for k, v := range r.Labels {
-		j.Labels[k] = v
-	}
+	maps.Copy(j.Labels, r.Labels)
 	if t.run.DryRun {
 		j.Env["dry_run"], j.Labels["dry_run"] = "true", "true"
 	}

@@ -114,46 +114,7 @@ func drawSteps(t *rapid.T) map[string]any {
 			"worker", "worker", "worker", "approval", "approval", "condition", "delay", "notify", "switch", "transform", "storage", "parallel", "loop", "subworkflow",
 		)
 		s["type"] = kind
-		switch kind {
-		case "condition":
-			s["condition"] = one(t, "condition", "input.n > 2", "steps.s0.output", "input.n", "length(input.items) > 1", "steps.s1.output", "ctx.out", "input.n ==")
-		case "delay":
-			s["delay_sec"] = pick(t, "delay", 6)
-		case "switch":
-			s["condition"] = "input.k"
-			cases := map[string]any{}
-			for k, id := range later("cases", 3) {
-				cases[string(rune('a'+k))] = id
-			}
-			s["input"] = map[string]any{"cases": cases}
-			if d := later("default", 1); len(d) > 0 {
-				s["input"] = map[string]any{"cases": cases, "default": d[0]}
-			}
-		case "transform":
-			s["input"] = map[string]any{"a": "${input.n}", "b": "${steps.s0.output}", "c": "${ctx.shared}"}
-		case "storage":
-			s["input"] = map[string]any{"operation": one(t, "op", "write", "write", "write", "delete", "delete", "read"), "key": "shared.x", "value": "${input}"}
-		case "parallel":
-			s["input"] = map[string]any{
-				"steps": later("children", 4), "strategy": one(t, "strategy", "all", "any", "n_of_m"), "required": "${input.required}",
-			}
-			s["max_parallel"] = pick(t, "max", 3)
-		case "loop":
-			input := map[string]any{"max_iterations": 1 + pick(t, "iterations", 4)}
-			if b := later("body", 1); len(b) > 0 && pick(t, "has body", 2) == 0 {
-				input["body_step"] = b[0]
-			}
-			if pick(t, "has until", 2) == 0 {
-				input["until"] = "loop_previous_output == 'ok'"
-			}
-			s["input"] = input
-		case "subworkflow":
-			s["input"] = map[string]any{"workflow_id": one(t, "child", "B", "B", "B", "B", "wf")}
-		default:
-			if pick(t, "has input", 2) == 0 {
-				s["input"] = map[string]any{"x": "${steps.s0.output}", "y": "${ctx.out}"}
-			}
-		}
+		drawKind(t, s, kind, later)
 		if again := kind != "switch" && kind != "parallel" && kind != "loop"; again && pick(t, "fan", 5) == 0 || pick(t, "fan of anything", 50) == 0 {
 			s["for_each"] = "input.items"
 			s["max_parallel"] = pick(t, "most", 3)
@@ -173,6 +134,50 @@ func drawSteps(t *rapid.T) map[string]any {
 		steps[name(i)] = s
 	}
 	return steps
+}
+
+// drawKind makes what is particular to a type; later answers some of the steps that come after.
+func drawKind(t *rapid.T, s map[string]any, kind string, later func(string, int) []string) {
+	switch kind {
+	case "condition":
+		s["condition"] = one(t, "condition", "input.n > 2", "steps.s0.output", "input.n", "length(input.items) > 1", "steps.s1.output", "ctx.out", "input.n ==")
+	case "delay":
+		s["delay_sec"] = pick(t, "delay", 6)
+	case "switch":
+		s["condition"] = "input.k"
+		cases := map[string]any{}
+		for k, id := range later("cases", 3) {
+			cases[string(rune('a'+k))] = id
+		}
+		s["input"] = map[string]any{"cases": cases}
+		if d := later("default", 1); len(d) > 0 {
+			s["input"] = map[string]any{"cases": cases, "default": d[0]}
+		}
+	case "transform":
+		s["input"] = map[string]any{"a": "${input.n}", "b": "${steps.s0.output}", "c": "${ctx.shared}"}
+	case "storage":
+		s["input"] = map[string]any{"operation": one(t, "op", "write", "write", "write", "delete", "delete", "read"), "key": "shared.x", "value": "${input}"}
+	case "parallel":
+		s["input"] = map[string]any{
+			"steps": later("children", 4), "strategy": one(t, "strategy", "all", "any", "n_of_m"), "required": "${input.required}",
+		}
+		s["max_parallel"] = pick(t, "max", 3)
+	case "loop":
+		input := map[string]any{"max_iterations": 1 + pick(t, "iterations", 4)}
+		if b := later("body", 1); len(b) > 0 && pick(t, "has body", 2) == 0 {
+			input["body_step"] = b[0]
+		}
+		if pick(t, "has until", 2) == 0 {
+			input["until"] = "loop_previous_output == 'ok'"
+		}
+		s["input"] = input
+	case "subworkflow":
+		s["input"] = map[string]any{"workflow_id": one(t, "child", "B", "B", "B", "B", "wf")}
+	default:
+		if pick(t, "has input", 2) == 0 {
+			s["input"] = map[string]any{"x": "${steps.s0.output}", "y": "${ctx.out}"}
+		}
+	}
 }
 
 // give applies events as one pass and checks what must hold.
@@ -216,7 +221,7 @@ func (g *game) give(events ...Event) {
 
 // made checks an effect that is new. Which steps it may be for is told from how they stand now: nothing that lets a step start is undone.
 func (g *game) made(e Effect, before *Run) {
-	id := ""
+	var id string
 	switch {
 	case e.Job != nil:
 		id = e.Job.StepID

@@ -83,7 +83,7 @@ func TestRetriesOfChildren(t *testing.T) {
 	w.job("fan[0]@1", JobFailed, "x").sent(DispatchKind, "fan[0]@1", "fan[1]@1") // a backoff takes no place
 	w.after(time.Second).sent(DispatchKind, "fan[0]@1", "fan[1]@1")              // but a retry needs one
 	w.ok("fan[1]@1").sent(DispatchKind, "fan[0]@1", "fan[1]@1", "fan[0]@2").ok("fan[0]@2").ok("fan[2]@1").status(Succeeded)
-	w = newWorld(t, `{"loop":{"type":"loop","input":{"max_iterations":1},"retry":{"max_retries":1}}}`, `{}`).begin().job("loop[0]@1", JobFailed, "x").
+	newWorld(t, `{"loop":{"type":"loop","input":{"max_iterations":1},"retry":{"max_retries":1}}}`, `{}`).begin().job("loop[0]@1", JobFailed, "x").
 		status(Running).after(time.Second).ok("loop[0]@2").status(Succeeded)
 }
 
@@ -182,7 +182,7 @@ func TestO16_AnErrorHandlerRecovers(t *testing.T) {
 		t.Error(got)
 	}
 	// A handler that is not needed is left alone, and so is what only it leads to.
-	w = newWorld(t, `{"x":{"on_error":"h"},"h":{},"after":{"depends_on":["h"]},"join":{"depends_on":["x","h"]}}`, `{}`).begin().ok("x@1").ok("join@1").
+	newWorld(t, `{"x":{"on_error":"h"},"h":{},"after":{"depends_on":["h"]},"join":{"depends_on":["x","h"]}}`, `{}`).begin().ok("x@1").ok("join@1").
 		status(Succeeded).step("h", "").step("after", Cancelled)
 	newWorld(t, `{"g":{"type":"approval","on_error":"h"},"h":{}}`, `{}`).begin().approve("g", false).status(Running).ok("h@1").status(Succeeded)
 	newWorld(t, `{"x":{"condition":"==","on_error":"h"},"h":{"type":"transform"}}`, `{}`).begin().status(Succeeded)

@@ -51,10 +51,10 @@ func (t *tx) visit(n *node) bool {
 	if t.run.Marks[n.i] != starting {
 		return t.begin(n)
 	}
-	switch {
-	case n.kind == workflow.Parallel:
+	switch n.kind {
+	case workflow.Parallel:
 		t.decide(n)
-	case n.kind == workflow.Loop:
+	case workflow.Loop:
 		return t.pumpLoop(n)
 	default:
 		return t.pumpFan(n)
@@ -259,21 +259,18 @@ func (t *tx) outcome() Status {
 		if n.owner >= 0 {
 			continue
 		}
-		m := t.run.Marks[i]
-		handler := len(n.guards) > 0
-		switch m {
+		switch t.run.Marks[i] {
 		case succeeded, notTaken, released, skipped:
 		case waiting:
 			wait = true
 		case cancelled:
 			failures[0] = true
 		case failed, denied, timedOut:
-			if handler {
-				continue // counts through what it handles
+			if !t.handles(n) { // what does counts through the step that it handles
+				t.countFailure(i, &failures)
 			}
-			t.countFailure(i, &failures)
 		case untouched:
-			failures[3] = failures[3] || !handler
+			failures[3] = failures[3] || len(n.guards) == 0
 		default:
 			failures[3] = true
 		}
@@ -291,6 +288,14 @@ func (t *tx) outcome() Status {
 		return Running
 	}
 	return Succeeded
+}
+
+// handles says that a step ran as the error handler of a failed one, not because a switch chose it.
+func (t *tx) handles(n *node) bool {
+	return slices.ContainsFunc(n.guards, func(g int) bool {
+		m := t.run.Marks[g]
+		return m == failed || m == denied || m == timedOut
+	})
 }
 
 // countFailure notes how a step failed for good, with the handlers that failed after it.
@@ -463,7 +468,7 @@ func (t *tx) end(id string, s Sweep) bool {
 		return true
 	}
 	if r.JobID != "" && r.Status != Pending {
-		if !t.room(1) {
+		if !t.room() {
 			return false
 		}
 		kind := CancelJobKind

@@ -15,7 +15,7 @@ import (
 // begin starts a step of the definition; it answers false when that has to wait.
 func (t *tx) begin(n *node) bool {
 	u := t.unit(n.ID)
-	if n.ForEach == "" && t.sends(u) && !t.room(1) {
+	if n.ForEach == "" && t.sends(u) && !t.room() {
 		t.blocked = true
 		return false
 	}

@@ -177,8 +177,7 @@ func (w *world) pass(events []Event) {
 		if !bytes.Equal(before, mustJSON(w.t, w.run)) {
 			w.t.Fatal("Advance has changed its run")
 		}
-		var m *Missing
-		if errors.As(err, &m) {
+		if m, ok := errors.AsType[*Missing](err); ok {
 			w.fetch(src, m)
 			continue
 		}
