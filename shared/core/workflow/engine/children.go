@@ -106,7 +106,8 @@ func (t *tx) childEndedWith(u *unit, s Status, e map[string]any) {
 			t.log(Entry{
 				Type: "step_foreach_orphan_cancelled", StepID: top.id, Status: Cancelled, Message: u.id + " " + string(s), Data: map[string]any{"cancelled": orphans},
 			})
-			t.run.Sweeps = append(t.run.Sweeps, Sweep{Step: top.id, Status: Cancelled, Error: "cancelled: " + u.id + " " + string(s), Reason: u.id + " " + string(s)})
+			reason := u.id + " " + string(s)
+			t.sweepLater(Sweep{Steps: []string{top.id}, Status: Cancelled, Error: "cancelled: " + reason, Reason: reason})
 		}
 		t.fail(top, childFailure(s), childError(u, s, e))
 	default:
@@ -178,7 +179,7 @@ func (t *tx) decide(n *node) {
 	var ok, bad int
 	for _, id := range g.Children {
 		c := t.p.node(id)
-		a := t.dependency(c.i, []int{n.i})
+		a := t.dependency(c.i, nil)
 		if m := t.run.Marks[c.i]; (m == untouched || m == chosen) && a != off {
 			a = t.verdict(c)
 			if a == yes {

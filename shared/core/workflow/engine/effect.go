@@ -174,7 +174,9 @@ func (t *tx) job(r *Record, id string) *Job {
 	if t.run.DryRun {
 		j.Env["dry_run"], j.Labels["dry_run"] = "true", "true"
 	}
-	j.PrincipalID = j.Meta.ActorID
+	if j.PrincipalID = t.run.TriggeredBy; j.PrincipalID == "" {
+		j.PrincipalID = j.Meta.ActorID
+	}
 	if j.Meta.IdempotencyKey == "" {
 		j.Meta.IdempotencyKey = "wf:" + t.run.ID + ":" + r.ID + ":" + attempt
 	}
@@ -208,7 +210,7 @@ func (t *tx) gateJob(r *Record, id string) *Job {
 	}
 	j := &Job{
 		ID: id, TraceID: t.run.ID, Gate: true, Topic: GateTopic, Priority: "interactive", WorkflowID: t.run.WorkflowID, RunID: t.run.ID, StepID: r.ID,
-		MemoryID: t.run.MemoryID, TenantID: t.run.OrgID, TeamID: t.run.TeamID, PrincipalID: m.ActorID, Payload: payload, ContextPtr: contextPtr(id), Meta: m,
+		MemoryID: t.run.MemoryID, TenantID: t.run.OrgID, TeamID: t.run.TeamID, PrincipalID: t.run.TriggeredBy, Payload: payload, ContextPtr: contextPtr(id), Meta: m,
 		Env: map[string]string{
 			"workflow_id": t.run.WorkflowID, "run_id": t.run.ID, "step_id": r.ID, "tenant_id": t.run.OrgID, "team_id": t.run.TeamID,
 			"memory_id": t.run.MemoryID, "context_mode": "raw",

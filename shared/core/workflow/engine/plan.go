@@ -238,8 +238,12 @@ func readsOf(s *workflow.Step) reads {
 	for _, text := range s.RouteLabels {
 		r.scan(text)
 	}
-	// Expressions of loops and mappings stand in the input without ${}.
-	r.walk(s.Input, s.Kind() == workflow.Loop)
+	for key, v := range s.Input {
+		// The terms of a loop stand without ${}, and the mapping of an output reads another run.
+		if s.Kind() != workflow.Subworkflow || key != "output_mapping" {
+			r.walk(v, s.Kind() == workflow.Loop)
+		}
+	}
 	slices.Sort(r.ids)
 	return r
 }

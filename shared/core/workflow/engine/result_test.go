@@ -515,6 +515,47 @@ func TestFiveHundredSteps(t *testing.T) {
 		wide[fmt.Sprintf("s%03d", i)] = map[string]any{"type": "transform"}
 	}
 	newWorld(t, string(mustJSON(t, wide)), `{}`).begin().status(Succeeded)
+	// A cancel, too, goes in slices, and its header stays small.
+	for id := range wide {
+		wide[id] = map[string]any{}
+	}
+	w = newWorld(t, string(mustJSON(t, wide)), `{}`)
+	if w.begin().do(Cancel{}).status(Cancelled).step("s499", Cancelled); len(w.effects) != 1000 {
+		t.Errorf("%d effects", len(w.effects))
+	}
+}
+
+// A definition can make steps wait for one another in many ways. Looking at them takes no longer for that.
+func TestWaysDoNotMultiply(t *testing.T) {
+	steps := map[string]any{"start": map[string]any{}, "end": map[string]any{"depends_on": []string{"h00"}}}
+	for level := range 24 {
+		var guards []string
+		for k := range 10 {
+			g := fmt.Sprintf("g%02d_%d", level, k)
+			guards = append(guards, g)
+			steps[g] = map[string]any{"on_error": fmt.Sprintf("h%02d", level)}
+		}
+		steps[fmt.Sprintf("h%02d", level)] = map[string]any{}
+		steps[fmt.Sprintf("p%02d", level)] = map[string]any{"type": "parallel", "input": map[string]any{"steps": guards}}
+		if level > 0 {
+			for k := range 10 {
+				steps[fmt.Sprintf("g%02d_%d", level, k)] = map[string]any{"on_error": fmt.Sprintf("p%02d", level-1)}
+			}
+		}
+	}
+	w := newWorld(t, string(mustJSON(t, steps)), `{}`)
+	start := time.Now()
+	if w.begin(); time.Since(start) > 5*time.Second {
+		t.Error("it takes for ever")
+	}
+}
+
+func TestAThousandInlineChildren(t *testing.T) {
+	w := newWorld(t, `{"fan":{"type":"transform","for_each":"input.items","input":{"x":"${item}"}},"sum":{"type":"transform","depends_on":["fan"],"input":{"x":"${steps.fan[999].output.x}"}}}`,
+		`{"items":[`+strings.TrimSuffix(strings.Repeat("7,", MaxItems), ",")+`]}`).begin().status(Succeeded)
+	if got := string(mustJSON(t, w.load("sum").Output.Inline)); got != `{"x":7}` || w.passes > 30 {
+		t.Error(got, w.passes)
+	}
 }
 
 // chain is steps that each need the one before.

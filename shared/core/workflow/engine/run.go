@@ -101,9 +101,10 @@ type Run struct {
 // Parent is the step of another run.
 type Parent struct{ RunID, StepID string }
 
-// Sweep is a step whose live job, child run or children are to be ended.
+// Sweep are steps whose live jobs, child runs and children are to be ended.
 type Sweep struct {
-	Step   string
+	Steps []string
+	// Status and Error are for their records.
 	Status Status
 	Error  string
 	// Reason is for the workers.

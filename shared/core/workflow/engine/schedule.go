@@ -143,7 +143,7 @@ func (t *tx) together(deps []int, owner int) answer {
 }
 
 // dependency says how a step stands for those that depend on it.
-func (t *tx) dependency(i int, seen []int) answer {
+func (t *tx) dependency(i int, seen map[int]bool) answer {
 	n := t.p.nodes[i]
 	switch t.run.Marks[i] {
 	case succeeded:
@@ -162,20 +162,24 @@ func (t *tx) dependency(i int, seen []int) answer {
 	case cancelled, skipped:
 		return never
 	case untouched, chosen:
+		if seen == nil {
+			seen = map[int]bool{}
+		}
 		return t.unreached(n, seen)
 	}
 	return no
 }
 
-// unreached is the dependency on a step that has not begun: one that will not, because nothing needs it any more, is off.
-func (t *tx) unreached(n *node, seen []int) answer {
-	if slices.Contains(seen, n.i) {
-		return no
+// unreached is the dependency on a step that has not begun. One that will not, because nothing that could start it is going to, is off; what
+// was seen before is taken to be so, which is right when nothing else objects.
+func (t *tx) unreached(n *node, seen map[int]bool) answer {
+	if seen[n.i] {
+		return off
 	}
-	seen = append(seen, n.i)
-	if o := n.owner; o >= 0 {
-		switch a := t.dependency(o, seen); {
-		case t.p.nodes[o].kind == workflow.Loop:
+	seen[n.i] = true
+	if n.owner >= 0 {
+		switch a := t.dependency(n.owner, seen); {
+		case t.p.nodes[n.owner].kind == workflow.Loop:
 			return a
 		case a == yes:
 			return off
@@ -187,10 +191,7 @@ func (t *tx) unreached(n *node, seen []int) answer {
 		return no
 	}
 	for _, g := range n.guards {
-		if ended(t.run.Marks[g]) {
-			continue
-		}
-		if a := t.dependency(g, seen); a != off {
+		if !ended(t.run.Marks[g]) && t.dependency(g, seen) != off {
 			return no
 		}
 	}
@@ -365,7 +366,7 @@ func (t *tx) stuck() bool {
 
 // strand names the steps that cannot run, because of what the definition says.
 func (t *tx) strand() {
-	var ids []string
+	var ids, parents []string
 	for i, n := range t.p.nodes {
 		switch m := t.run.Marks[i]; {
 		case m == chosen, m == untouched && len(n.guards) == 0:
@@ -373,9 +374,10 @@ func (t *tx) strand() {
 			t.mark(i, skipped)
 		case live(m):
 			t.mark(i, cancelled)
-			t.run.Sweeps = append(t.run.Sweeps, Sweep{Step: n.ID, Status: Cancelled, Error: "its steps can never run"})
+			parents = append(parents, n.ID)
 		}
 	}
+	t.sweepLater(Sweep{Steps: parents, Status: Cancelled, Error: "its steps can never run"})
 	t.run.Error = "steps can never run: " + strings.Join(ids, ", ")
 	t.run.SkipReason = "can never run"
 	t.message = t.run.Error
@@ -413,48 +415,63 @@ func (t *tx) skipDependents() {
 func (t *tx) stop(run Status, step mark, message, reason string) {
 	t.touched = true
 	t.run.Status, t.run.CompletedAt = run, t.now
+	var ids []string
 	for i, n := range t.p.nodes {
 		switch m := t.run.Marks[i]; {
 		case live(m):
-			t.run.Sweeps = append(t.run.Sweeps, Sweep{Step: n.ID, Status: statuses[step], Error: message, Reason: reason})
+			ids = append(ids, n.ID)
 			t.mark(i, step)
 		case !ended(m):
 			t.mark(i, step)
 		}
+	}
+	t.sweepLater(Sweep{Steps: ids, Status: statuses[step], Error: message, Reason: reason})
+}
+
+// sweepLater has what is live of steps ended.
+func (t *tx) sweepLater(s Sweep) {
+	if len(s.Steps) > 0 {
+		t.run.Sweeps = append(t.run.Sweeps, s)
+		t.touched = true
 	}
 }
 
 // sweep ends what is live of steps that have ended, as far as effects may be outstanding.
 func (t *tx) sweep() {
 	for len(t.run.Sweeps) > 0 {
-		if !t.sweepStep(t.run.Sweeps[0]) {
-			return
+		s := t.run.Sweeps[0]
+		for len(s.Steps) > 0 {
+			if !t.sweepStep(s.Steps[0], s) {
+				t.run.Sweeps[0] = s
+				return
+			}
+			s.Steps = s.Steps[1:]
+			t.touched = true
 		}
 		t.run.Sweeps = t.run.Sweeps[1:]
-		t.touched = true
 	}
 }
 
-func (t *tx) sweepStep(s Sweep) bool {
-	r := t.get(s.Step)
+func (t *tx) sweepStep(id string, s Sweep) bool {
+	r := t.get(id)
 	if r == nil {
 		return true
 	}
 	switch {
 	case r.Fan != nil:
 		for i := r.Fan.Live.first(); i >= 0; i = r.Fan.Live.first() {
-			if !t.end(childID(s.Step, i), s) {
+			if !t.end(childID(id, i), s) {
 				return false
 			}
-			r = t.edit(s.Step)
+			r = t.edit(id)
 			r.Fan.Live.set(i, false)
 		}
 	case r.Loop != nil:
-		if !t.end(childID(s.Step, r.Loop.Index), s) {
+		if !t.end(childID(id, r.Loop.Index), s) {
 			return false
 		}
 	}
-	return t.end(s.Step, s)
+	return t.end(id, s)
 }
 
 // end ends a record that is live, with its job or run; false asks for another pass.

@@ -432,7 +432,7 @@ func TestJobOfAStep(t *testing.T) {
 		"meta":{"actor_id":" bot ","actor_type":"robot","pack_id":"p","risk_tags":[" a ",""],"labels":{"l":" v "}}}}`, `{"x":{"k":1},"zone":"eu"}`).begin()
 	got := string(mustJSON(t, w.jobOf("a@1")))
 	want := `{"ID":"r1:a@1","TraceID":"r1","Gate":false,"Topic":"job.a","Priority":"batch","AdapterID":"wk","WorkflowID":"wf","RunID":"r1","StepID":"a",` +
-		`"MemoryID":"run:r1","TenantID":"acme","TeamID":"core","PrincipalID":"bot","Payload":{"n":[1,null],"x":{"k":1}},"ContextPtr":"redis://ctx:r1:a@1",` +
+		`"MemoryID":"run:r1","TenantID":"acme","TeamID":"core","PrincipalID":"maya","Payload":{"n":[1,null],"x":{"k":1}},"ContextPtr":"redis://ctx:r1:a@1",` +
 		`"Env":{"context_mode":"raw","memory_id":"run:r1","run_id":"r1","step_id":"a","team_id":"core","tenant_id":"acme","workflow_id":"wf"},` +
 		`"Labels":{"_source":"workflow","bad":"${","run_id":"r1","step_id":"mine","worker_id":"wk","workflow_id":"wf","zone":"eu"},` +
 		`"Meta":{"actor_id":"bot","idempotency_key":"wf:r1:a:1","pack_id":"p","risk_tags":["a"],"labels":{"l":"v"}},"DeadlineMS":30000}`

@@ -343,7 +343,7 @@ func (t *tx) switchTo(u *unit) {
 // abandon cancels a step that is not wanted: it counts as completed.
 func (t *tx) abandon(c *node, m mark, message string) {
 	if live(t.run.Marks[c.i]) {
-		t.run.Sweeps = append(t.run.Sweeps, Sweep{Step: c.ID, Status: Cancelled, Error: message, Reason: message})
+		t.sweepLater(Sweep{Steps: []string{c.ID}, Status: Cancelled, Error: message, Reason: message})
 	}
 	t.mark(c.i, m)
 	t.poke(c.i, nil)
