@@ -134,8 +134,8 @@ func (closed) Load(location string) (any, error) {
 
 // explain makes an error of the compiler short: which part is wrong, and why.
 func explain(err error) error {
-	if outside, ok := errors.AsType[*outsideError](err); ok {
-		return outside
+	if load, ok := errors.AsType[*jsonschema.LoadURLError](err); ok {
+		return load.Err
 	}
 	if invalid, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
 		if v, ok := errors.AsType[*jsonschema.ValidationError](invalid.Err); ok {

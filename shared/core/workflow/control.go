@@ -107,27 +107,6 @@ func (b Branches) Targets() []string {
 	return slices.Compact(ids)
 }
 
-// Choose answers the target of the first case whose value has the same text, and that text; else the default and "default"; else "".
-func (b Branches) Choose(value any) (step, matched string, err error) {
-	text, err := expr.Text(value)
-	if err != nil {
-		return "", "", err
-	}
-	for _, c := range b.Cases {
-		of, err := expr.Text(c.Value)
-		if err != nil {
-			return "", "", err
-		}
-		if of == text && (c.Value == nil) == (value == nil) {
-			return c.Target, of, nil
-		}
-	}
-	if b.Default == "" {
-		return "", "", nil
-	}
-	return b.Default, "default", nil
-}
-
 // Strategy is when a parallel step is done.
 type Strategy string
 
@@ -233,10 +212,7 @@ type LoopTerms struct {
 	Condition, Until *expr.Expr
 }
 
-// Counted says that only the number of iterations ends the loop, so that reaching it is success.
-func (t LoopTerms) Counted() bool { return t.Condition == nil && t.Until == nil }
-
-// LoopTerms reads input.max_iterations (100 when there is none), input.condition and input.until.
+// LoopTerms reads input.max_iterations (100 when there is none), input.condition and input.until, expressions with or without ${}.
 func (s *Step) LoopTerms() (LoopTerms, error) {
 	t := LoopTerms{Max: DefaultIterations}
 	if v, ok := s.Input["max_iterations"]; ok && v != nil {
@@ -260,6 +236,9 @@ func (s *Step) loopExpr(key string) (*expr.Expr, error) {
 	text, ok := v.(string)
 	if !ok {
 		return nil, fmt.Errorf("%s must be an expression", key)
+	}
+	if inner, ok := expr.Whole(text); ok {
+		text = inner
 	}
 	e, err := expr.Parse(text)
 	if err != nil {
@@ -300,28 +279,4 @@ func (s *Step) Child() (Child, error) {
 		}
 	}
 	return c, nil
-}
-
-// Operation is what a storage step does with the run's context.
-type Operation struct {
-	// Op is read, write or delete.
-	Op string
-	// Key is a path with dots.
-	Key string
-	// Value is what is written.
-	Value any
-}
-
-// ReadOperation reads the input of a storage step: operation, key and value.
-func ReadOperation(input map[string]any) (Operation, error) {
-	op, _ := input["operation"].(string)
-	key, _ := input["key"].(string)
-	o := Operation{Op: strings.ToLower(strings.TrimSpace(op)), Key: strings.TrimSpace(key), Value: input["value"]}
-	switch {
-	case o.Op != "read" && o.Op != "write" && o.Op != "delete":
-		return o, fmt.Errorf("operation %q must be read, write or delete", op)
-	case o.Key == "" || slices.Contains(strings.Split(o.Key, "."), ""):
-		return o, errors.New("key must be a path with dots")
-	}
-	return o, nil
 }

@@ -7,7 +7,7 @@ import (
 
 // node is a part of an expression. print answers it as it may stand where the level is wanted, in parentheses if it binds less.
 type node interface {
-	eval(*evaluator) (any, error)
+	eval(ev *evaluator) (any, error)
 	print(level int) string
 }
 
@@ -60,11 +60,11 @@ func (n *not) print(level int) string {
 }
 
 func (n *comparison) print(level int) string {
-	left := n.left.print(n.level + 1)
+	wanted := n.level + 1
 	if _, negated := n.left.(*not); negated {
-		left = n.left.print(levelOperand)
+		wanted = levelOperand
 	}
-	return within(level, n.level, left+" "+n.sign+" "+n.right.print(n.level))
+	return within(level, n.level, n.left.print(wanted)+" "+n.sign+" "+n.right.print(n.level))
 }
 
 func (n *chain) print(level int) string {

@@ -14,9 +14,9 @@ var ErrEmpty = errors.New("empty expression")
 
 // The levels of the grammar, from what binds least. Between equal and operand lie the comparisons, in the order of the list.
 const (
-	levelOr = iota
-	levelAnd
-	levelEqual
+	levelOr      = 0
+	levelAnd     = 1
+	levelEqual   = 2
 	levelOperand = levelEqual + 6
 )
 
@@ -54,13 +54,8 @@ type parser struct {
 
 func (p *parser) peek() token { return p.tokens[0] }
 
-func (p *parser) next() token {
-	t := p.tokens[0]
-	if t.kind != end {
-		p.tokens = p.tokens[1:]
-	}
-	return t
-}
+// next goes on; there is something to go on to.
+func (p *parser) next() { p.tokens = p.tokens[1:] }
 
 // accept takes the sign if it comes next.
 func (p *parser) accept(s string) bool {

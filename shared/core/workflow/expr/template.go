@@ -82,8 +82,8 @@ func check(path string, v any, found *[]*TemplateError) {
 // IsTemplate says whether a text holds an expression.
 func IsTemplate(text string) bool { return strings.Contains(text, "${") }
 
-// whole answers the expression that a text is, if it is one and nothing else.
-func whole(text string) (string, bool) {
+// Whole answers the expression that a text is, if it is one ${…} and nothing else.
+func Whole(text string) (string, bool) {
 	text = strings.TrimSpace(text)
 	inner, ok := strings.CutPrefix(text, "${")
 	if !ok || strings.Contains(inner, "${") || strings.IndexByte(inner, '}') != len(inner)-1 {
@@ -159,7 +159,7 @@ func (t *templater) fill(text string) (any, error) {
 	if !IsTemplate(text) {
 		return text, nil
 	}
-	if inner, ok := whole(text); ok {
+	if inner, ok := Whole(text); ok {
 		v, err := t.eval(inner)
 		if err != nil {
 			return nil, err
