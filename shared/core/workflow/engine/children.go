@@ -138,18 +138,7 @@ func childError(u *unit, s Status, e map[string]any) map[string]any {
 
 // openParallel takes over the children of a parallel step.
 func (t *tx) openParallel(u *unit, r *Record) {
-	ids, err := u.step.Children()
-	for _, id := range ids {
-		switch c := t.p.node(id); {
-		case err != nil:
-		case c == nil:
-			err = fmt.Errorf("parallel step %q does not exist", id)
-		case c == u.top:
-			err = fmt.Errorf("parallel step %q cannot run itself", id)
-		case c.owner != u.top.i:
-			err = fmt.Errorf("parallel step %q belongs to %s", id, t.p.nodes[c.owner].ID)
-		}
-	}
+	ids, err := t.claim(u)
 	g := &Group{Children: ids}
 	if err == nil && len(ids) > 0 {
 		var input any
@@ -170,6 +159,36 @@ func (t *tx) openParallel(u *unit, r *Record) {
 	r.Group = g
 	t.log(Entry{Type: "step_parallel_started", StepID: u.id, Status: Running, Data: map[string]any{"steps": ids, "strategy": string(g.Strategy)}})
 	t.mark(u.top.i, starting)
+}
+
+// claim reads which steps a parallel step runs. Those that a template says become its own only now; one that has begun counts as it stands.
+func (t *tx) claim(u *unit) ([]string, error) {
+	v, _, err := expr.Template(u.step.Input["steps"], t.scope(u, u.top.reads))
+	if err != nil {
+		return nil, fmt.Errorf("steps: %w", err)
+	}
+	filled := *u.step
+	filled.Input = map[string]any{"steps": v}
+	ids, err := filled.Children()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		switch c := t.p.node(id); {
+		case c == nil:
+			return nil, fmt.Errorf("parallel step %q does not exist", id)
+		case c == u.top:
+			return nil, fmt.Errorf("parallel step %q cannot run itself", id)
+		case t.owner(c.i) >= 0 && t.owner(c.i) != u.top.i:
+			return nil, fmt.Errorf("parallel step %q belongs to %s", id, t.p.nodes[t.owner(c.i)].ID)
+		}
+	}
+	for _, id := range ids {
+		if t.p.node(id).owner < 0 {
+			note(&t.run.Owners, id, u.id)
+		}
+	}
+	return ids, nil
 }
 
 // decide looks whether a parallel step has come to its end.
@@ -263,8 +282,8 @@ func (t *tx) openLoop(u *unit, r *Record) {
 		err = fmt.Errorf("loop body %q does not exist", body)
 	case n != u.top && (n.kind == workflow.Parallel || n.kind == workflow.Loop || n.kind == workflow.Switch):
 		err = fmt.Errorf("loop body cannot be of type %s", n.kind)
-	case n != u.top && n.owner != u.top.i:
-		err = fmt.Errorf("loop body %q belongs to %s", body, t.p.nodes[n.owner].ID)
+	case n != u.top && t.owner(n.i) != u.top.i:
+		err = fmt.Errorf("loop body %q belongs to %s", body, t.p.nodes[t.owner(n.i)].ID)
 	}
 	var terms workflow.LoopTerms
 	if err == nil {
@@ -379,7 +398,7 @@ func (t *tx) iterated(u *unit, p *Record, s Status, e map[string]any) {
 
 // loopOver ends a loop that has gone round as often as it may: that is what a counted one is for.
 func (t *tx) loopOver(n *node, p *Record) {
-	if until(n).Counted() {
+	if terms := until(n); terms.Condition == nil && terms.Until == nil {
 		t.loopDone(n, p)
 		return
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -232,6 +233,29 @@ func BenchmarkChildOf1000(b *testing.B) {
 		if _, err := Advance(w.plan, w.run, records, events, w.now); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A definition of the largest kind, in which every switch leads everywhere, is compiled in no time.
+func TestCompileIsBounded(t *testing.T) {
+	steps := map[string]any{}
+	for i := range 250 {
+		cases, deps := map[string]any{}, []string{}
+		for k := range 250 {
+			cases[fmt.Sprint(k)] = fmt.Sprintf("t%03d", k)
+			if k < i {
+				deps = append(deps, fmt.Sprintf("s%03d", k))
+			}
+		}
+		steps[fmt.Sprintf("s%03d", i)] = map[string]any{"type": "switch", "condition": "1", "input": map[string]any{"cases": cases}, "depends_on": deps}
+		steps[fmt.Sprintf("t%03d", i)] = map[string]any{}
+	}
+	start := time.Now()
+	w := newWorld(t, string(mustJSON(t, steps)), `{}`)
+	compiled := time.Since(start)
+	w.begin().status(Running)
+	if all := time.Since(start); all > 10*time.Second {
+		t.Errorf("compiled after %s, started after %s", compiled, all)
 	}
 }
 

@@ -153,6 +153,9 @@ func (c *copier) step(n, old *node, m mark) {
 	case r.Group != nil:
 		for _, id := range r.Group.Children {
 			c.also(id, ended)
+			if owner, ok := c.t.run.Owners[id]; ok {
+				note(&c.run.Owners, id, owner)
+			}
 		}
 	case old.kind == workflow.Switch:
 		b, _ := n.Branches()

@@ -38,8 +38,9 @@ type node struct {
 	broken bool
 	// after are steps that decide whether this one runs: the switches that it is a case of.
 	after []int
-	// owner is the parallel or loop that runs this step, -1 for none.
-	owner int
+	// owner is the parallel or loop that runs this step, -1 for none; children are those that this one runs.
+	owner    int
+	children []int
 	// guards are the steps that name this one in on_error.
 	guards  []int
 	onError int
@@ -118,56 +119,76 @@ func Compile(w *workflow.Workflow, registered map[string]*schema.Schema) (*Plan,
 		}
 		p.own(n)
 	}
+	for _, n := range p.nodes {
+		p.lead(n)
+	}
 	p.sort()
 	return p, nil
 }
 
-// own notes which steps a step runs or decides about. What cannot be read is said when the step is reached.
+// own notes which steps a step runs. What cannot be read is said when the step is reached.
 func (p *Plan) own(n *node) {
+	var ids []string
 	switch n.kind {
 	case workflow.Parallel:
-		ids, _ := n.Children()
-		for _, id := range ids {
-			if c, ok := p.index[id]; ok && p.nodes[c].owner < 0 && c != n.i {
-				p.nodes[c].owner = n.i
-			}
-		}
+		ids, _ = n.Children()
 	case workflow.Loop:
-		id, _ := n.Body()
+		body, _ := n.Body()
+		ids = []string{body}
+	default:
+	}
+	for _, id := range ids {
 		if c, ok := p.index[id]; ok && p.nodes[c].owner < 0 && c != n.i {
 			p.nodes[c].owner = n.i
+			n.children = append(n.children, c)
 		}
-	case workflow.Switch:
-		b, _ := n.Branches()
-		for _, id := range b.Targets() {
-			if c, ok := p.index[id]; ok && !slices.Contains(p.nodes[c].after, n.i) && !p.reaches(c, n.i, map[int]bool{}) {
-				p.nodes[c].after = append(p.nodes[c].after, n.i)
-			}
-		}
-	default:
 	}
 }
 
-// reaches says whether step to depends on step from, as far as the definition says.
-func (p *Plan) reaches(from, to int, seen map[int]bool) bool {
-	if from == to {
-		return true
+// lead notes which steps a switch decides about: they wait for it, unless it waits for them.
+func (p *Plan) lead(n *node) {
+	if n.kind != workflow.Switch {
+		return
 	}
-	if seen[to] {
-		return false
-	}
-	seen[to] = true
-	for _, id := range p.nodes[to].DependsOn {
-		if d, ok := p.index[id]; ok && p.reaches(from, d, seen) {
-			return true
+	seen := make([]bool, 2*len(p.nodes))
+	p.waits(n.i, true, seen)
+	b, _ := n.Branches()
+	for _, id := range b.Targets() {
+		if c := p.node(id); c != nil && c != n && !seen[2*c.i] && !seen[2*c.i+1] {
+			c.after = append(c.after, n.i)
 		}
 	}
-	for _, d := range p.nodes[to].after {
-		if p.reaches(from, d, seen) {
-			return true
+}
+
+// waits finds what the start, or the end, of a step waits for: 2i is the start of a step, 2i+1 its end. The end waits for the start and for the
+// steps that it runs, the start for what the step depends on and for the start of the step that runs it.
+func (p *Plan) waits(i int, end bool, seen []bool) {
+	n, key := p.nodes[i], 2*i
+	if end {
+		key++
+	}
+	if seen[key] {
+		return
+	}
+	seen[key] = true
+	if end {
+		for _, c := range n.children {
+			p.waits(c, true, seen)
+		}
+		p.waits(i, false, seen)
+		return
+	}
+	for _, d := range n.deps {
+		if d != n.owner {
+			p.waits(d, true, seen)
 		}
 	}
-	return false
+	for _, d := range n.after {
+		p.waits(d, true, seen)
+	}
+	if n.owner >= 0 {
+		p.waits(n.owner, false, seen)
+	}
 }
 
 // sort orders the steps, by their ids where nothing else orders them. What is in a cycle comes last.

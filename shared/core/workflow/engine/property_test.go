@@ -63,8 +63,8 @@ type given struct {
 
 func newGame(t *rapid.T) *game {
 	steps := drawSteps(t)
-	input := one(t, "input", `{"k":"a"}`, `{"items":[1],"k":"a","required":1}`, `{"items":[1,{"x":2},null],"k":"b","n":3,"required":1}`,
-		`{"items":[1,2,3,4],"k":"a","n":3,"required":2}`, `{"items":[1,2],"k":"c","n":3,"required":1}`)
+	input := one(t, "input", `{"k":"a"}`, `{"items":[1],"k":"a","required":1,"of":"s3,s4"}`, `{"items":[1,{"x":2},null],"k":"b","n":3,"required":1,"of":"s3,s4"}`,
+		`{"items":[1,2,3,4],"k":"a","n":3,"required":2,"of":["s5","s2"]}`, `{"items":[1,2],"k":"c","n":3,"required":1,"of":"s3,s4"}`)
 	limit := []int64{0, 0, 0, 20}[pick(t, "timeout", 4)]
 	w := newWorld(t, string(mustJSON(t, steps)), input, timeout(limit))
 	w.hold = true
@@ -160,6 +160,9 @@ func drawKind(t *rapid.T, s map[string]any, kind string, later func(string, int)
 	case "parallel":
 		s["input"] = map[string]any{
 			"steps": later("children", 4), "strategy": one(t, "strategy", "all", "any", "n_of_m"), "required": "${input.required}",
+		}
+		if pick(t, "templated", 4) == 1 {
+			s["input"] = map[string]any{"steps": "${input.of}"}
 		}
 		s["max_parallel"] = pick(t, "max", 3)
 	case "loop":
@@ -297,15 +300,15 @@ func handler(p *Plan, n *node) bool {
 func (g *game) completed(id string, of *node) bool {
 	n := g.plan.node(id)
 	r := g.shown(id)
-	if r == nil && n.owner >= 0 && g.plan.nodes[n.owner].kind == workflow.Loop {
-		return g.completed(g.plan.nodes[n.owner].ID, of)
+	if r == nil && g.owner(n) >= 0 && g.plan.nodes[g.owner(n)].kind == workflow.Loop {
+		return g.completed(g.plan.nodes[g.owner(n)].ID, of)
 	}
-	if of.owner == n.i {
+	if g.owner(of) == n.i {
 		return true
 	}
 	if r == nil {
-		if n.owner >= 0 {
-			o := g.plan.nodes[n.owner].ID
+		if g.owner(n) >= 0 {
+			o := g.plan.nodes[g.owner(n)].ID
 			return g.statusOf(o).Terminal() || g.statusOf(o) == "" && g.completed(o, of)
 		}
 		return handler(g.plan, n)
@@ -328,16 +331,21 @@ func (g *game) completed(id string, of *node) bool {
 	return false
 }
 
+func (g *game) owner(n *node) int {
+	t := &tx{p: g.plan, run: g.run}
+	return t.owner(n.i)
+}
+
 // gatesBefore are the approvals on any way to a step, as far as steps wait for one another.
 func (g *game) gatesBefore(n *node, seen map[string]bool) map[string]bool {
 	gates := map[string]bool{}
 	for _, id := range n.DependsOn {
 		d := g.plan.node(id)
-		if seen[id] || d.i == n.owner {
+		if seen[id] || d.i == g.owner(n) {
 			continue
 		}
 		seen[id] = true
-		if d.kind == workflow.Approval && d.owner < 0 {
+		if d.kind == workflow.Approval && g.owner(d) < 0 {
 			gates[id] = true
 		}
 		// What did not run, or was an error handler, did not wait for what is before it.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -88,6 +89,8 @@ type Run struct {
 
 	// Marks has a letter for each step in the order of their ids: see mark.
 	Marks []byte
+	// Owners says which parallel step runs a step, where a template said so.
+	Owners map[string]string
 	// Roots are the members of the context beside steps, sorted.
 	Roots []string
 	// Outbox is what is not known to have been sent, in order.
@@ -114,6 +117,7 @@ type Sweep struct {
 func (r *Run) clone() *Run {
 	c := *r
 	c.Marks = slices.Clone(r.Marks)
+	c.Owners = maps.Clone(r.Owners)
 	c.Roots = slices.Clone(r.Roots)
 	c.Outbox = slices.Clone(r.Outbox)
 	c.Sweeps = slices.Clone(r.Sweeps)

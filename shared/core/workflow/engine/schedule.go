@@ -92,11 +92,22 @@ func (t *tx) startable(n *node) answer {
 
 // eligible says whether a step is started by its dependencies now: error handlers are not, and what a parallel step or a loop runs only by it.
 func (t *tx) eligible(n *node) bool {
-	o := n.owner
+	o := t.owner(n.i)
 	if o < 0 {
 		return len(n.guards) == 0 || t.run.Marks[n.i] == chosen
 	}
 	return t.p.nodes[o].kind == workflow.Parallel && live(t.run.Marks[o])
+}
+
+// owner is the parallel step or loop that runs a step, -1 for none.
+func (t *tx) owner(i int) int {
+	n := t.p.nodes[i]
+	if n.owner < 0 && len(t.run.Owners) > 0 {
+		if o := t.p.node(t.run.Owners[n.ID]); o != nil {
+			return o.i
+		}
+	}
+	return n.owner
 }
 
 // answer is how a dependency stands.
@@ -115,7 +126,7 @@ func (t *tx) verdict(n *node) answer {
 	if n.broken {
 		return never
 	}
-	return max(t.together(n.deps, n.owner), t.together(n.after, -1))
+	return max(t.together(n.deps, t.owner(n.i)), t.together(n.after, -1))
 }
 
 // together is the answer of several dependencies, without the parallel step that runs the asking one. Whatever else has run: behind a gate
@@ -177,9 +188,9 @@ func (t *tx) unreached(n *node, seen map[int]bool) answer {
 		return off
 	}
 	seen[n.i] = true
-	if n.owner >= 0 {
-		switch a := t.dependency(n.owner, seen); {
-		case t.p.nodes[n.owner].kind == workflow.Loop:
+	if o := t.owner(n.i); o >= 0 {
+		switch a := t.dependency(o, seen); {
+		case t.p.nodes[o].kind == workflow.Loop:
 			return a
 		case a == yes:
 			return off
@@ -244,7 +255,7 @@ func (t *tx) poke(i int, seen []int) {
 	if slices.Contains(seen, i) {
 		return
 	}
-	if o := t.p.nodes[i].owner; o >= 0 && t.p.nodes[o].kind == workflow.Parallel && t.run.Marks[o] == running {
+	if o := t.owner(i); o >= 0 && t.p.nodes[o].kind == workflow.Parallel && t.run.Marks[o] == running {
 		t.mark(o, starting)
 	}
 	for _, g := range t.p.nodes[i].guards {
@@ -257,7 +268,7 @@ func (t *tx) outcome() Status {
 	var failures [4]bool // failed, denied, timed out; then unfinished
 	wait := false
 	for i, n := range t.p.nodes {
-		if n.owner >= 0 {
+		if t.owner(i) >= 0 {
 			continue
 		}
 		switch t.run.Marks[i] {

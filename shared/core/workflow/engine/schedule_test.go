@@ -243,6 +243,8 @@ func TestParallelAll(t *testing.T) {
 	w.sent(DispatchKind, "a@1").step("b", "").ok("a@1").step("par", Succeeded).status(Succeeded)
 	w.context(`{"steps":{"b":{"output":{"x":1}},"par":{"output":{"a":null,"b":{"output":{"x":1}}}}}}`)
 	newWorld(t, `{"par":{"type":"parallel","input":{"steps":[]}}}`, `{}`).begin().status(Succeeded).context(`{"steps":{"par":{"output":{}}}}`)
+	newWorld(t, `{"par":{"type":"parallel","depends_on":["x"],"input":{"steps":"${input.of}"}},"x":{},"a":{"depends_on":["x"]},"b":{"depends_on":["x"]},
+		"z":{"depends_on":["par"]}}`, `{"of":["a","b"]}`).begin().ok("x@1").sent(DispatchKind, "x@1", "a@1", "b@1").ok("a@1").step("par", Running).ok("b@1").ok("z@1").status(Succeeded)
 	newWorld(t, `{"p":{"type":"parallel","input":{"steps":["a"]}},"q":{"type":"parallel","input":{"steps":["a"]}},"a":{}}`, `{}`).begin().
 		status(Failed).step("q", Failed)
 }
@@ -423,6 +425,12 @@ func TestR11_PriorityAndMemory(t *testing.T) {
 			t.Errorf("%s: %s %s", c.input, j.Priority, j.MemoryID)
 		}
 	}
+}
+
+// A switch that waits for a step does not hold it up.
+func TestASwitchMayDecideAboutWhatItWaitsFor(t *testing.T) {
+	newWorld(t, `{"par":{"type":"parallel","input":{"steps":["a","b"]}},"a":{},"b":{},"sw":{"type":"switch","condition":"1","depends_on":["par"],
+		"input":{"cases":{"1":"c","2":"a"},"default":"par"}},"c":{}}`, `{}`).begin().sent(DispatchKind, "a@1", "b@1").ok("a@1").ok("b@1").ok("c@1").status(Succeeded)
 }
 
 // The whole of a job, once.

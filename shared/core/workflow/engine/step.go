@@ -19,7 +19,7 @@ func (t *tx) begin(n *node) bool {
 		t.blocked = true
 		return false
 	}
-	if n.owner >= 0 && t.full(n.owner) {
+	if o := t.owner(n.i); o >= 0 && t.full(o) {
 		return false
 	}
 	var r *Record
@@ -72,7 +72,7 @@ func (t *tx) full(o int) bool {
 	}
 	busy := 0
 	for i := range t.p.nodes {
-		if m := t.run.Marks[i]; (m == running || m == starting || m == waiting) && t.p.nodes[i].owner == o {
+		if m := t.run.Marks[i]; (m == running || m == starting || m == waiting) && t.owner(i) == o {
 			busy++
 		}
 	}
@@ -319,7 +319,7 @@ func (t *tx) switchTo(u *unit) {
 	}
 	var target, matched string
 	if err == nil {
-		target, matched, err = b.Choose(value)
+		target, matched, err = choose(b, value)
 	}
 	if err == nil && target == "" {
 		err = errors.New("no matching case")
@@ -333,7 +333,7 @@ func (t *tx) switchTo(u *unit) {
 			t.abandon(c, notTaken, notTakenMessage)
 		}
 	}
-	if c := t.p.node(target); t.run.Marks[c.i] == untouched && c.owner < 0 {
+	if c := t.p.node(target); t.run.Marks[c.i] == untouched && t.owner(c.i) < 0 {
 		t.mark(c.i, chosen)
 	}
 	output := map[string]any{"matched_case": matched, "matched_value": value, "target_step": target}
@@ -351,7 +351,7 @@ func (t *tx) abandon(c *node, m mark, message string) {
 		return
 	}
 	for _, child := range t.p.nodes {
-		if child.owner == c.i && live(t.run.Marks[child.i]) {
+		if t.owner(child.i) == c.i && live(t.run.Marks[child.i]) {
 			t.abandon(child, released, releasedMessage)
 		}
 	}
@@ -444,26 +444,23 @@ func (t *tx) store(u *unit) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := workflow.ReadOperation(input)
+	o, err := readOperation(input)
 	if err != nil {
 		return nil, err
 	}
-	keys := strings.Split(o.Key, ".")
-	output := map[string]any{"operation": o.Op, "key": o.Key}
-	switch {
-	case o.Op == "read":
-		v, ok := t.lookUp(keys)
+	output := map[string]any{"operation": o.op, "key": o.key}
+	switch o.op {
+	case "read":
+		v, ok := t.lookUp(o.keys)
 		if !ok {
-			return nil, fmt.Errorf("storage key %q not found", o.Key)
+			return nil, fmt.Errorf("storage key %q not found", o.key)
 		}
 		output["value"] = v
-	case keys[0] == "steps":
-		return nil, errors.New("storage cannot change steps")
-	case o.Op == "write":
-		t.setPath(o.Key, o.Value)
-		output["value"] = o.Value
+	case "write":
+		t.setPath(o.key, o.value)
+		output["value"] = o.value
 	default:
-		t.remove(keys)
+		t.remove(o.keys)
 	}
 	return output, nil
 }
