@@ -46,22 +46,54 @@ type Result struct {
 	Changed bool
 }
 
-// Needs answers the records that events are sure to read.
-func Needs(events []Event) []string {
+// sure are the records that events read.
+func sure(events []Event) []string {
 	var ids []string
-	add := func(id string) {
-		if id != "" && !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
 	for _, e := range events {
 		id := e.record()
-		add(id)
+		if id == "" {
+			continue
+		}
 		if parent, _, ok := splitChild(id); ok {
-			add(parent)
+			ids = append(ids, parent)
+		}
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// Needs answers the records that events read, and those that steps read which may start then. It is a guess that saves a round: what else is
+// needed is *Missing.
+func Needs(p *Plan, run *Run, events []Event) []string {
+	ids := sure(events)
+	var r reads
+	for _, id := range ids {
+		step, _, child := splitChild(id)
+		n := p.node(step)
+		if n == nil {
+			continue
+		}
+		if child {
+			r.add(n.reads)
+		}
+		for _, d := range n.dependents {
+			r.add(p.nodes[d].reads)
 		}
 	}
-	return ids
+	for _, id := range r.ids {
+		name, root := strings.CutPrefix(id, "$")
+		step, _, _ := splitChild(id)
+		n := p.node(step)
+		if root && slices.Contains(run.Roots, name) || n != nil && run.Marks[n.i] != untouched {
+			ids = append(ids, id)
+			if step != id {
+				ids = append(ids, step)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // Advance applies events to a run, in their order, and gets it on as far as one pass goes. The run and what the source holds stay as they
@@ -82,7 +114,7 @@ func Advance(p *Plan, run *Run, src Source, events []Event, now time.Time) (resu
 		}
 	}()
 	before := run.Status
-	t.want(Needs(events))
+	t.want(sure(events))
 	t.expire()
 	for i, e := range events {
 		if why := t.apply(e); why != "" {

@@ -34,6 +34,8 @@ type node struct {
 	i    int
 	kind workflow.Kind
 	deps []int
+	// dependents are the steps that have this one among their dependencies.
+	dependents []int
 	// broken is a dependency that does not exist.
 	broken bool
 	// after are steps that decide whether this one runs: the switches that it is a case of.
@@ -109,6 +111,7 @@ func Compile(w *workflow.Workflow, registered map[string]*schema.Schema) (*Plan,
 		for _, id := range n.DependsOn {
 			if d, ok := p.index[id]; ok {
 				n.deps = append(n.deps, d)
+				p.nodes[d].dependents = append(p.nodes[d].dependents, n.i)
 			} else {
 				n.broken = true
 			}

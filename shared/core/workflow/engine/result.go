@@ -41,6 +41,7 @@ func (t *tx) jobResult(e JobResult) string {
 		return ""
 	}
 	r = t.edit(id)
+	e.Error = shorten(e.Error)
 	cause := map[string]any{"message": e.Error}
 	if e.Error == "" {
 		cause["message"] = "job " + strings.ToLower(string(e.Status))
@@ -51,6 +52,14 @@ func (t *tx) jobResult(e JobResult) string {
 	t.log(Entry{Type: "step_completed", StepID: id, JobID: e.JobID, Status: status, ResultPtr: e.ResultPtr, Message: e.Error})
 	t.fail(u, status, cause)
 	return ""
+}
+
+// shorten cuts what others have written.
+func shorten(message string) string {
+	if len(message) <= MaxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:MaxMessage], "") + "…"
 }
 
 // stepStatus is how a step ends with its job.
@@ -154,6 +163,7 @@ func (t *tx) childEnded(e ChildEnded) string {
 		return NotAnEnd
 	}
 	r = t.edit(u.id)
+	e.Error = shorten(e.Error)
 	call, _ := t.value(r.Input).(map[string]any)
 	shown := map[string]any{"workflow_id": call["workflow_id"], "run_id": e.RunID, "status": string(e.Status)}
 	entry := Entry{

@@ -233,6 +233,17 @@ func TestO18_ARunTimesOut(t *testing.T) {
 	w.begin().status(Running)
 }
 
+func TestWhatOthersWriteIsCut(t *testing.T) {
+	long := strings.Repeat("é", MaxMessage)
+	if got := newWorld(t, `{"a":{}}`, `{}`).begin().job("a@1", JobFailed, long).errorOf("a"); len(got) > MaxMessage+3 {
+		t.Errorf("%d bytes", len(got))
+	}
+	w := newWorld(t, `{"a":{"type":"notify","input":{"message":"${input.x}"}},"b":{"route_labels":{"l":"${input.x}"}}}`, `{"x":"`+long+`"}`).begin()
+	if got := w.jobOf("b@1").Labels["l"]; got != "${input.x}" || len(w.history()) > 2*MaxMessage || len(w.effects[0].Alert.Message) != len(long) {
+		t.Error(got, len(w.history()))
+	}
+}
+
 func TestO19_ALostResult(t *testing.T) {
 	w := newWorld(t, `{"x":{}}`, `{}`).begin().do(JobResult{JobID: "r1:x@1", Status: JobFailed, Error: "old", Found: true}).status(Failed)
 	if got := w.errorOf("x"); got != "job state: FAILED" {
@@ -505,8 +516,8 @@ func TestFiveHundredSteps(t *testing.T) {
 	w := newWorld(t, string(mustJSON(t, chain(500))), `{}`).begin()
 	for i := range 500 {
 		w.ok(fmt.Sprintf("s%03d@1", i), `{"v":1}`)
-		if len(w.touched) > 2 {
-			t.Fatalf("step %d: records %v", i, w.touched)
+		if len(w.touched) > 2 || w.rounds > 1 {
+			t.Fatalf("step %d: records %v, %d rounds", i, w.touched, w.rounds)
 		}
 	}
 	w.status(Succeeded)

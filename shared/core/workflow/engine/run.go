@@ -21,6 +21,11 @@ const (
 	MaxItems = 1000
 	// MaxInline is the largest result, in bytes, that becomes an output in the context.
 	MaxInline = 256 << 10
+	// MaxMessage is the longest error of a job, in bytes, that a step keeps.
+	MaxMessage = 4 << 10
+	// maxLabel is the longest value of a route label that a template makes, in bytes, and maxData the largest payload in the timeline.
+	maxLabel = 1 << 10
+	maxData  = 8 << 10
 	// itemChunk is how many frozen items share one value.
 	itemChunk = 25
 )
@@ -201,7 +206,7 @@ func (r *Record) clone() *Record {
 	c := *r
 	if r.Fan != nil {
 		f := *r.Fan
-		f.Live, f.Due, f.Done = slices.Clone(f.Live), slices.Clone(f.Due), slices.Clone(f.Done)
+		f.Live, f.Due, f.Done, f.Items = slices.Clone(f.Live), slices.Clone(f.Due), slices.Clone(f.Done), slices.Clone(f.Items)
 		c.Fan = &f
 	}
 	if r.Loop != nil {
@@ -209,6 +214,20 @@ func (r *Record) clone() *Record {
 		c.Loop = &l
 	}
 	return &c
+}
+
+// Values are all that a record has, for a store that keeps large ones apart.
+func (r *Record) Values() []*Value {
+	all := []*Value{&r.Input, &r.Output, &r.Item}
+	if r.Fan != nil {
+		for i := range r.Fan.Items {
+			all = append(all, &r.Fan.Items[i])
+		}
+	}
+	if r.Loop != nil {
+		all = append(all, &r.Loop.Previous)
+	}
+	return all
 }
 
 // Fan is what the parent of a for_each knows of its children.

@@ -227,7 +227,7 @@ func (t *tx) attempt(u *unit, r *Record) {
 	}
 }
 
-// routeLabels fills the templates of a unit's labels; one that cannot be is sent as it is.
+// routeLabels fills the templates of a unit's labels; one that cannot be filled, or becomes too long, is sent as it is.
 func (t *tx) routeLabels(u *unit) map[string]string {
 	if len(u.step.RouteLabels) == 0 {
 		return nil
@@ -237,7 +237,7 @@ func (t *tx) routeLabels(u *unit) map[string]string {
 	for k, text := range u.step.RouteLabels {
 		made[k] = text
 		if v, _, err := expr.Template(text, scope); err == nil {
-			if filled, err := expr.Text(v); err == nil {
+			if filled, err := expr.Text(v); err == nil && len(filled) <= maxLabel {
 				made[k] = filled
 			}
 		}
@@ -414,7 +414,11 @@ func (t *tx) notify(u *unit, r *Record) {
 	}
 	r.Input = Value{Inline: payload}
 	t.send(PendingEffect{Kind: AlertKind, Record: u.id, Target: JobID(t.run.ID, u.id, 1)})
-	t.log(Entry{Type: "step_event_emitted", StepID: u.id, Status: Succeeded, Message: t.alert(r).Message, Data: map[string]any{"payload": payload}})
+	data := map[string]any{"payload": payload}
+	if size := len(jsonText(payload)); size > maxData {
+		data = map[string]any{"payload_bytes": size}
+	}
+	t.log(Entry{Type: "step_event_emitted", StepID: u.id, Status: Succeeded, Message: shorten(t.alert(r).Message), Data: data})
 	t.succeed(u, nil, false)
 }
 

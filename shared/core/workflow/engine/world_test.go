@@ -41,6 +41,8 @@ type world struct {
 	touched map[string]bool
 	loads   int
 	passes  int
+	// rounds are the most calls of Advance that a pass took.
+	rounds int
 	// inline is the size from which values are kept apart.
 	inline int
 	schema map[string]*schema.Schema
@@ -143,7 +145,7 @@ func mustJSON(t rapid.TB, v any) []byte {
 // do applies events, and whatever follows from them, until nothing does.
 func (w *world) do(events ...Event) *world {
 	w.t.Helper()
-	w.touched, w.loads, w.passes = map[string]bool{}, 0, 0
+	w.touched, w.loads, w.passes, w.rounds = map[string]bool{}, 0, 0, 0
 	w.ignored = nil
 	w.pass(events)
 	for range 1000 {
@@ -171,7 +173,9 @@ func (w *world) pass(events []Event) {
 	w.t.Helper()
 	src := &loaded{records: map[string]*Record{}, values: map[string]any{}}
 	w.passes++
-	for range 100 {
+	w.fetch(src, &Missing{Records: Needs(w.plan, w.run, events)})
+	for round := range 100 {
+		w.rounds = max(w.rounds, round+1)
 		before := mustJSON(w.t, w.run)
 		res, err := Advance(w.plan, w.run, src, events, w.now)
 		if !bytes.Equal(before, mustJSON(w.t, w.run)) {
@@ -193,6 +197,9 @@ func (w *world) pass(events []Event) {
 
 func (w *world) fetch(src *loaded, m *Missing) {
 	for _, id := range m.Records {
+		if _, ok := src.records[id]; ok {
+			w.t.Fatalf("%s was loaded", id)
+		}
 		src.records[id] = w.load(id)
 		w.touched[id] = true
 		w.loads++
@@ -232,19 +239,11 @@ func (w *world) check(src *loaded, events []Event, res *Result) {
 func (w *world) keep(res *Result) {
 	w.last = res
 	for _, r := range res.Records {
-		made := *r
-		w.apart(r.ID+"/input", &made.Input)
-		w.apart(r.ID+"/output", &made.Output)
-		w.apart(r.ID+"/item", &made.Item)
-		if r.Fan != nil {
-			f := *r.Fan
-			f.Items = slices.Clone(f.Items)
-			for i := range f.Items {
-				w.apart(r.ID+"/items", &f.Items[i])
-			}
-			made.Fan = &f
+		made := r.clone()
+		for _, v := range made.Values() {
+			w.apart(r.ID, v)
 		}
-		w.records[r.ID] = mustJSON(w.t, &made)
+		w.records[r.ID] = mustJSON(w.t, made)
 		w.touched[r.ID] = true
 	}
 	run := &Run{}
