@@ -177,7 +177,7 @@ func (t *tx) claim(u *unit) ([]string, error) {
 		switch c := t.p.node(id); {
 		case c == nil:
 			return nil, fmt.Errorf("parallel step %q does not exist", id)
-		case c == u.top:
+		case within(u.top.i, c.i, t.owner):
 			return nil, fmt.Errorf("parallel step %q cannot run itself", id)
 		case t.owner(c.i) >= 0 && t.owner(c.i) != u.top.i:
 			return nil, fmt.Errorf("parallel step %q belongs to %s", id, t.p.nodes[t.owner(c.i)].ID)

@@ -19,7 +19,8 @@
 // it; a Resend event makes the outstanding effects again. There are never more than MaxSend outstanding: a step that would make another waits
 // for Sent. Ids are made from the run, the step and the attempt, so that receivers drop what comes twice. Effects are sent in their order.
 //
-// One pass changes about MaxRecords records at most. When more could be done at once, Result.More asks for another pass without events.
+// One pass changes about MaxRecords + MaxSend records at most, and a few for each of its events. When more could be done at once, Result.More
+// asks for another pass without events.
 //
 // # Timers
 //

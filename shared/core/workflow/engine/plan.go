@@ -141,11 +141,21 @@ func (p *Plan) own(n *node) {
 	default:
 	}
 	for _, id := range ids {
-		if c, ok := p.index[id]; ok && p.nodes[c].owner < 0 && c != n.i {
+		if c, ok := p.index[id]; ok && p.nodes[c].owner < 0 && !within(n.i, c, func(i int) int { return p.nodes[i].owner }) {
 			p.nodes[c].owner = n.i
 			n.children = append(n.children, c)
 		}
 	}
+}
+
+// within says whether a step is another one, or run by it, directly or not.
+func within(i, of int, owner func(int) int) bool {
+	for ; i >= 0; i = owner(i) {
+		if i == of {
+			return true
+		}
+	}
+	return false
 }
 
 // lead notes which steps a switch decides about: they wait for it, unless it waits for them.

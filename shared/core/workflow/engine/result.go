@@ -30,8 +30,12 @@ func (t *tx) jobResult(e JobResult) string {
 	if !known {
 		return NotAnEnd
 	}
-	if u.kind == workflow.Approval && status == Succeeded {
+	switch {
+	case u.kind != workflow.Approval:
+	case status == Succeeded:
 		return NotAGate
+	case status == Denied:
+		return t.approval(Approval{JobID: e.JobID, Reason: shorten(e.Error)})
 	}
 	if e.Found && status != Succeeded {
 		e.Error = "job state: " + string(e.Status)

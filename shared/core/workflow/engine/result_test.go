@@ -451,6 +451,10 @@ func TestAGateIsDecidedThroughItsJob(t *testing.T) {
 	if w = newWorld(t, steps, `{}`).begin().ok("g@1").step("g", Waiting); !slices.Equal(w.ignored, []string{NotAGate}) {
 		t.Error(w.ignored)
 	}
+	w = newWorld(t, steps, `{}`).begin().job("g@1", JobDenied, "too much").step("g", Failed).status(Failed)
+	if got := w.lines[2]; got != `step_rejected g failed g@1 "too much" {"reason":"too much"}` {
+		t.Error(got)
+	}
 	newWorld(t, steps, `{}`).begin().job("g@1", JobCancelled).step("g", Cancelled).status(Failed).sent(DispatchKind)
 	// A gate that nobody could judge is not opened.
 	newWorld(t, `{"g":{"type":"approval","input":{"a":"${"}}}`, `{}`).begin().status(Failed).sent(GateKind)

@@ -15,7 +15,7 @@ import (
 const (
 	// MaxSend is how many effects may be outstanding.
 	MaxSend = 25
-	// MaxRecords is how many changed records stop a pass from starting more steps.
+	// MaxRecords is how many changed records stop a pass from starting more steps; it may end as many again as may be sent.
 	MaxRecords = 40
 	// MaxItems is the most children of a for_each.
 	MaxItems = 1000

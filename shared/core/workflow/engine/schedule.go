@@ -487,7 +487,7 @@ func (t *tx) sweepStep(id string, s Sweep) bool {
 
 // end ends a record that is live, with its job or run; false asks for another pass.
 func (t *tx) end(id string, s Sweep) bool {
-	if len(t.order) >= 2*MaxRecords {
+	if len(t.order) >= MaxRecords+MaxSend {
 		t.more = true
 		return false
 	}

@@ -450,6 +450,8 @@ func TestJobOfAStep(t *testing.T) {
 }
 
 func TestWhatCanNeverRunFailsTheRun(t *testing.T) {
+	newWorld(t, `{"a":{"type":"parallel","input":{"steps":["b"]}},"b":{"type":"parallel","input":{"steps":["a"]}}}`, `{}`).begin().status(Failed)
+	newWorld(t, `{"a":{"type":"parallel","input":{"steps":["b"]}},"b":{"type":"loop","input":{"body":"a"}}}`, `{}`).begin().status(Failed)
 	for name, steps := range map[string]string{
 		"unknown dependency": `{"a":{"depends_on":["gone"]}}`,
 		"cycle":              `{"a":{"depends_on":["b"]},"b":{"depends_on":["a"]}}`,

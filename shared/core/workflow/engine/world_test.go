@@ -228,7 +228,7 @@ func (w *world) check(src *loaded, events []Event, res *Result) {
 	if len(res.Run.Outbox) > MaxSend {
 		w.t.Fatalf("%d effects are outstanding", len(res.Run.Outbox))
 	}
-	if len(res.Records) > 2*MaxRecords+10 {
+	if len(res.Records) > MaxRecords+MaxSend+4+3*len(events) {
 		w.t.Fatalf("%d records changed in one pass", len(res.Records))
 	}
 	if !res.Changed && (len(res.Records) > 0 || !bytes.Equal(mustJSON(w.t, w.run), mustJSON(w.t, res.Run))) {
