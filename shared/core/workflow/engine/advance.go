@@ -159,7 +159,7 @@ func (t *tx) result() *Result {
 	for _, id := range t.order {
 		r.Records = append(r.Records, t.recs[id])
 	}
-	r.Changed = t.touched || len(r.Records) > 0 || len(t.effects) > 0 || len(t.timeline) > 0
+	r.Changed = t.touched || len(r.Records) > 0 || len(t.timeline) > 0
 	if r.Changed {
 		t.run.Version++
 		t.run.UpdatedAt = t.now

@@ -181,6 +181,8 @@ func (t *tx) claim(u *unit) ([]string, error) {
 			return nil, fmt.Errorf("parallel step %q cannot run itself", id)
 		case t.owner(c.i) >= 0 && t.owner(c.i) != u.top.i:
 			return nil, fmt.Errorf("parallel step %q belongs to %s", id, t.p.nodes[t.owner(c.i)].ID)
+		case c.owner < 0 && len(c.guards) > 0: // others may have gone on without it
+			return nil, fmt.Errorf("parallel step %q is an error handler", id)
 		}
 	}
 	for _, id := range ids {

@@ -119,6 +119,7 @@ const engineName = "workflow-engine"
 func (t *tx) send(e PendingEffect) {
 	e.ID = string(e.Kind) + ":" + e.Target
 	t.run.Outbox = append(t.run.Outbox, e)
+	t.touched = true
 	t.effects = append(t.effects, t.effect(e))
 }
 
