@@ -201,7 +201,7 @@ func (t *tx) unreached(n *node, seen map[int]bool) answer {
 	if len(n.guards) == 0 || t.run.Marks[n.i] == chosen {
 		return no
 	}
-	for _, g := range n.guards {
+	for _, g := range append(slices.Clone(n.guards), n.after...) {
 		if !ended(t.run.Marks[g]) && t.dependency(g, seen) != off {
 			return no
 		}

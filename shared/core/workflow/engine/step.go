@@ -333,7 +333,7 @@ func (t *tx) switchTo(u *unit) {
 			t.abandon(c, notTaken, notTakenMessage)
 		}
 	}
-	if c := t.p.node(target); t.run.Marks[c.i] == untouched && t.owner(c.i) < 0 {
+	if c := t.p.node(target); t.run.Marks[c.i] == untouched && t.owner(c.i) < 0 && slices.Contains(c.after, u.top.i) {
 		t.mark(c.i, chosen)
 	}
 	output := map[string]any{"matched_case": matched, "matched_value": value, "target_step": target}
