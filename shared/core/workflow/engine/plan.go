@@ -100,7 +100,9 @@ func Compile(w *workflow.Workflow, registered map[string]*schema.Schema) (*Plan,
 	sum := sha256.Sum256(text)
 	p := &Plan{Fingerprint: hex.EncodeToString(sum[:16]), workflow: w, index: make(map[string]int, len(w.Steps))}
 	for i, id := range slices.Sorted(maps.Keys(w.Steps)) {
-		step := w.Steps[id]
+		made := *w.Steps[id]
+		step := &made
+		step.Condition, step.ForEach = strings.TrimSpace(step.Condition), strings.TrimSpace(step.ForEach)
 		p.nodes = append(p.nodes, &node{
 			Step: step, i: i, kind: step.Kind(), owner: -1, onError: -1, reads: readsOf(step),
 			in: checkOf(step.InputSchema, step.InputSchemaID, registered), out: checkOf(step.OutputSchema, step.OutputSchemaID, registered),

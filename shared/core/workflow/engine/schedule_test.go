@@ -137,6 +137,10 @@ func TestS13_AFalseConditionSkipsAndDependentsRun(t *testing.T) {
 		run_status succeeded`).context(`{"steps":{}}`)
 }
 
+func TestBlankIsNothing(t *testing.T) {
+	newWorld(t, `{"a":{"condition":"  ","for_each":" "}}`, `{}`).begin().sent(DispatchKind, "a@1")
+}
+
 func TestS14_AConditionThatCannotBeReadFails(t *testing.T) {
 	newWorld(t, `{"a":{"condition":"input.x =="}}`, `{}`).begin().want(`
 		step_condition_failed a failed "condition: unexpected end at 11"

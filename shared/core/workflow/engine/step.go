@@ -280,7 +280,7 @@ func (t *tx) payloadOrNothing(u *unit, r *Record) (map[string]any, error) {
 }
 
 func (t *tx) condition(u *unit) {
-	if strings.TrimSpace(u.step.Condition) == "" {
+	if u.step.Condition == "" {
 		t.refuse(u, "step_condition_failed", "condition expression required")
 		return
 	}
@@ -310,7 +310,7 @@ func (t *tx) switchTo(u *unit) {
 			err = fmt.Errorf("switch target %q does not exist", id)
 		}
 	}
-	if err == nil && strings.TrimSpace(u.step.Condition) == "" {
+	if err == nil && u.step.Condition == "" {
 		err = errors.New("condition expression required")
 	}
 	var value any
