@@ -16,7 +16,7 @@ CDK := npx --yes aws-cdk@2.1148.1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
 .PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
-	fuzz crash sim policy-test policy-million bench-policy clean
+	fuzz crash sim policy-test policy-million bench-policy audit-verify clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,11 +27,11 @@ demo: ## Watch jobs run: starts a plane on free ports if none runs, a worker, an
 
 dev: ## Run the whole plane: REST on :8081, gRPC on :8080, data in $(DATA)/; CHAOS=mild makes it fail now and then
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
-	@exec ./bin/cordum-local dev --data $(DATA) $(if $(CHAOS),--chaos "$(CHAOS)")
+	@exec ./bin/cordum-local dev --data $(DATA) $(if $(SAFETY_POLICY_PATH),,--policy localdev/seed/policy.yaml) $(if $(CHAOS),--chaos "$(CHAOS)")
 
 dev-memory: ## The same without keeping anything
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
-	@exec ./bin/cordum-local dev --memory
+	@exec ./bin/cordum-local dev --memory $(if $(SAFETY_POLICY_PATH),,--policy localdev/seed/policy.yaml)
 
 dev-localstack: ## The same on LocalStack, every function as its real binary; AWS_ENDPOINT_URL names another endpoint
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
@@ -39,8 +39,9 @@ dev-localstack: ## The same on LocalStack, every function as its real binary; AW
 
 test: ## All tests, with the race detector
 	go vet $(PKGS)
-	go test -race -timeout 15m $(RACED)
+	go test -race -timeout 25m $(RACED)
 	go test -timeout 15m ./infra ./localdev/build
+	go test -timeout 15m -run TestEachProtectionIsNeeded ./localdev/sim
 
 test-quick: ## All tests, without the race detector
 	go test $(PKGS)
@@ -112,6 +113,10 @@ policy-million: ## The evaluator against the naive one, on a million random poli
 
 bench-policy: ## Decisions of policies of 100 and 10,000 rules: ours, OPA's and Cedar's, side by side
 	@cd tools/policybench && go run .
+
+audit-verify: ## Verify the audit trail in $(DATA), or of the plane that CORDUM_TABLE and CORDUM_BUCKET name; AUDIT="--checkpoint FILE" for more
+	@go build -o bin/cordum-audit ./localdev/cmd/cordum-audit
+	@./bin/cordum-audit --data $(DATA) verify $(AUDIT)
 
 fuzz: ## Run every fuzz target for a short while
 	./tools/fuzz.sh

@@ -31,12 +31,10 @@ type group struct {
 }
 
 const (
-	approvals = "approvals and policy bundles"
 	workflows = "workflows"
 	packs     = "packs, artifacts and schemas"
 	locks     = "resource locks"
 	contexts  = "memory and the context engine"
-	identity  = "identity: users, sessions, managed keys"
 )
 
 var contract = []numbered{
@@ -48,15 +46,11 @@ var contract = []numbered{
 			{"G policy", 101, 120}, {"H pointers, artifacts, context", 121, 132}, {"I locks", 133, 142}, {"J bus and workers", 143, 152},
 		},
 		later: map[int]string{
-			45: workflows + ": steps are retried by the engine",
-			49: "the engine answers require_approval itself; there is no second answer beside it that could differ",
-			50: "a policy with a decision that is none does not load; nothing maps one at run time",
-			51: "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
-			53: "there is no fail-open, so nobody can ask for it in production",
-			55: approvals, 56: approvals, 57: approvals, 58: approvals, 60: approvals + ", and remediation",
+			45:  workflows + ": steps are retried by the engine",
+			49:  "the engine answers require_approval itself; there is no second answer beside it that could differ",
+			51:  "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
+			53:  "there is no fail-open, so nobody can ask for it in production",
 			72:  workflows + ": a run is cancelled with its steps",
-			114: approvals + ": approval_ref", 115: approvals + ": a publish", 117: approvals + ": the list of snapshots",
-			120: approvals + ": publish and rollback",
 			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
 			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,
 			152: "the output policy of newer releases is out of scope",
@@ -65,8 +59,21 @@ var contract = []numbered{
 	{
 		list: "api.md 6.6", form: regexp.MustCompile(`^Checklist(\d+)$`), groups: []group{{"real clients", 1, 12}},
 		later: map[int]string{
-			1: "the Go client: a part of it is not built on any route yet", 2: packs, 4: "the config routes", 5: approvals, 6: approvals + ": remediation",
+			1: "the Go client: a part of it is not built on any route yet", 2: packs, 4: "the config routes",
 		},
+	},
+	{
+		list: "workflows.md 10, approvals", form: regexp.MustCompile(`^A(\d{2})$`), groups: []group{{"approvals", 1, 13}},
+		later: map[int]string{
+			1: workflows + ": approval steps", 2: workflows + ": approval steps", 3: workflows + ": approval steps", 13: workflows + ": a run that was cancelled",
+		},
+	},
+	{
+		list: "workflows.md 10, workflows W01-W12", form: regexp.MustCompile(`^W(\d{2})$`), groups: []group{{"workflows and definitions", 1, 12}},
+		later: map[int]string{11: workflows + ": runs", 12: workflows + ": runs"},
+	},
+	{
+		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
 	},
 	{
 		list: "api.md 6.4, of dead letters and streams", form: regexp.MustCompile(`^Trap(\d+)$`), groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"heartbeats", 16, 16}},

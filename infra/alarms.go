@@ -34,6 +34,12 @@ func (c *control) addAlarms() {
 
 func (c *control) alarm(a alarm) { addAlarm(c.stack, c.p, a) }
 
+// undone is what does not happen while a schedule stands still.
+var undone = map[string]string{
+	"sweep":  "nothing that is due happens.",
+	"sealer": "the audit trail is not sealed, or the sealer cannot keep up.",
+}
+
 func (c *control) functionAlarms(f resources.Function) {
 	m := func(name, statistic string) metric {
 		return metric{"AWS/Lambda", name, statistic, []string{"FunctionName", c.p.functionName(f.Name)}}
@@ -55,7 +61,7 @@ func (c *control) functionAlarms(f resources.Function) {
 			kind: "schedule-stopped", on: f.Name, above: 0, below: 1, minutes: 5, bad: 1, of: 1, silence: "breaching",
 			series: []series{{id: "runs", metric: m("Invocations", "Sum")}, {id: "errors", metric: m("Errors", "Sum")},
 				{id: "done", expression: "FILL(runs, 0) - FILL(errors, 0)"}},
-			says: f.Name + " did not run to its end once in five minutes: nothing that is due happens.",
+			says: f.Name + " did not run to its end once in five minutes: " + undone[f.Name],
 		})
 	}
 }

@@ -27,7 +27,7 @@ func newControl(s awscdk.Stack, p Params, from Sources, d data) *control {
 	c := &control{stack: s, p: p, lambdas: from.Lambdas, functions: map[string]awslambda.CfnFunction{}}
 	c.sockets = newSocketAPI(s, p)
 	files := c.seedFiles()
-	c.wheres = wheres{p: p, secrets: d.secrets, socketAPI: *c.sockets.Ref(), seedFiles: files.arns()}
+	c.wheres = wheres{p: p, secrets: d.secrets, auditKey: d.auditKey, socketAPI: *c.sockets.Ref(), seedFiles: files.arns()}
 	c.missed = newMissed(s, p)
 	for _, f := range resources.Functions {
 		c.addFunction(f)

@@ -36,10 +36,11 @@ const (
 	// idlePolls is how often Lambda asks a queue that is empty: five pollers, each for twenty seconds
 	// (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html).
 	idlePolls = 5 * minutesOfMonth * 3
-	// sweepSeconds and sweepReads are what a sweep that finds nothing takes: a look at each shard of the due index.
-	sweepSeconds = 0.05
-	sweepReads   = 10
 )
+
+// idleRuns is what a run of a schedule takes that finds nothing to do, in seconds and read units: the sweep looks at each shard of the due index, the
+// sealer at its head and each partition of the log.
+var idleRuns = map[string]struct{ seconds, reads float64 }{"sweep": {0.05, 10}, "sealer": {0.15, 9}}
 
 // IdleCost is what the gRPC stack costs a month while nobody uses it, in dollars. A test compares it with the bill of the templates.
 func IdleCost(p Params) float64 {
@@ -65,8 +66,8 @@ type Charge struct {
 	Dollars     float64
 }
 
-// IdleBill is what the resources of an app's templates cost a month while nobody uses them. What is paid by use is left out, but for the sweep
-// and for Lambda's looks at the queues.
+// IdleBill is what the resources of an app's templates cost a month while nobody uses them. What is paid by use is left out, but for schedules and
+// for Lambda's looks at the queues.
 func IdleBill(app rules.App) []Charge {
 	var bill []Charge
 	add := func(r rules.Resource, what string, count int, each float64) {
@@ -90,8 +91,10 @@ func IdleBill(app rules.App) []Charge {
 		add(s, "secrets", 1, secretMonth)
 	}
 	for _, s := range app.Of("AWS::Scheduler::Schedule", "AWS::Events::Rule") {
-		f, _ := resources.FunctionNamed("sweep")
-		add(s, "sweeps", minutesOfMonth, invocation+float64(f.Memory)/unitsOfOneThing*sweepSeconds*gigabyteSecond+sweepReads*readUnit)
+		name := scheduled(s)
+		f, _ := resources.FunctionNamed(name)
+		run := idleRuns[name]
+		add(s, "runs of "+name, minutesOfMonth, invocation+float64(f.Memory)/unitsOfOneThing*run.seconds*gigabyteSecond+run.reads*readUnit)
 	}
 	for _, m := range app.Of("AWS::Lambda::EventSourceMapping") {
 		each := queueCall
@@ -120,6 +123,17 @@ func IdleBill(app rules.App) []Charge {
 		add(w, "web ACL", 1, aclMonth+float64(len(all))*aclRuleMonth)
 	}
 	return bill
+}
+
+// scheduled answers the function that a schedule runs.
+func scheduled(s rules.Resource) string {
+	targets, _ := s.At("Targets").([]any)
+	if len(targets) != 1 {
+		return ""
+	}
+	target, _ := targets[0].(map[string]any)
+	name, _ := target["Id"].(string)
+	return name
 }
 
 // alarmMetrics is how many metrics an alarm looks at.

@@ -17,6 +17,8 @@ type data struct {
 	stack awscdk.Stack
 	// secrets are the ARNs of what functions read as their environment.
 	secrets []string
+	// auditKey is the ARN of the secret that signs the audit trail: the sealer's alone.
+	auditKey string
 	// edgeSecret is the ARN of the one that CloudFront proves itself with; "" without the edge.
 	edgeSecret string
 }
@@ -27,7 +29,7 @@ func newData(s awscdk.Stack, p Params) data {
 	}
 	addBucket(s, p)
 	addQueues(s, p)
-	d := data{stack: s, secrets: []string{addSecret(s, p)}}
+	d := data{stack: s, secrets: []string{addSecret(s, p)}, auditKey: addAuditKey(s)}
 	if p.Edge {
 		d.edgeSecret = addEdgeSecret(s)
 		d.secrets = append(d.secrets, d.edgeSecret)
@@ -114,6 +116,19 @@ func addSecret(s awscdk.Stack, p Params) string {
 	})
 	output(s, "FirstKey", "aws secretsmanager get-secret-value --region "+p.Region+" --secret-id "+*secret.SecretArn()+
 		" --query SecretString --output text", "shows the first API key, CORDUM_API_KEY")
+	return *secret.SecretArn()
+}
+
+// addAuditKey makes the secret that the sealer signs with. It outlives the plane: what was signed can be verified by who knows the public key, but
+// only who has the secret can go on.
+func addAuditKey(s awscdk.Stack) string {
+	secret := awssecretsmanager.NewSecret(s, new("AuditKey"), &awssecretsmanager.SecretProps{
+		Description: new("What the sealer of a Cordum plane's audit trail signs with"),
+		GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
+			SecretStringTemplate: new("{}"), GenerateStringKey: new("CORDUM_AUDIT_KEY"), ExcludePunctuation: yes, PasswordLength: num(64),
+		},
+		RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
+	})
 	return *secret.SecretArn()
 }
 

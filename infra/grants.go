@@ -73,6 +73,7 @@ func (r *role) grant(grants []resources.Grant, where func(resources.Target) plac
 type wheres struct {
 	p         Params
 	secrets   []string // ARNs
+	auditKey  string   // ARN
 	socketAPI string   // the id of the WebSocket API
 	seedFiles []string // ARNs of the objects
 }
@@ -98,6 +99,8 @@ func (w wheres) at(t resources.Target) place {
 		return place{"Connections", []string{p.arn("execute-api", w.socketAPI+"/"+socketStage+"/*/@connections/*")}, "connections have ids of their own"}
 	case resources.TheSecret:
 		return place{sid: "Secret", arns: w.secrets}
+	case resources.TheAuditKey:
+		return place{sid: "AuditKey", arns: []string{w.auditKey}}
 	case resources.SeedFiles:
 		return place{sid: "SeedFiles", arns: w.seedFiles}
 	}
@@ -127,8 +130,16 @@ func environment(w wheres, grants []resources.Grant) map[string]*string {
 	if has(grants, resources.TheTable) {
 		env["CORDUM_LIST_SHARDS"] = new(fmt.Sprint(p.ListShards))
 	}
+	if p.PolicyKey != "" && slices.ContainsFunc(grants, func(g resources.Grant) bool {
+		return g.On == resources.Target{Kind: resources.Objects, Name: resources.PolicyObjects}
+	}) {
+		env["CORDUM_POLICY_PUBLIC_KEY"] = new(p.PolicyKey)
+	}
 	if has(grants, resources.Connections) {
 		env["CORDUM_PUSH_ENDPOINT"] = new(fmt.Sprintf("https://%s.execute-api.%s.%s/%s", w.socketAPI, p.Region, suffix(), socketStage))
+	}
+	if has(grants, resources.TheAuditKey) {
+		env["CORDUM_SECRET"] = new(w.auditKey)
 	}
 	if has(grants, resources.TheSecret) { // it faces callers
 		env["CORDUM_SECRET"] = new(strings.Join(w.secrets, ","))

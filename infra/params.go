@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
@@ -24,6 +25,8 @@ type Params struct {
 	Stage, Region string
 	// Policy, Pools and Timeouts are the files that a new plane is seeded with.
 	Policy, Pools, Timeouts string
+	// PolicyKey is whose signature the policy must carry; "" for nobody's. PolicySignature is the file beside the policy, "" when there is none.
+	PolicyKey, PolicySignature string
 	// PoolNames are the pools of the file, sorted.
 	PoolNames []string
 	// Grpc and Edge say whether these two stacks exist.
@@ -69,6 +72,7 @@ var Parameters = []Param{
 	{"region", edgeRegion, "where the plane runs",
 		matching(func(p *Params) *string { return &p.Region }, `^[a-z]{2}(-[a-z]+)+-[0-9]$`, "an AWS region such as eu-west-1")},
 	{"policy", seedFolder + "policy.yaml", "the policy file that a deployment makes the base policy", policyFile},
+	{"policyKey", "", "Ed25519 public key, in hex or base64, that must have signed the policy file: its signature lies beside it, `<file>.sig`", policyKey},
 	{"pools", seedFolder + "pools.yaml", "the pools file: its pools get queues, and it is seeded once", pools},
 	{"timeouts", seedFolder + "timeouts.yaml", "the timeouts file, seeded once", timeouts},
 	{"edge", "true", "whether CloudFront puts REST, streams and the API page on one host", flag(func(p *Params) *bool { return &p.Edge })},
@@ -161,6 +165,10 @@ func (p Params) contradictions() []error {
 		"waf: create works in %s only; create the web ACL there first, and give its ARN", edgeRegion)
 	wrong(!p.Edge && (p.Domain != "" || p.WAF != ""), "edge: domain and waf need it, and it is false")
 	wrong(!p.Grpc && p.GrpcCertificate != "", "grpc: grpcCertificate needs it, and it is false")
+	if p.PolicyKey != "" {
+		err := p.policySigned()
+		wrong(err != nil, "policyKey: %s: %w", p.Policy, err)
+	}
 	wrong(p.MinContainers > p.MaxContainers, "minContainers: %d is more than maxContainers, %d", p.MinContainers, p.MaxContainers)
 	return problems
 }
@@ -234,7 +242,40 @@ func policyFile(p *Params, value string) error {
 		return err // it names the file and the line
 	}
 	p.Policy = value
+	if _, err := os.Stat(value + signatureSuffix); err == nil {
+		p.PolicySignature = value + signatureSuffix
+	}
 	return nil
+}
+
+// signatureSuffix is what the name of a policy's signature has more than that of the policy.
+const signatureSuffix = ".sig"
+
+func policyKey(p *Params, value string) error {
+	if _, err := signed.ParseKey(value); err != nil {
+		return err
+	}
+	p.PolicyKey = value
+	return nil
+}
+
+// policySigned says whether the policy file carries the signature that the plane will want.
+func (p Params) policySigned() error {
+	key, err := signed.ParseKey(p.PolicyKey)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(p.Policy)
+	if err != nil {
+		return err
+	}
+	var signature []byte
+	if p.PolicySignature != "" {
+		if signature, err = os.ReadFile(p.PolicySignature); err != nil {
+			return err
+		}
+	}
+	return key.Verify(text, signature)
 }
 
 func pools(p *Params, value string) error {

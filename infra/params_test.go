@@ -1,6 +1,10 @@
 package infra_test
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +18,24 @@ func write(t *testing.T, text string) string {
 	path := filepath.Join(t.TempDir(), "file.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	return path
+}
+
+// author signs policies; policyKey is the public half.
+var author = ed25519.NewKeyFromSeed(bytes.Repeat([]byte("seed"), 8))
+
+var policyKey = hex.EncodeToString(author.Public().(ed25519.PublicKey))
+
+// signedPolicy writes a policy with a signature beside it, of this policy or of another.
+func signedPolicy(name string, good bool) string {
+	path, text := filepath.Join(scratch(), name), []byte("rules: []\n")
+	signature := ed25519.Sign(author, text)
+	if !good {
+		text = []byte("default_decision: allow\n")
+	}
+	if err := errors.Join(os.WriteFile(path, text, 0o600), os.WriteFile(path+".sig", signature, 0o600)); err != nil {
+		panic(err)
 	}
 	return path
 }
@@ -36,6 +58,9 @@ func TestParamsRefuse(t *testing.T) {
 		{"mail", map[string]string{"alarmEmail": "Ops <ops@example.com>"}, []string{"alarmEmail", "one e-mail address"}},
 		{"no such file", map[string]string{"policy": "nope.yaml"}, []string{"policy:", "is not a file that can be read"}},
 		{"a policy with a mistake", map[string]string{"policy": write(t, "default_decision: perhaps")}, []string{"policy:", ":1:19: must be allow or deny"}},
+		{"a policy without a signature", map[string]string{"policyKey": policyKey}, []string{"policyKey:", "the policy has no signature"}},
+		{"a policy with another's", map[string]string{"policyKey": policyKey, "policy": signedPolicy("other.yaml", false)}, []string{"policyKey:", "not of this policy"}},
+		{"a key that is none", map[string]string{"policyKey": "key"}, []string{"policyKey: the public key must be 32 bytes"}},
 		{"no pools in it", map[string]string{"pools": write(t, "pools: {}")}, []string{"pools:", "topics: required"}},
 		{"pool that is no queue's name", map[string]string{"pools": write(t, "topics: {job.a: 'no spaces'}")}, []string{"pools:", "no spaces"}},
 		{"timeouts", map[string]string{"timeouts": write(t, "topics: 7")}, []string{"timeouts:"}},

@@ -12,9 +12,11 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
 
-// seedFiles are the policy, pools and timeouts files, as assets in the bucket of the account's CDK bootstrap.
+// seedFiles are the policy, pools and timeouts files, and the policy's signature where it has one, as assets in the bucket of the account's CDK
+// bootstrap.
 type seedFiles struct {
 	policy, pools, timeouts awss3assets.Asset
+	signature               awss3assets.Asset // nil: the policy is not signed
 	hash                    string
 }
 
@@ -30,10 +32,14 @@ func (c *control) seedFiles() seedFiles {
 	asset := func(id, path string) awss3assets.Asset {
 		return awss3assets.NewAsset(c.stack, new(id), &awss3assets.AssetProps{Path: new(path)})
 	}
-	return seedFiles{
+	files := seedFiles{
 		policy: asset("PolicyFile", c.p.Policy), pools: asset("PoolsFile", c.p.Pools), timeouts: asset("TimeoutsFile", c.p.Timeouts),
-		hash: hashOf(c.p.Policy, c.p.Pools, c.p.Timeouts),
+		hash: hashOf(c.p.Policy, c.p.Pools, c.p.Timeouts, c.p.PolicySignature),
 	}
+	if c.p.PolicySignature != "" {
+		files.signature = asset("PolicySignature", c.p.PolicySignature)
+	}
+	return files
 }
 
 func (f seedFiles) arns() []string {
@@ -41,7 +47,10 @@ func (f seedFiles) arns() []string {
 		return nil
 	}
 	var arns []string
-	for _, a := range []awss3assets.Asset{f.policy, f.pools, f.timeouts} {
+	for _, a := range []awss3assets.Asset{f.policy, f.pools, f.timeouts, f.signature} {
+		if a == nil {
+			continue
+		}
 		arns = append(arns, "arn:"+partition()+":s3:::"+*a.S3BucketName()+"/"+*a.S3ObjectKey())
 	}
 	return arns
@@ -60,12 +69,16 @@ func hashOf(files ...string) string {
 
 // addSetup has a deployment run a function when the plane is new and whenever the files have changed.
 func (c *control) addSetup(f resources.Function, files seedFiles) {
+	properties := map[string]any{
+		"Bucket": files.policy.S3BucketName(), "Policy": files.policy.S3ObjectKey(), "Pools": files.pools.S3ObjectKey(),
+		"Timeouts": files.timeouts.S3ObjectKey(), "Hash": files.hash,
+	}
+	if files.signature != nil {
+		properties["Signature"] = files.signature.S3ObjectKey()
+	}
 	awscdk.NewCustomResource(c.stack, new(camel(f.Name)+"Run"), &awscdk.CustomResourceProps{
 		ServiceToken: c.functions[f.Name].AttrArn(), ResourceType: new("Custom::Cordum" + camel(f.Name)),
 		ServiceTimeout: awscdk.Duration_Seconds(jsii.Number(f.Timeout.Seconds() * 2)),
-		Properties: &map[string]any{
-			"Bucket": files.policy.S3BucketName(), "Policy": files.policy.S3ObjectKey(), "Pools": files.pools.S3ObjectKey(),
-			"Timeouts": files.timeouts.S3ObjectKey(), "Hash": files.hash,
-		},
+		Properties:     &properties,
 	})
 }

@@ -1,6 +1,7 @@
 package proto_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,29 @@ func TestRolesOfGRPC(t *testing.T) {
 	}
 }
 
+// auditForm is what an annotation says: a verb and a resource, or a reason for none.
+var auditForm = regexp.MustCompile(`^([a-z]+(_[a-z]+)* [a-z]+(_[a-z]+)*|none: .{8,})$`)
+
+// Every route that changes something says what its audit entry is, or why it leaves none; so does what changes something over gRPC alone.
+func TestEveryMutatingRouteSaysWhatItsAuditEntryIs(t *testing.T) {
+	all := methods()
+	mutating := map[string]bool{
+		"cordum.v1.CordumApi.SubmitJob": true, "cordum.v1.ContextEngine.UpdateMemory": true, "cordum.v1.Workers.Connect": true,
+	}
+	for _, b := range table(t) {
+		mutating[b.Selector] = b.Get == ""
+	}
+	for name, m := range all {
+		said := ruleOf(m).GetAudit()
+		switch {
+		case !mutating[name] && said != "":
+			t.Errorf("%s changes nothing, yet says %q", name, said)
+		case mutating[name] && !auditForm.MatchString(said):
+			t.Errorf("%s says %q of its audit entry: it must be a verb and a resource, or \"none: <why>\"", name, said)
+		}
+	}
+}
+
 // Options of fields say something that can be: CAP messages are protobuf JSON and have none, and no two members of an object share a name.
 func TestJSONOptions(t *testing.T) {
 	seen := 0
@@ -159,6 +183,7 @@ func TestNextCursor(t *testing.T) {
 		"ListJobsResponse":        optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"ListRunsResponse":        optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"ListApprovalsResponse":   optionsv1.Presence_PRESENCE_NULL_EMPTY,
+		"ListAuditResponse":       optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"PageDeadLettersResponse": optionsv1.Presence_PRESENCE_NULL_EMPTY,
 		"ListChatResponse":        optionsv1.Presence_PRESENCE_OMIT_EMPTY,
 	}

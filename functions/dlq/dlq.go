@@ -74,7 +74,7 @@ func moment(micros int64) string { return time.UnixMicro(micros).UTC().Format(ti
 
 // DeleteDeadLetter removes an entry.
 func (s *Service) DeleteDeadLetter(ctx context.Context, req *cordumv1.DeleteDeadLetterRequest) (*emptypb.Empty, error) {
-	return &emptypb.Empty{}, s.d.Letters().Remove(ctx, identity.From(ctx).Tenant, req.GetJobId(), s.d.Clock.Now())
+	return &emptypb.Empty{}, s.d.DeleteLetter(ctx, identity.From(ctx), req.GetJobId())
 }
 
 // RetryDeadLetter submits the job again.
@@ -122,7 +122,7 @@ func (s *Service) DeleteDeadLetters(
 	res := &cordumv1.BulkDeadLettersResponse{More: more}
 	for _, id := range ids {
 		item := &cordumv1.DeadLetterResult{JobId: id}
-		err := s.d.Letters().Remove(ctx, identity.From(ctx).Tenant, id, s.d.Clock.Now())
+		err := s.d.DeleteLetter(ctx, identity.From(ctx), id)
 		if item.Ok = err == nil; !item.GetOk() {
 			item.Error = s.told(ctx, id, err)
 		}

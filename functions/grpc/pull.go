@@ -41,7 +41,7 @@ func (w *Workers) pull(pool string) {
 	}
 	p := &puller{w: w, pool: pool}
 	w.pools[pool] = p
-	w.running.Go(p.run)
+	w.handing.Go(p.run)
 }
 
 // wake tells the pullers that a slot may be free. The caller holds w.mu.
@@ -71,7 +71,7 @@ func (w *Workers) serving(pool string) (all []*session, free int, changed chan s
 
 func (p *puller) run() {
 	for {
-		p.w.d.Yield.At(p.w.base, "slots of "+p.pool)
+		p.w.d.Yield.At(p.w.pulling, "slots of "+p.pool)
 		sessions, free, changed := p.w.serving(p.pool)
 		if len(sessions) == 0 && p.retire() {
 			return
@@ -80,11 +80,11 @@ func (p *puller) run() {
 			select {
 			case <-changed:
 				continue
-			case <-p.w.base.Done():
+			case <-p.w.pulling.Done():
 				return
 			}
 		}
-		if p.w.base.Err() != nil {
+		if p.w.pulling.Err() != nil {
 			return
 		}
 		p.receive(min(free, queue.MaxBatch))
@@ -106,11 +106,11 @@ func (p *puller) retire() bool {
 
 func (p *puller) receive(n int) {
 	name := resources.Pool(p.pool)
-	msgs, err := p.w.d.Queues.Receive(p.w.base, name, n, pollWait, claimTime)
+	msgs, err := p.w.d.Queues.Receive(p.w.pulling, name, n, pollWait, claimTime)
 	if err != nil {
-		if p.w.base.Err() == nil {
+		if p.w.pulling.Err() == nil {
 			p.w.log.Error("pool queue cannot be read", "pool", p.pool, "error", err)
-			pause(p.w.base, pollPause)
+			pause(p.w.pulling, pollPause)
 		}
 		return
 	}
@@ -126,13 +126,13 @@ func (p *puller) receive(n int) {
 			p.w.giveBack(name, m, 0)
 			continue
 		}
-		p.w.running.Go(func() { p.hand(s, name, m, t) })
+		p.w.handing.Go(func() { p.hand(s, name, m, t) })
 	}
 }
 
 // hand claims a job for a session, which has a slot promised, or for another one where the job is not for the first.
 func (p *puller) hand(s *session, name string, m queue.Received, t dispatch.Ticket) {
-	p.w.d.Yield.At(p.w.base, "hand "+s.name+" "+m.ID)
+	p.w.d.Yield.At(p.w.pulling, "hand "+s.name+" "+m.ID)
 	tried := map[*session]bool{}
 	for s != nil {
 		refused := p.w.claim(s, t)
@@ -376,11 +376,14 @@ func (w *Workers) cancel(r *job.Record) {
 	}
 }
 
-// Close stops pulling, ends all streams and waits for what is under way. Workers connect to another container and keep their jobs.
+// Close stops pulling, has what was pulled handed over, ends all streams and waits for what is under way. Workers connect to another container and
+// keep their jobs.
 func (w *Workers) Close() {
 	w.mu.Lock()
 	w.stopping = true
 	w.mu.Unlock()
+	w.stopPulls()
+	w.handing.Wait()
 	w.stop()
 	w.running.Wait()
 }

@@ -13,6 +13,7 @@ import (
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/edge/asking"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/rpc"
 )
@@ -26,7 +27,7 @@ const keepAlive = 60 * time.Second
 // maxMessage is the largest message of either direction: a result's payload, with room around it.
 const maxMessage = 16 << 20
 
-// NewServer assembles the container: CordumApi, the workers' streams, health and reflection, and what the host registers. Services that are
+// NewServer assembles the container: CordumApi, SafetyKernel, the workers' streams, health and reflection, and what the host registers. Services that are
 // not built answer UNIMPLEMENTED.
 func NewServer(d *dispatch.Dispatcher, w *Workers, edge rest.Config, log *slog.Logger, more ...Register) *grpcgo.Server {
 	opts := append(rpc.Options(rpc.Config{Gate: edge.Gate, Log: log, Clock: edge.Clock, IDs: edge.IDs}),
@@ -37,7 +38,7 @@ func NewServer(d *dispatch.Dispatcher, w *Workers, edge rest.Config, log *slog.L
 	cordumv1.RegisterCordumApiServer(s, &API{d: d})
 	cordumv1.RegisterWorkersServer(s, w)
 	cordumv1.RegisterContextEngineServer(s, cordumv1.UnimplementedContextEngineServer{})
-	agentv1.RegisterSafetyKernelServer(s, agentv1.UnimplementedSafetyKernelServer{})
+	agentv1.RegisterSafetyKernelServer(s, &SafetyKernel{kernel: asking.NewKernel(d)})
 	for _, register := range more {
 		register(s)
 	}

@@ -43,9 +43,10 @@ type Workers struct {
 	pools    map[string]*puller
 	changed  chan struct{} // closed and replaced when a session or a free slot appears
 	stopping bool
-	running  sync.WaitGroup
-	stop     context.CancelFunc
-	base     context.Context
+	// running is what goes on until base ends; pulling, and handing over what was pulled, ends first, so that what a worker is given reaches it.
+	running, handing sync.WaitGroup
+	base, pulling    context.Context
+	stop, stopPulls  context.CancelFunc
 }
 
 // Times of a worker's stream.
@@ -66,6 +67,7 @@ func NewWorkers(d *dispatch.Dispatcher, log *slog.Logger, owner string) *Workers
 	}
 	w.Service = workers.New(d, w.remembered)
 	w.base, w.stop = context.WithCancel(context.Background())
+	w.pulling, w.stopPulls = context.WithCancel(w.base)
 	return w
 }
 

@@ -1,4 +1,4 @@
-// Package jobs is the function of the jobs' routes: submit, list, get, decisions, cancel.
+// Package jobs is the function of the jobs' routes: submit, list, get, decisions, cancel, remediate.
 package jobs
 
 import (
@@ -45,12 +45,15 @@ func (s *Service) CreateJob(ctx context.Context, req *cordumv1.CreateJobRequest)
 	if err != nil {
 		return nil, err
 	}
+	return s.submitted(ctx, r), nil
+}
+
+// submitted tells of a job that was submitted, and of its trace beside.
+func (s *Service) submitted(ctx context.Context, r dispatch.Receipt) *cordumv1.SubmitJobResponse {
 	if err := rpc.SetTraceID(ctx, r.TraceID); err != nil {
 		s.d.Log.WarnContext(ctx, "trace id not sent beside the answer", "job", r.JobID, "error", err)
 	}
-	return &cordumv1.SubmitJobResponse{
-		JobId: r.JobID, TraceId: r.TraceID, Status: dispatch.StatusWord(r.State), Reason: r.Reason,
-	}, nil
+	return &cordumv1.SubmitJobResponse{JobId: r.JobID, TraceId: r.TraceID, Status: dispatch.StatusWord(r.State), Reason: r.Reason}
 }
 
 func submission(ctx context.Context, req *cordumv1.CreateJobRequest) dispatch.Submission {
@@ -125,9 +128,18 @@ func (s *Service) ListJobDecisions(ctx context.Context, req *cordumv1.ListJobDec
 
 // CancelJob ends a job.
 func (s *Service) CancelJob(ctx context.Context, req *cordumv1.CancelJobRequest) (*cordumv1.CancelJobResponse, error) {
-	c, err := s.d.Cancel(ctx, identity.From(ctx).Tenant, req.GetId(), "cancelled via api")
+	c, err := s.d.Cancel(ctx, identity.From(ctx), req.GetId(), "cancelled via api")
 	if err != nil {
 		return nil, err
 	}
 	return &cordumv1.CancelJobResponse{Id: c.JobID, State: string(c.State), Reason: c.Reason}, nil
+}
+
+// RemediateJob submits what the policy suggests instead of a job.
+func (s *Service) RemediateJob(ctx context.Context, req *cordumv1.RemediateJobRequest) (*cordumv1.SubmitJobResponse, error) {
+	r, err := s.d.Remediate(ctx, identity.From(ctx), req.GetId(), req.GetRemediationId(), rpc.IdempotencyKey(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return s.submitted(ctx, r), nil
 }

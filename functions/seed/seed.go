@@ -16,9 +16,10 @@ import (
 // resourceID is the same for all deployments of a stack: an update replaces nothing.
 const resourceID = "cordum-seed"
 
-// Handler serves CloudFormation's custom resource. Its properties are Bucket, and the keys of the files in it: Policy, Pools, Timeouts. What an
-// operator has changed since stays; a policy file that has changed takes effect. A file that is not valid fails the deployment with the reason
-// and changes nothing. Deleting the resource leaves everything as it is.
+// Handler serves CloudFormation's custom resource. Its properties are Bucket, and the keys of the files in it: Policy, Pools, Timeouts, and Signature
+// where the policy is signed. What an operator has changed since stays; a policy file that has changed takes effect. A file that is not valid fails the
+// deployment with the reason and changes nothing, as does a policy without the signature that the plane's key wants. Deleting the resource leaves
+// everything as it is.
 func Handler(d *dispatch.Dispatcher, open func(bucket string) blob.Store) cfn.CustomResourceLambdaFunction {
 	return cfn.LambdaWrap(func(ctx context.Context, e cfn.Event) (string, map[string]any, error) {
 		if e.RequestType == cfn.RequestDelete {
@@ -38,7 +39,10 @@ func apply(ctx context.Context, d *dispatch.Dispatcher, open func(bucket string)
 	for _, f := range []struct {
 		property string
 		into     *[]byte
-	}{{"Policy", &files.Policy}, {"Pools", &files.Pools}, {"Timeouts", &files.Timeouts}} {
+	}{{"Policy", &files.Policy}, {"Pools", &files.Pools}, {"Timeouts", &files.Timeouts}, {"Signature", &files.Signature}} {
+		if f.into == &files.Signature && text(f.property) == "" {
+			continue // it is not signed
+		}
 		content, _, err := bucket.Get(ctx, text(f.property), 0)
 		if err != nil {
 			return fmt.Errorf("%s file: %w", f.property, err)

@@ -12,6 +12,7 @@ import (
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	"github.com/cordum-serverless/cordum/shared/core/worker"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
@@ -31,7 +32,11 @@ type Service struct {
 	health health
 }
 
-type health struct{ store, bus error }
+type health struct {
+	store, bus, unknown error
+	// policy is nothing when it is unknown.
+	policy head.State
+}
 
 // New makes the service.
 func New(d *dispatch.Dispatcher) *Service { return &Service{d: d, since: d.Clock.Now()} }
@@ -62,7 +67,26 @@ func (s *Service) GetStatus(ctx context.Context, _ *cordumv1.GetStatusRequest) (
 	if id.Role == identity.Admin && h.store != nil {
 		res.Redis.Error = "state store is not reachable"
 	}
+	if h.unknown == nil {
+		res.Policy = policyState(h.policy, id.Role == identity.Admin)
+	}
 	return res, nil
+}
+
+func policyState(s head.State, admin bool) *cordumv1.PolicyState {
+	moment := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.UTC().Format(time.RFC3339)
+	}
+	out := &cordumv1.PolicyState{
+		Snapshot: s.Snapshot, Revision: s.Revision, Signature: string(s.Signature), LoadedAt: moment(s.LoadedAt), LastErrorAt: moment(s.LastErrorAt),
+	}
+	if admin {
+		out.LastError = s.LastError
+	}
+	return out
 }
 
 var connected = map[bool]string{true: "CONNECTED", false: "DISCONNECTED"}
@@ -92,6 +116,8 @@ func (s *Service) probe(ctx context.Context, now time.Time) health {
 		_, err := s.d.Jobs.ActiveCount(ctx, identity.DefaultTenant)
 		return err
 	}, &s.health.store)
+	s.health.policy = head.State{}
+	ask("policy", func(ctx context.Context) (err error) { s.health.policy, err = s.d.Policy.State(ctx); return err }, &s.health.unknown)
 	ask("bus", func(ctx context.Context) error { _, err := s.d.Queues.Depth(ctx, resources.Dispatch); return err }, &s.health.bus)
 	asking.Wait()
 	s.probed = now

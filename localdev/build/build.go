@@ -26,8 +26,18 @@ import (
 // Tags leave out of a function what it never uses: net/rpc, templates of gRPC's traces, and HTTP/2, which AWS's services do not speak.
 const Tags = "lambda.norpc,grpcnotrace,nethttpomithttp2"
 
+// callers are the packages whose time goes into calls over the network, or into what is read once: inlining makes them a megabyte larger, and nothing faster
+// that anybody could measure.
+var callers = []string{"github.com/aws/...", "github.com/goccy/...", "github.com/grpc-ecosystem/...", "google.golang.org/grpc/...", "golang.org/x/..."}
+
 // flags are those of a deployment; the revision is left out, so that a commit changes no binary.
-var flags = []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags=" + Tags}
+var flags = func() []string {
+	all := []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags=" + Tags}
+	for _, pattern := range callers {
+		all = append(all, "-gcflags="+pattern+"=-l")
+	}
+	return all
+}()
 
 // Target is a binary to be made of a main package.
 type Target struct {

@@ -20,8 +20,10 @@ var clients = map[string]func(resources.Grant) bool{
 	adapters + "sqs": func(g resources.Grant) bool {
 		return slices.Contains([]resources.Kind{resources.AQueue, resources.AllPools, resources.AllDeliveries}, g.On.Kind)
 	},
-	adapters + "s3":         func(g resources.Grant) bool { return g.On.Kind == resources.Objects },
-	adapters + "secrets":    func(g resources.Grant) bool { return g.On.Kind == resources.TheSecret },
+	adapters + "s3": func(g resources.Grant) bool { return g.On.Kind == resources.Objects },
+	adapters + "secrets": func(g resources.Grant) bool {
+		return g.On.Kind == resources.TheSecret || g.On.Kind == resources.TheAuditKey
+	},
 	adapters + "apigateway": func(g resources.Grant) bool { return g.On.Kind == resources.Connections },
 }
 

@@ -114,3 +114,31 @@ func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	err := c.Do(ctx, http.MethodGet, "/dlq/page", nil, &list)
 	return list.Items, err
 }
+
+// Approval is what the demo shows of a job that waits for a human.
+type Approval struct {
+	JobID  string `json:"job_id"`
+	Rule   string `json:"policy_rule_id"`
+	Reason string `json:"policy_reason"`
+}
+
+// Approvals lists the newest jobs that wait for a human.
+func (c *Client) Approvals(ctx context.Context) ([]Approval, error) {
+	var list struct {
+		Items []Approval `json:"items"`
+	}
+	err := c.Do(ctx, http.MethodGet, "/approvals", nil, &list)
+	return list.Items, err
+}
+
+// Approve lets a job run.
+func (c *Client) Approve(ctx context.Context, id, reason string) error {
+	return c.Do(ctx, http.MethodPost, "/approvals/"+id+"/approve", map[string]string{"reason": reason}, nil)
+}
+
+// Remediate submits the only suggestion of the policy instead of a job.
+func (c *Client) Remediate(ctx context.Context, id string) (Receipt, error) {
+	var r Receipt
+	err := c.Do(ctx, http.MethodPost, "/jobs/"+id+"/remediate", nil, &r)
+	return r, err
+}

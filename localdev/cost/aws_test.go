@@ -114,7 +114,7 @@ func one(t *testing.T, d *dispatch.Dispatcher) {
 		t.Fatalf("ticket %q", got[0].Body)
 	}
 	who := identity.Identity{Tenant: "default", Home: "default", Role: identity.Worker, Pools: []string{"*"}}
-	c, err := d.Claim(ctx, who, "w", "", ticket)
+	c, err := d.Claim(ctx, who, dispatch.Claimant{Worker: "w"}, ticket)
 	must(err)
 	must(d.Queues.Delete(ctx, pool, got[0].Receipt))
 	by := dispatch.Holder{Identity: who, Worker: "w", Attempt: ticket.Attempt}

@@ -285,6 +285,11 @@ type job struct {
 	ErrorStatus  string            `json:"error_status"`
 	ExecutionMS  int64             `json:"execution_ms"`
 	NeedsHuman   bool              `json:"approval_required"`
+	ApprovalBy   string            `json:"approval_by"`
+	ApprovalRole string            `json:"approval_role"`
+	Approval     string            `json:"approval_status"`
+	Remediations []string          `json:"remediation_jobs"`
+	Capability   string            `json:"capability"`
 	Progress     *struct {
 		Percent int    `json:"percent"`
 		Message string `json:"message"`

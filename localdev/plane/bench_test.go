@@ -50,6 +50,19 @@ func request(b *testing.B, p *plane.Plane, method, path, body string) string {
 
 const benchSubmission = `{"topic":"job.test.work","prompt":"hash it","context":{"text":"abc"},"labels":{"run":"bench"}}`
 
+const benchQuestion = `{"job_id":"job-1","topic":"job.test.boxed","labels":{"env":"test"},"principal_id":"maya","meta":{"risk_tags":["network"],"capability":"x"}}`
+
+func BenchmarkEvaluate(b *testing.B) {
+	p := benchPlane(b)
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			request(b, p, "POST", "/api/v1/policy/evaluate", benchQuestion)
+		}
+	})
+}
+
 func BenchmarkSubmit(b *testing.B) {
 	p := benchPlane(b)
 	b.ReportAllocs()

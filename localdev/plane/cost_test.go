@@ -70,10 +70,35 @@ func TestCost(t *testing.T) {
 		list.Divide(50).Print(os.Stdout, "listed_row")
 		total.Add(list.Divide(50)) // every job is looked at once, on a page of 50
 		total.Print(os.Stdout, "job")
+		sealedCost(r, meter)
 		if d := total.Dollars(); d > budgetDollars {
 			t.Errorf("a million jobs cost %.2f dollars, the budget is %.2f", d, budgetDollars)
 		}
 	})
+}
+
+// later is a clock two minutes ahead.
+type later struct{}
+
+func (later) Now() time.Time { return time.Now().Add(2 * time.Minute) }
+
+// sealedCost measures what the audit trail takes for a job after its end, where many are sealed at once. Objects, one for a chain and a run, come on top.
+func sealedCost(r *rig, meter *store.Meter) {
+	const jobs = 200
+	s := *r.plane.Sealer
+	s.Clock = later{}
+	seal := func() cost.Life {
+		before := meter.Read()
+		if _, err := s.Run(r.t.Context()); err != nil {
+			r.t.Fatal(err)
+		}
+		return cost.Life{Usage: meter.Read().Since(before)}
+	}
+	seal()
+	for range jobs {
+		r.submit("topic", "job.test.ask")
+	}
+	seal().Divide(jobs).Print(os.Stdout, "sealed")
 }
 
 // warm reads what is read once in a while: settings and the compiled policy.

@@ -41,7 +41,14 @@ func (q switchable) Send(ctx context.Context, name string, msgs ...queue.Message
 
 type table struct {
 	store.Table
-	writes, updates, policy, repeats *atomic.Bool
+	writes, updates, policy, config, repeats *atomic.Bool
+}
+
+func (t table) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
+	if t.config.Load() && len(keys) > 0 && strings.HasPrefix(keys[0].PK, "CFG#") {
+		return nil, store.ErrUnavailable
+	}
+	return t.Table.BatchGet(ctx, keys)
 }
 
 func (t table) Write(ctx context.Context, ops ...store.Op) error {
@@ -89,13 +96,13 @@ func (b blobs) Get(ctx context.Context, key string, limit int64) ([]byte, blob.O
 	return b.Store.Get(ctx, key, limit)
 }
 
-type switches struct{ queues, writes, updates, policy, blobs, unread, repeats atomic.Bool }
+type switches struct{ queues, writes, updates, policy, config, blobs, unread, repeats atomic.Bool }
 
 func faulty() (plane.Config, *switches) {
 	s, cfg := &switches{}, config()
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
 		p.Queues = switchable{p.Queues, &s.queues}
-		p.Table = table{p.Table, &s.writes, &s.updates, &s.policy, &s.repeats}
+		p.Table = table{p.Table, &s.writes, &s.updates, &s.policy, &s.config, &s.repeats}
 		p.Blobs = blobs{p.Blobs, &s.blobs, &s.unread}
 		return p
 	}

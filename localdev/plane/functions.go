@@ -8,21 +8,27 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"github.com/cordum-serverless/cordum/functions/approvals"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
+	"github.com/cordum-serverless/cordum/functions/bundles"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
 	"github.com/cordum-serverless/cordum/functions/dlq"
 	"github.com/cordum-serverless/cordum/functions/fallback"
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
 	"github.com/cordum-serverless/cordum/functions/memory"
+	"github.com/cordum-serverless/cordum/functions/policy"
 	"github.com/cordum-serverless/cordum/functions/scheduler"
+	"github.com/cordum-serverless/cordum/functions/sealer"
 	"github.com/cordum-serverless/cordum/functions/seed"
 	"github.com/cordum-serverless/cordum/functions/status"
 	"github.com/cordum-serverless/cordum/functions/stream"
 	"github.com/cordum-serverless/cordum/functions/sweep"
 	"github.com/cordum-serverless/cordum/functions/traces"
 	"github.com/cordum-serverless/cordum/functions/workers"
+	"github.com/cordum-serverless/cordum/functions/workflows"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
@@ -57,12 +63,16 @@ func (f *Function) Routes() []string { return gateway.Routes(f.Name) }
 // handlers builds the handlers of the functions of package resources, by name.
 var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"fallback":   func(_ *dispatch.Dispatcher, edge rest.Config) any { return fallback.Handler(edge) },
+	"approvals":  answers(func(d *dispatch.Dispatcher) rest.Group { return approvals.New(d).Group() }),
+	"bundles":    answers(func(d *dispatch.Dispatcher) rest.Group { return bundles.New(d).Group() }),
 	"dlq":        answers(func(d *dispatch.Dispatcher) rest.Group { return dlq.New(d).Group() }),
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
+	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),
 	"status":     answers(func(d *dispatch.Dispatcher) rest.Group { return status.New(d).Group() }),
 	"traces":     answers(func(d *dispatch.Dispatcher) rest.Group { return traces.New(d).Group() }),
 	"workers":    answers(func(d *dispatch.Dispatcher) rest.Group { return workers.New(d, nil).Group() }),
+	"workflows":  answers(func(d *dispatch.Dispatcher) rest.Group { return workflows.New(d).Group() }),
 	"broadcast":  func(d *dispatch.Dispatcher, _ rest.Config) any { return broadcast.Handler(d) },
 	"deadletter": func(d *dispatch.Dispatcher, _ rest.Config) any { return deadletter.Handler(d) },
 	"inbox":      func(d *dispatch.Dispatcher, _ rest.Config) any { return inbox.Handler(d) },
@@ -78,10 +88,14 @@ func answers(build func(*dispatch.Dispatcher) rest.Group) func(*dispatch.Dispatc
 	return func(d *dispatch.Dispatcher, edge rest.Config) any { return rest.Lambda(rest.New(edge, build(d))) }
 }
 
-// functions builds all of them.
-func functions(d *dispatch.Dispatcher, edge rest.Config) []*Function {
+// functions builds all of them. The sealer has a key of its own.
+func functions(d *dispatch.Dispatcher, edge rest.Config, s *chain.Sealer) []*Function {
 	var out []*Function
 	for _, def := range resources.Functions {
+		if def.Name == "sealer" {
+			out = append(out, newFunction(def, sealer.Handler(s, d.Log)))
+			continue
+		}
 		out = append(out, newFunction(def, handlers[def.Name](d, edge)))
 	}
 	return out

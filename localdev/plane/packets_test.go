@@ -324,7 +324,7 @@ func TestT146_HeartbeatsSayHowManyRun(t *testing.T) {
 	})
 }
 
-// Until there is an audit log, the log says who tried.
+// The log says who tried; the audit trail does too, once (audit_test.go).
 func TestT150_AResultFromAnotherWorkerIsLogged(t *testing.T) {
 	cfg := config()
 	said := listenTo(&cfg)

@@ -18,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/localdev/seed"
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	coreseed "github.com/cordum-serverless/cordum/shared/core/seed"
@@ -40,6 +41,8 @@ type Config struct {
 	Getenv func(string) string
 	// Policy, Pools and Timeouts are YAML texts; nil is the local plane's own.
 	Policy, Pools, Timeouts []byte
+	// PolicyPath is a policy file in place of Policy. Its signature is beside it, <file>.sig. When it changes it takes effect.
+	PolicyPath string
 	// Settings are further members of the document system/default, as JSON.
 	Settings map[string]json.RawMessage
 	Log      *slog.Logger
@@ -73,8 +76,11 @@ type Plane struct {
 	Containers []*Container
 	Dispatcher *dispatch.Dispatcher
 	Functions  []*Function
+	// Sealer seals the audit trail; the function of its name runs it.
+	Sealer *chain.Sealer
 
 	platform *embedded.Platform
+	policy   policyFile // without a path: none
 	sockets  *gateway.Sockets
 	queues   queue.Queues
 	log      *slog.Logger
@@ -96,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{platform: e, log: cfg.Log, every: cmp.Or(cfg.Sweep, defaultSweep)}
+	p := &Plane{platform: e, policy: policyFile{path: cfg.PolicyPath}, log: cfg.Log, every: cmp.Or(cfg.Sweep, defaultSweep)}
 	if err := p.build(ctx, cfg); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -117,6 +123,9 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	if ports.Senders, err = boot.Senders(getenv); err != nil {
 		return err
 	}
+	if ports.PolicyKey, err = boot.PolicyKey(getenv); err != nil {
+		return err
+	}
 	if cfg.Wrap != nil {
 		ports = cfg.Wrap(ports)
 	}
@@ -130,7 +139,16 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	}
 	edge.Metrics = cfg.Metrics
 	p.Dispatcher.Streams.Review = stream.Review(edge.Gate)
-	p.Functions = functions(p.Dispatcher, edge)
+	secret, err := AuditSecret(cfg.Dir, getenv)
+	if err != nil {
+		return err
+	}
+	keys, err := chain.ParseKeys(secret)
+	if err != nil {
+		return err
+	}
+	p.Sealer = &chain.Sealer{Table: ports.Table, Blobs: ports.Blobs, Keys: keys, Clock: ports.Clock}
+	p.Functions = functions(p.Dispatcher, edge, p.Sealer)
 	api := gateway.Handler(router(p.Functions), ports.Clock, cfg.Log)
 	p.sockets = gateway.NewSockets(byName(p.Functions, "stream"), p.platform.Connections(), api, ports.Clock, cfg.Log)
 	p.HTTP = gateway.WithPages(p.sockets)
@@ -150,6 +168,12 @@ const listShards job.Shards = 1
 func (p *Plane) seed(ctx context.Context, cfg Config) error {
 	d := p.Dispatcher
 	files := coreseed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings}
+	if p.policy.path != "" {
+		if err := p.policy.read(); err != nil {
+			return err
+		}
+		files.Policy, files.Signature = p.policy.text, p.policy.signature
+	}
 	return seed.Apply(ctx, d.Jobs.Table, d.Queues, d.Policy, files, d.Clock.Now())
 }
 
@@ -167,7 +191,10 @@ func (p *Plane) Start() {
 			}
 		})
 	}
-	p.running.Go(func() { p.sweep(ctx) })
+	p.schedules(ctx)
+	if p.policy.path != "" {
+		p.running.Go(func() { p.watch(ctx, p.policy) })
+	}
 	for _, s := range resources.Sources {
 		p.running.Go(func() { p.mapping(s).Run(ctx) })
 	}
@@ -176,16 +203,30 @@ func (p *Plane) Start() {
 // defaultSweep is how often the local plane looks for what is due. On AWS a schedule does it every minute.
 const defaultSweep = time.Second
 
-func (p *Plane) sweep(ctx context.Context) {
-	tick := time.NewTicker(p.every)
+// schedules runs what a schedule runs on AWS. A plane that sweeps less often than that does nothing of it more often.
+func (p *Plane) schedules(ctx context.Context) {
+	for _, f := range p.Functions {
+		if f.Every == 0 {
+			continue
+		}
+		every := max(f.Every, p.every)
+		if f.Name == "sweep" {
+			every = p.every
+		}
+		p.running.Go(func() { p.repeat(ctx, f, every) })
+	}
+}
+
+func (p *Plane) repeat(ctx context.Context, f *Function, every time.Duration) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if _, err := byName(p.Functions, "sweep").Invoke(ctx, []byte(`{}`)); err != nil && ctx.Err() == nil {
-				p.log.Error("sweep failed; it runs again", "error", err)
+			if _, err := f.Invoke(ctx, []byte(`{}`)); err != nil && ctx.Err() == nil {
+				p.log.Error("a scheduled function failed; it runs again", "function", f.Name, "error", err)
 			}
 		}
 	}

@@ -117,8 +117,8 @@ func TestT033_AQueueOutOfReachUsesNoAttempt(t *testing.T) {
 	cfg, s := faulty()
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		s.queues.Store(true)
-		rc := r.submit("topic", "job.test.once") // two attempts
-		time.Sleep(10 * time.Minute)             // many more tries to send it
+		rc := r.submit("topic", "job.test.once")                                     // two attempts
+		time.Sleep(10 * time.Minute)                                                 // many more tries to send it
 		if j := r.awaitFor(rc.JobID, "PENDING", time.Second); j["attempts"] != 0.0 { // perhaps it is being tried right now
 			t.Errorf("attempts %v", j["attempts"])
 		}

@@ -158,7 +158,7 @@ func TestIdleJobsCostNothing(t *testing.T) {
 	cfg.Meter = meter
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		hour := func() store.Usage {
-			time.Sleep(2 * time.Minute)
+			time.Sleep(15*time.Minute + 30*time.Second) // what was done is sealed
 			before := meter.Read()
 			time.Sleep(time.Hour)
 			return meter.Read().Since(before)

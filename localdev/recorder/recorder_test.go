@@ -55,7 +55,7 @@ func open(t *testing.T) (*Recorder, *aws, sdk.Config) {
 	upstream := &aws{}
 	server := httptest.NewServer(upstream)
 	r, err := Open(Config{
-		Endpoint: server.URL, Names: Names{Table: "plane", Bucket: "plane", QueuePrefix: "plane-", Secret: "plane/env"},
+		Endpoint: server.URL, Names: Names{Table: "plane", Bucket: "plane", QueuePrefix: "plane-", Secret: "plane/env", AuditKey: "plane/audit"},
 		Management: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),
 	})
 	if err != nil {
@@ -179,6 +179,10 @@ func TestRequests(t *testing.T) {
 			_, err := secretsmanager.NewFromConfig(c).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: s("plane/env")})
 			return err
 		}, uses{"secretsmanager:GetSecretValue": {Kind: resources.TheSecret}}},
+		{"the audit trail's secret", func(ctx context.Context, c sdk.Config) error {
+			_, err := secretsmanager.NewFromConfig(c).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: s("plane/audit")})
+			return err
+		}, uses{"secretsmanager:GetSecretValue": {Kind: resources.TheAuditKey}}},
 		{"another secret", func(ctx context.Context, c sdk.Config) error {
 			_, err := secretsmanager.NewFromConfig(c).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: s("theirs")})
 			return err

@@ -13,7 +13,7 @@ import (
 
 // Names are the plane's own names of its resources, by which requests are understood.
 type Names struct {
-	Table, Bucket, QueuePrefix, Secret string
+	Table, Bucket, QueuePrefix, Secret, AuditKey string
 	// SeedBucket holds the files of a deployment.
 	SeedBucket string
 }
@@ -65,8 +65,10 @@ func (n Names) understand(service string, r *http.Request, body []byte) []access
 }
 
 func (n Names) secret(id string) resources.Target {
-	if id != "" && (id == n.Secret || strings.Contains(id, ":secret:"+n.Secret)) {
-		return resources.Target{Kind: resources.TheSecret}
+	for name, kind := range map[string]resources.Kind{n.Secret: resources.TheSecret, n.AuditKey: resources.TheAuditKey} {
+		if name != "" && (id == name || strings.Contains(id, ":secret:"+name)) {
+			return resources.Target{Kind: kind}
+		}
 	}
 	return resources.Target{Kind: Other, Name: id}
 }

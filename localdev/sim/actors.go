@@ -344,6 +344,7 @@ func (s *simPoller) pull() {
 	_ = json.Unmarshal([]byte(msgs[0].Body), &t) // the plane's own words
 	s.w.trace("%s claims %s/%d", s.name, t.Job, t.Attempt)
 	key := msgs[0].ID // the same when the message comes again
+	s.w.begin(s.w.api, msgs[0].Body)
 	body := map[string]any{"worker_id": s.name, "job_id": t.Job, "attempt": t.Attempt, "key": key}
 	s.w.request(s.tenant, s.key(), "POST", "/worker/claim", body, func(status int, answer []byte) {
 		var res struct {

@@ -59,7 +59,7 @@ var topics = []string{"job.work", "job.work", "job.work", "job.once", "job.few",
 
 // act begins something new.
 func (w *world) act() {
-	switch w.draw(16) {
+	switch w.draw(18) {
 	case 0, 1, 2:
 		w.submit()
 	case 3:
@@ -117,6 +117,8 @@ func (w *world) act() {
 		w.crash(names[w.draw(len(names))])
 	case 15:
 		w.misc()
+	case 16, 17:
+		w.resolveOne()
 	}
 }
 
@@ -180,7 +182,7 @@ func (w *world) quiet(silent, rounds int) {
 }
 
 func (w *world) misc() {
-	switch w.draw(4) {
+	switch w.draw(6) {
 	case 0:
 		clocks := []*process{w.api, w.containers[0].proc, w.containers[1].proc, w.functions["sweep"].proc, w.functions["scheduler"].proc}
 		p := clocks[w.draw(len(clocks))]
@@ -196,6 +198,8 @@ func (w *world) misc() {
 			w.trace("a ticket is lost")
 			_ = w.platform.Queues().Delete(context.Background(), "pool-main", m.Receipt) // the adapter in memory does not fail
 		}
+	case 4, 5:
+		w.publish()
 	}
 }
 
@@ -209,9 +213,10 @@ func (w *world) functionNames() []string {
 }
 
 // submit sends a job as one of the tenants.
-func (w *world) submit() {
+func (w *world) submit() { w.submitOf(topics[w.draw(len(topics))]) }
+
+func (w *world) submitOf(topic string) {
 	tenant := tenants[w.draw(len(tenants))]
-	topic := topics[w.draw(len(topics))]
 	body := map[string]any{"prompt": "p", "topic": topic}
 	key, times := "", 1
 	switch w.draw(4) {
@@ -318,6 +323,43 @@ func (w *world) retryOne() {
 	})
 }
 
+// resolveOne approves or rejects a job, up to three times at once: one that waits, now and then another. Where none waits it submits one.
+func (w *world) resolveOne() {
+	open := w.openApprovals()
+	a := w.known()
+	switch {
+	case len(open) == 0 && (a == nil || w.draw(3) > 0):
+		w.submitOf(topicAsk)
+		return
+	case len(open) > 0 && w.draw(8) > 0:
+		a = open[w.draw(len(open))]
+	}
+	if a == nil {
+		return
+	}
+	for range 1 + w.draw(3) {
+		how := []string{job.Approve, job.Approve, job.Reject}[w.draw(3)]
+		w.trace("%s %s", how, a.id)
+		w.request(a.tenant, "k-"+a.tenant, "POST", "/approvals/"+url.PathEscape(a.id)+"/"+how, nil, func(status int, answer []byte) {
+			w.resolved(a, how, status, answer)
+		})
+		w.wait()
+	}
+}
+
+// resolved judges the answer to an approval or a rejection. Each wait of a job is resolved once; a job waits again when the policy has changed.
+func (w *world) resolved(a *acked, how string, status int, answer []byte) {
+	switch {
+	case status == 200:
+		w.met(how)
+		w.mu.Lock()
+		a.resolved = append(a.resolved, how)
+		w.mu.Unlock()
+	case status < 500 && status != 404 && status != 409:
+		w.violated("%s answered %d %s", how, status, answer)
+	}
+}
+
 // Bounds of the peace after a run.
 const (
 	peace    = 40 * time.Minute
@@ -356,6 +398,7 @@ func (w *world) settle() {
 		time.Sleep(peaceful)
 	}
 	w.flow()
+	w.sealAll()
 }
 
 // work has all workers do what they have to: connect, beat, and finish what they hold.
@@ -386,10 +429,10 @@ func (w *world) work(round int) {
 	}
 }
 
-// driveAll runs the functions on what their queues hold, and the sweep if it is its turn.
+// driveAll runs the functions on what their queues hold, and those of schedules if it is their turn.
 func (w *world) driveAll(andSweep bool) {
 	for _, name := range w.functionNames() {
-		if name != "sweep" || andSweep {
+		if w.functions[name].run == nil || andSweep {
 			w.drive(w.functions[name])
 			w.flow()
 		}
@@ -473,6 +516,7 @@ func (w *world) judge() {
 	for _, tenant := range keysOfMap(w.heard) {
 		w.judgeFrames(tenant, w.heard[tenant])
 	}
+	w.judgeTrail()
 }
 
 // judgeEnd looks at how a job ended: once, and as it may.
@@ -485,6 +529,14 @@ func (w *world) judgeEnd(a *acked, r *job.Record) {
 		w.violated("acknowledged job %s (%s) never ends: %s after %v, due %s", a.id, r.Topic, r.State, history, time.UnixMicro(r.DueAt))
 	case a.cancelled && r.State != job.Cancelled:
 		w.violated("job %s was acknowledged as cancelled and is %s", a.id, r.State)
+	case int64(len(a.resolved)) > r.Asked:
+		w.violated("job %s waited %d times and was acknowledged as resolved more often: %v", a.id, r.Asked, a.resolved)
+	case slices.Contains(a.resolved, job.Reject) && r.ErrorCode != dlq.ApprovalRejected:
+		w.violated("job %s was acknowledged as rejected and is %s (%s)", a.id, r.State, r.ErrorCode)
+	case slices.Contains(a.resolved, job.Approve) && r.Grant == nil:
+		w.violated("job %s was acknowledged as approved and has no grant", a.id)
+	case r.State == job.Denied && r.Grant != nil && r.Decision.Snapshot == r.Grant.Snapshot && !strings.Contains(r.Decision.Reason, "effective config"):
+		w.violated("job %s was approved under the policy by which it is denied: %s", a.id, r.Decision.Reason)
 	case r.Topic == "job.no" && r.State != job.Denied && r.State != job.Cancelled && (r.State != job.Timeout || r.DeadlineAt == 0):
 		w.violated("job %s must be denied and is %s", a.id, r.State)
 	}

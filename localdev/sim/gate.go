@@ -222,7 +222,7 @@ func (t table) Write(ctx context.Context, ops ...store.Op) error {
 		}
 		err := t.Table.Write(ctx, ops...)
 		if err == nil {
-			t.w.wrote(ops)
+			t.w.wrote(t.p, ops)
 		}
 		return struct{}{}, err
 	})
@@ -237,7 +237,7 @@ func (t table) Update(ctx context.Context, op store.Op) (store.Item, error) {
 		}
 		it, err := t.Table.Update(ctx, op)
 		if err == nil {
-			t.w.wrote([]store.Op{op})
+			t.w.wrote(t.p, []store.Op{op})
 		}
 		return it, err
 	})
@@ -268,6 +268,9 @@ func (q queues) Receive(ctx context.Context, name string, most int, wait, visibi
 	got, err := q.Queues.Receive(ctx, name, most, wait, visibility)
 	if len(got) > 0 {
 		q.w.got(got)
+		for _, m := range got {
+			q.w.begin(q.p, m.Body)
+		}
 		q.p.yield(ctx, "queue.received "+name) // it may have waited, and who sent or gave back goes on too
 	}
 	return got, err

@@ -23,10 +23,14 @@ const (
 	NoDedupe Weakness = "dedupe"
 	// NoTenantCheck lets workers claim jobs of any tenant.
 	NoTenantCheck Weakness = "tenant check"
+	// NoPolicyFence lets workers claim jobs that were decided under a policy that is in force no more.
+	NoPolicyFence Weakness = "policy fence"
+	// NoWaitFence resolves waits for approval whether or not the job still waits.
+	NoWaitFence Weakness = "wait fence"
 )
 
 // Weaknesses lists them.
-var Weaknesses = []Weakness{NoConditions, NoAttemptFence, NoDueEntries, NoDedupe, NoTenantCheck}
+var Weaknesses = []Weakness{NoConditions, NoAttemptFence, NoDueEntries, NoDedupe, NoTenantCheck, NoPolicyFence, NoWaitFence}
 
 // apply rewrites operations on jobs.
 func (w Weakness) apply(ops []store.Op) []store.Op {
@@ -55,8 +59,16 @@ func (w Weakness) weaken(op store.Op) store.Op {
 		}
 	case NoAttemptFence:
 		op.Cond = without(op.Cond, "n", "wk", "wt")
+	case NoWaitFence:
+		if fenced := slices.ContainsFunc(op.Cond.Conds, func(c store.Cond) bool { return c.Attr == "up" }); fenced {
+			op.Cond.Conds = slices.DeleteFunc(slices.Clone(op.Cond.Conds), func(c store.Cond) bool {
+				return c.Attr == "up" || c.Attr == "st" && c.Kind == store.CondEqual
+			})
+		}
 	case NoTenantCheck:
 		op.Cond = without(op.Cond, "tn")
+	case NoPolicyFence:
+		op.Cond = without(op.Cond, "pv")
 	case NoDueEntries:
 		if puts {
 			op.Item.Index = maps.Clone(op.Item.Index)

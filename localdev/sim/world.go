@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/cordum-serverless/cordum/functions/approvals"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
 	dlqfn "github.com/cordum-serverless/cordum/functions/dlq"
@@ -29,6 +30,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/sweep"
 	"github.com/cordum-serverless/cordum/functions/workers"
 	"github.com/cordum-serverless/cordum/localdev/seed"
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -46,6 +48,7 @@ import (
 const simPolicy = `
 version: sim
 default_decision: deny
+approvals: { expire_after: 150s }
 rules:
   - { id: no, match: { topics: ["job.no"] }, decision: deny, reason: never }
   - { id: slow, match: { topics: ["job.slow"] }, decision: throttle, reason: not so fast }
@@ -71,6 +74,9 @@ const simKeys = `[
 
 var tenants = []string{"a", "b"}
 
+// topicAsk is the topic whose jobs need an approval.
+const topicAsk = "job.ask"
+
 // Options say what a run is made of.
 type Options struct {
 	// Seed is what everything is drawn from: the same seed gives the same run.
@@ -90,6 +96,7 @@ type world struct {
 	gate     *gate
 	weak     Weakness
 	raw      *job.Store
+	heads    *head.Store
 	dice     *rand.Rand
 	steps    int
 
@@ -111,6 +118,8 @@ type world struct {
 	busy       map[string]*process // functions that run, and in which process
 	seen       map[string]int
 	received   map[string]string // receipt -> body
+	rules      []rules           // that were in force, the newest last
+	began      map[string]int64  // process and ticket -> the head's revision when the first claim with it began
 }
 
 // met counts something that a run went through.
@@ -132,6 +141,8 @@ type Report struct {
 type acked struct {
 	id, tenant string
 	cancelled  bool // by an acknowledged cancel
+	// resolved are the acknowledged resolutions of its waits for approval, approve or reject.
+	resolved []string
 }
 
 // function is one of those that queues or the schedule drive.
@@ -139,7 +150,7 @@ type function struct {
 	name    string
 	proc    *process
 	handler batch.Handler
-	sweep   func(context.Context) (dispatch.Swept, error)
+	run     func(context.Context) error // of those that a schedule drives
 	queue   string
 	gen     int
 }
@@ -182,15 +193,16 @@ func newWorld(opts Options) (*world, error) {
 		raw:   &job.Store{Table: p.Table(), Blobs: p.Blobs(), Shards: 1},
 		acked: map[string]*acked{}, keys: map[string]string{}, states: map[string][]job.State{}, handed: map[string]string{},
 		heard: map[string][]frame{}, functions: map[string]*function{}, busy: map[string]*process{}, seen: map[string]int{}, received: map[string]string{},
+		heads: &head.Store{Table: p.Table(), Blobs: p.Blobs(), Pick: func(int) int { return 0 }}, began: map[string]int64{},
 	}
-	heads := &head.Store{Table: p.Table(), Blobs: p.Blobs()}
 	files := coreseed.Files{Policy: []byte(simPolicy), Pools: []byte(simPools), Timeouts: []byte(simTimeouts)}
-	if err := seed.Apply(context.Background(), p.Table(), p.Queues(), heads, files, time.Now()); err != nil {
+	if err := seed.Apply(context.Background(), p.Table(), p.Queues(), w.heads, files, time.Now()); err != nil {
 		return nil, err
 	}
+	w.govern(map[string]bool{})
 	w.startAPI(0)
 	for name, queueName := range map[string]string{
-		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "sweep": "",
+		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "sweep": "", "sealer": "",
 	} {
 		f := &function{name: name, queue: queueName}
 		w.functions[name] = f
@@ -236,7 +248,7 @@ func (w *world) startAPI(gen int) {
 		panic(err) // the keys above are wrong
 	}
 	edge.IDs, edge.Metrics = ids.Source{Reader: w.api.random}, nil
-	w.apiHTTP = rest.New(edge, jobs.New(d).Group(), dlqfn.New(d).Group(), workers.New(d, nil).Group())
+	w.apiHTTP = rest.New(edge, jobs.New(d).Group(), approvals.New(d).Group(), dlqfn.New(d).Group(), workers.New(d, nil).Group())
 }
 
 func (w *world) startFunction(f *function) {
@@ -253,7 +265,10 @@ func (w *world) startFunction(f *function) {
 	case "broadcast":
 		f.handler = broadcast.Handler(d)
 	case "sweep":
-		f.sweep = sweep.Handler(d)
+		f.run = func(ctx context.Context) error { _, err := sweep.Handler(d)(ctx); return err }
+	case "sealer":
+		s := &chain.Sealer{Table: sealersTable{table{w.platform.Table(), f.proc, w}}, Blobs: blobs{w.platform.Blobs(), f.proc}, Keys: auditKeys(), Clock: f.proc.skew}
+		f.run = func(ctx context.Context) error { _, err := s.Run(ctx); return err }
 	}
 }
 
@@ -369,7 +384,7 @@ func (w *world) drive(f *function) {
 		bodies = append(bodies, m.Body[:min(len(m.Body), 60)])
 	}
 	w.trace("drive %s: %s", f.name, strings.Join(bodies, " "))
-	proc, handler, doSweep := f.proc, f.handler, f.sweep
+	proc, handler, run := f.proc, f.handler, f.run
 	w.mu.Lock()
 	w.busy[f.name] = proc
 	w.mu.Unlock()
@@ -381,8 +396,8 @@ func (w *world) drive(f *function) {
 			}
 			w.mu.Unlock()
 		}()
-		if doSweep != nil {
-			_, _ = doSweep(context.Background()) // what failed is due still
+		if run != nil {
+			_ = run(context.Background()) // what failed is due still
 			return
 		}
 		res, err := handler(context.Background(), events.SQSEvent{Records: msgs})
@@ -400,8 +415,8 @@ func (w *world) drive(f *function) {
 	})
 }
 
-// wrote judges a write that was made to the state of jobs.
-func (w *world) wrote(ops []store.Op) {
+// wrote judges a write that a process made to the state of jobs.
+func (w *world) wrote(p *process, ops []store.Op) {
 	for _, op := range ops {
 		id, ok := strings.CutPrefix(op.Key.PK, "J#")
 		if !ok || op.Key.SK != "S" || op.Kind == store.OpCheck {
@@ -423,11 +438,16 @@ func (w *world) wrote(ops []store.Op) {
 			w.seen["job "+string(r.State)]++
 		}
 		w.mu.Unlock()
+		if last == job.Scheduled && r.State == job.Dispatched {
+			w.judgeClaim(p, r)
+		}
 		switch {
 		case op.Kind == store.OpPut && last != "":
 			w.violated("job %s was created twice, %s and %s", id, last, r.State)
 		case last.Terminal() && r.State != last:
 			w.violated("job %s left its end: %s -> %s", id, last, r.State)
+		case r.Topic == topicAsk && r.Held() && r.Grant == nil:
+			w.violated("job %s runs without the approval that it needs", id)
 		case last != r.State && !job.May(last, r.State):
 			w.violated("job %s moved from %q to %s, which may not be", id, last, r.State)
 		}

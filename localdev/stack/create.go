@@ -27,25 +27,31 @@ func (s *Stack) create(ctx context.Context) error {
 	if err := s.Platform.Create(ctx, resources.Queues()...); err != nil {
 		return err
 	}
-	if err := s.keepSecret(ctx); err != nil {
+	if err := s.keepSecret(ctx, s.secret, "CORDUM_API_KEYS", s.cfg.Keys); err != nil {
+		return err
+	}
+	if err := s.keepSecret(ctx, s.auditKey, "CORDUM_AUDIT_KEY", auditSecret); err != nil {
 		return err
 	}
 	return s.putFiles(ctx)
 }
 
-// keepSecret stores the plane's API keys.
-func (s *Stack) keepSecret(ctx context.Context) error {
-	content, err := json.Marshal(map[string]string{"CORDUM_API_KEYS": s.cfg.Keys})
+// auditSecret is what the local plane's audit trail is signed with. It protects nothing: whoever has the machine has it.
+const auditSecret = "the-audit-trail-of-a-plane-on-localstack"
+
+// keepSecret stores a setting in a secret.
+func (s *Stack) keepSecret(ctx context.Context, secret, setting, value string) error {
+	content, err := json.Marshal(map[string]string{setting: value})
 	if err != nil {
 		return err
 	}
 	client, text := secretsmanager.NewFromConfig(s.aws), string(content)
-	_, err = client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: &s.secret, SecretString: &text})
+	_, err = client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: &secret, SecretString: &text})
 	if _, there := errors.AsType[*secrets.ResourceExistsException](err); there {
-		_, err = client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &s.secret, SecretString: &text})
+		_, err = client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &secret, SecretString: &text})
 	}
 	if err != nil {
-		return fmt.Errorf("stack: secret %s: %w", s.secret, err)
+		return fmt.Errorf("stack: secret %s: %w", secret, err)
 	}
 	return nil
 }
@@ -60,6 +66,9 @@ func (s *Stack) files() map[string][]byte {
 		if files[name] == nil {
 			files[name] = otherwise
 		}
+	}
+	if s.cfg.Signature != nil {
+		files["Signature"] = s.cfg.Signature
 	}
 	return files
 }

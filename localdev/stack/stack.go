@@ -52,6 +52,8 @@ type Config struct {
 	Env map[string]string
 	// Policy, Pools and Timeouts are the files that the plane begins with; nil is the local plane's own.
 	Policy, Pools, Timeouts []byte
+	// Signature is the policy's; nil for none.
+	Signature []byte
 	// Every replaces the interval of functions that a schedule runs; 0 leaves it.
 	Every time.Duration
 	// Retry is when a message that was not handled comes again; 0 leaves that to the queue's visibility timeout, as on AWS.
@@ -101,6 +103,7 @@ type Stack struct {
 	aws        sdk.Config
 	queueURL   string
 	secret     string
+	auditKey   string // the name of the secret that signs the audit trail
 	builder    *build.Builder
 	api        *lambdahost.API
 	hosts      map[string]*lambdahost.Host
@@ -128,7 +131,7 @@ func Open(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	cfg.Binaries = cmp.Or(cfg.Binaries, filepath.Join(cfg.Root, "bin", "lambda"))
 	cfg.HTTP, cfg.GRPC = cmp.Or(cfg.HTTP, "127.0.0.1:0"), cmp.Or(cfg.GRPC, "127.0.0.1:0")
 	cfg.Keys, cfg.Containers = cmp.Or(cfg.Keys, seed.Keys), max(cfg.Containers, 1)
-	s := &Stack{cfg: cfg, log: cfg.Log, output: io.Discard, hosts: map[string]*lambdahost.Host{}, secret: cfg.Name + "/env"}
+	s := &Stack{cfg: cfg, log: cfg.Log, output: io.Discard, hosts: map[string]*lambdahost.Host{}, secret: cfg.Name + "/env", auditKey: cfg.Name + "/audit"}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -187,7 +190,7 @@ func (s *Stack) start(ctx context.Context) (err error) {
 		return err
 	}
 	names := recorder.Names{
-		Table: s.cfg.Name, Bucket: s.cfg.Name, SeedBucket: s.seedBucket(), QueuePrefix: s.cfg.Name + "-", Secret: s.secret,
+		Table: s.cfg.Name, Bucket: s.cfg.Name, SeedBucket: s.seedBucket(), QueuePrefix: s.cfg.Name + "-", Secret: s.secret, AuditKey: s.auditKey,
 	}
 	s.Recorder, err = recorder.Open(recorder.Config{
 		Endpoint: s.cfg.Endpoint, Names: names,
@@ -235,6 +238,8 @@ func (s *Stack) environment(name string, grants []resources.Grant) map[string]st
 	env["CORDUM_TABLE"], env["CORDUM_BUCKET"], env["CORDUM_QUEUE_URL"] = s.cfg.Name, s.cfg.Name, s.queueURL
 	for _, g := range grants {
 		switch g.On.Kind {
+		case resources.TheAuditKey:
+			env["CORDUM_SECRET"] = s.auditKey
 		case resources.TheSecret:
 			env["CORDUM_SECRET"] = s.secret
 		case resources.Connections:

@@ -71,6 +71,9 @@ func (w *reference) method(m Method) {
 			facts = append(facts, "errors: "+strings.Trim(fmt.Sprint(errs), "[]"))
 		}
 	}
+	if said := m.Rule.GetAudit(); said != "" {
+		facts = append(facts, "audit: "+said)
+	}
 	w.line("%s", strings.Join(facts, " · "))
 	if m.Input().Fields().Len() > 0 && !m.IsStreamingClient() {
 		w.line("\nRequest:\n")

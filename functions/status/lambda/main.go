@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
@@ -22,7 +23,11 @@ func main() {
 	boot.Must(log, err)
 	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
 	boot.Must(log, err)
-	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Queues: sqs.New(cfg, names.QueueURL)}, log)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
+		Table:  dynamo.New(cfg, names.Table, nil),
+		Queues: sqs.New(cfg, names.QueueURL),
+		Blobs:  s3.New(cfg, names.Bucket),
+	}, log)
 	boot.Must(log, err)
 	lambda.Start(rest.Lambda(rest.New(edge, status.New(d).Group())))
 }

@@ -54,7 +54,7 @@ var benchmarks = []struct {
 	names []string
 	run   func(*bench, context.Context) error
 }{
-	{[]string{"memory", "roundtrip", "submit", "get_job", "status"}, (*bench).requests},
+	{[]string{"memory", "roundtrip", "submit", "get_job", "status", "evaluate"}, (*bench).requests},
 	{[]string{"events"}, (*bench).events},
 	{[]string{"sockets"}, (*bench).sockets},
 	{[]string{"sweep"}, (*bench).sweep},
@@ -216,12 +216,26 @@ func (b *bench) reads(ctx context.Context) error {
 			return err
 		}
 	}
-	if !b.wanted("status") {
+	if b.wanted("status") {
+		err := b.measure(ctx, "status_c16", 16, func(ctx context.Context) error {
+			return b.client.Do(ctx, http.MethodGet, "/status", nil, nil)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !b.wanted("evaluate") {
 		return nil
 	}
-	return b.measure(ctx, "status_c16", 16, func(ctx context.Context) error {
-		return b.client.Do(ctx, http.MethodGet, "/status", nil, nil)
+	return b.measure(ctx, "evaluate_c16", 16, func(ctx context.Context) error {
+		return b.client.Do(ctx, http.MethodPost, "/policy/evaluate", benchQuestion, nil)
 	})
+}
+
+// benchQuestion is about a job that falls under a rule with constraints.
+var benchQuestion = map[string]any{
+	"job_id": "job-1", "topic": "job.demo.fetch", "principal_id": "maya", "priority": "batch", "labels": map[string]string{"env": "test", "run": "bench"},
+	"meta": map[string]any{"actor_id": "maya", "actor_type": "human", "capability": "demo.fetch", "risk_tags": []string{"network"}},
 }
 
 func (b *bench) roundTrips(ctx context.Context) error {

@@ -32,6 +32,7 @@ func TestBench(t *testing.T) {
 		"submit":    {"submit_c1_rate", "submit_c16_p99"},
 		"get_job":   {"get_job_c16_rate"},
 		"status":    {"status_c16_rate"},
+		"evaluate":  {"evaluate_c16_rate"},
 		"events":    {"event_latency_p50", "event_latency_p99"},
 		"sockets":   {"socket_frames_rate", "socket_frames_missing 0.00", "socket_frames_wrong 0.00"},
 		"sweep":     {"sweep_send_again_rate", "sweep_deadline_rate"},

@@ -28,6 +28,10 @@ type scene struct {
 	title  string
 	body   map[string]any
 	cancel bool // once it runs
+	// approve has a human let it run. remediated, unless "", has the policy's suggestion submitted instead of the job that it denied: the new job must
+	// succeed with this result.
+	approve    bool
+	remediated string
 	// mend, when given, makes good what the job failed of; then its dead letter is retried, and the new job must succeed with this result.
 	mend    func() error
 	retried string
@@ -101,7 +105,15 @@ var plainScenes = []scene{
 	{
 		title: "denied: the policy forbids it, and suggests another way",
 		body:  map[string]any{"topic": "job.demo.wipe", "prompt": "delete everything"},
-		state: "DENIED", decision: "DENY", code: "safety_denied",
+		state: "DENIED", decision: "DENY", code: "safety_denied", remediated: `"words":2`,
+	},
+	{
+		title: "approved: a write to production waits for a human, who lets it run",
+		body: map[string]any{
+			"topic": "job.demo.hash", "prompt": "write it down", "risk_tags": []string{"write"}, "labels": map[string]string{"env": "prod"},
+			"context": map[string]any{"text": "abc"},
+		},
+		state: "SUCCEEDED", decision: "ALLOW", approve: true, result: "ba7816bf8f01cfea",
 	},
 	{
 		title: "denied: a secret may not reach the network",
@@ -261,6 +273,11 @@ func (s scene) play(ctx context.Context, c *client.Client, live *feed) error {
 	}
 	say("→", "POST /jobs %s", grey(string(must(json.Marshal(s.body)))))
 	say("←", "job %s is %s%s", r.JobID, bold(r.Status), grey(because(r.Reason)))
+	if s.approve {
+		if err := approve(ctx, c, r.JobID); err != nil {
+			return err
+		}
+	}
 	cancelled := false
 	err = live.watch(ctx, r.JobID, func(f client.Frame) error {
 		if !s.cancel || cancelled || f.Kind != "jobProgress" {
@@ -278,10 +295,57 @@ func (s scene) play(ctx context.Context, c *client.Client, live *feed) error {
 		return err
 	}
 	tell(j, time.Since(began))
-	if err := s.judge(j); err != nil || s.mend == nil {
+	switch err := s.judge(j); {
+	case err != nil:
+		return err
+	case s.mend != nil:
+		return s.again(ctx, c, live, r.JobID)
+	case s.remediated != "":
+		return s.instead(ctx, c, live, r.JobID)
+	}
+	return nil
+}
+
+// approve finds the job among those that wait for a human, and lets it run.
+func approve(ctx context.Context, c *client.Client, id string) error {
+	waiting, err := c.Approvals(ctx)
+	if err != nil {
 		return err
 	}
-	return s.again(ctx, c, live, r.JobID)
+	n := slices.IndexFunc(waiting, func(a client.Approval) bool { return a.JobID == id })
+	if n < 0 {
+		return fmt.Errorf("job %s is not among the approvals", id)
+	}
+	say("←", "GET /approvals: %s%s", waiting[n].Rule, grey(because(waiting[n].Reason)))
+	say("→", "POST /approvals/%s/approve", id)
+	return c.Approve(ctx, id, "looked at it")
+}
+
+// instead has the policy's suggestion submitted.
+func (s scene) instead(ctx context.Context, c *client.Client, live *feed, id string) error {
+	began := time.Now()
+	say("→", "POST /jobs/%s/remediate", id)
+	r, err := c.Remediate(ctx, id)
+	if err != nil {
+		return fmt.Errorf("remediate: %w", err)
+	}
+	s.result = s.remediated
+	return s.follows(ctx, c, live, r, began)
+}
+
+// follows waits for the job that came of another one, which must succeed.
+func (s scene) follows(ctx context.Context, c *client.Client, live *feed, r client.Receipt, began time.Time) error {
+	say("←", "job %s is %s%s", r.JobID, bold(r.Status), grey(because(r.Reason)))
+	if err := live.watch(ctx, r.JobID, func(client.Frame) error { return nil }); err != nil {
+		return err
+	}
+	j, err := c.Get(ctx, r.JobID)
+	if err != nil {
+		return err
+	}
+	tell(j, time.Since(began))
+	s.state, s.decision, s.code = "SUCCEEDED", j.Decision, ""
+	return s.judge(j)
 }
 
 // again mends what the job failed of, and sends it again from the dead letters.
@@ -304,17 +368,8 @@ func (s scene) again(ctx context.Context, c *client.Client, live *feed, id strin
 		return fmt.Errorf("retry: %w", err)
 	}
 	say("→", "POST /dlq/%s/retry", id)
-	say("←", "job %s", r.JobID)
-	if err := live.watch(ctx, r.JobID, func(client.Frame) error { return nil }); err != nil {
-		return err
-	}
-	j, err := c.Get(ctx, r.JobID)
-	if err != nil {
-		return err
-	}
-	tell(j, time.Since(began))
-	s.state, s.code, s.result = "SUCCEEDED", "", s.retried
-	return s.judge(j)
+	s.result = s.retried
+	return s.follows(ctx, c, live, r, began)
 }
 
 // tell shows how a job ended.

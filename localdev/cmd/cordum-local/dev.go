@@ -34,7 +34,7 @@ type devCmd struct {
 	Metrics string `default:"localhost:9092" env:"GATEWAY_METRICS_ADDR" help:"Address of /metrics, for Prometheus; empty for none."`
 	Data    string `default:".cordum" type:"path" help:"Folder that keeps the data."`
 	Memory  bool   `help:"Keep nothing."`
-	Policy  string `type:"existingfile" env:"SAFETY_POLICY_PATH" help:"Policy file instead of the local plane's own."`
+	Policy  string `type:"existingfile" env:"SAFETY_POLICY_PATH" help:"Policy file instead of the local plane's own; when it changes it takes effect."`
 	Pools   string `type:"existingfile" env:"POOL_CONFIG_PATH" help:"Pools file, used when none is stored yet."`
 	Worker  bool   `default:"true" negatable:"" help:"Run the demo worker."`
 	Chaos   string `placeholder:"PROFILE" help:"Make the platform fail now and then: mild, rough, cruel, or rates such as errors=0.02,delays=0.1."`
@@ -90,12 +90,9 @@ func (c *devCmd) start(ctx context.Context, logTo *os.File) (_ *local, err error
 		fmt.Fprintln(os.Stderr, "cordum-local: no metrics:", err)
 		l.metrics = nil
 	}
-	cfg := plane.Config{Dir: c.place(), Log: log, Getenv: l.getenv, Wrap: l.wrap, Metrics: figures}
-	for path, into := range map[string]*[]byte{c.Policy: &cfg.Policy, c.Pools: &cfg.Pools} {
-		if path == "" {
-			continue
-		}
-		if *into, err = os.ReadFile(path); err != nil {
+	cfg := plane.Config{Dir: c.place(), Log: log, Getenv: l.getenv, Wrap: l.wrap, Metrics: figures, PolicyPath: c.Policy}
+	if c.Pools != "" {
+		if cfg.Pools, err = os.ReadFile(c.Pools); err != nil {
 			return nil, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"github.com/cordum-serverless/cordum/localdev/demoworker"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/localdev/localstack"
+	"github.com/cordum-serverless/cordum/localdev/plane"
 	"github.com/cordum-serverless/cordum/localdev/seed"
 	"github.com/cordum-serverless/cordum/localdev/stack"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
@@ -147,6 +149,12 @@ func (c *localstackCmd) config(url string) (stack.Config, error) {
 			return cfg, err
 		}
 		*into = text
+	}
+	if c.Policy != "" {
+		var err error
+		if cfg.Signature, err = os.ReadFile(c.Policy + plane.SignatureSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return cfg, err
+		}
 	}
 	if c.Worker {
 		if cfg.Pools == nil {

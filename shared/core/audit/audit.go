@@ -1,14 +1,16 @@
 // Package audit is the trail of who changed what: one entry for every mutation that a client asks for, written in the transaction of the mutation,
-// never changed, never deleted. The entry of a submission is its job's decision record.
+// never changed, never deleted. The entry of a submission is its job's decision record. Package chain seals both.
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +35,8 @@ type Entry struct {
 	// ActorID is the principal, else the credential's id.
 	ActorID string `json:"actor_id,omitempty"`
 	Role    string `json:"role,omitempty"`
+	// KeyID is the credential's id.
+	KeyID string `json:"key_id,omitempty"`
 	// Message is what the caller said about it.
 	Message   string `json:"message,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
@@ -44,14 +48,29 @@ type Entry struct {
 
 // By is an entry for what somebody does now. micros should differ between two entries of one process.
 func By(id identity.Identity, micros int64, action, resourceType, resourceID string) Entry {
-	actor := id.Principal
-	if actor == "" {
-		actor = id.KeyID
-	}
 	return Entry{
-		Tenant: id.Tenant, At: micros, Action: action, ResourceType: resourceType, ResourceID: resourceID, ActorID: actor, Role: string(id.Role),
-		RequestID: id.RequestID,
+		Tenant: id.Tenant, At: micros, Action: action, ResourceType: resourceType, ResourceID: resourceID, ActorID: actor(id), Role: string(id.Role),
+		KeyID: id.KeyID, RequestID: id.RequestID,
 	}
+}
+
+func actor(id identity.Identity) string { return cmp.Or(id.Principal, id.KeyID) }
+
+// Origin is who or what caused a decision about a job: a part of the decision's record, which is the entry of a submission.
+type Origin struct {
+	// Cause is the action of an entry, "submit", or what moved the plane itself.
+	Cause  string `json:"cause"`
+	Tenant string `json:"tenant"`
+	// ActorID, Role, KeyID and RequestID are those of an Entry; empty for the plane itself.
+	ActorID   string `json:"actor_id,omitempty"`
+	Role      string `json:"role,omitempty"`
+	KeyID     string `json:"key_id,omitempty"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// Caused is the origin of a decision that somebody asked for.
+func Caused(action string, id identity.Identity) *Origin {
+	return &Origin{Cause: action, Tenant: id.Tenant, ActorID: actor(id), Role: string(id.Role), KeyID: id.KeyID, RequestID: id.RequestID}
 }
 
 // Where entries lie: AU#<tenant>#<shard> | <micros>#<id>, in by_time at LOG#<n>, as everything does that the sealer must see.
@@ -81,6 +100,13 @@ func partition(tenant string, shard uint32) string {
 
 var segments = strings.NewReplacer("%", "%25", "#", "%23")
 
+// Names of the attributes that hold what is sealed: an entry, a decision with its Origin, and the request that a submission stored.
+const (
+	AttrEntry    = "e"
+	AttrDecision = "de"
+	AttrRequest  = "rq"
+)
+
 // Op writes the entry, as a part of the mutation's transaction.
 func (e Entry) Op() store.Op {
 	text, err := json.Marshal(e)
@@ -96,64 +122,88 @@ func (e Entry) Op() store.Op {
 	}
 	key := store.Key{PK: partition(e.Tenant, hash(e.ID)%tenantShards), SK: listing.Sortable(e.At) + "#" + e.ID}
 	return store.Put(store.Item{
-		Key: key, Attrs: store.Attrs{"e": text}, Index: map[store.Index]store.Key{store.ByTime: LogKey(key, e.At)},
+		Key: key, Attrs: store.Attrs{AttrEntry: text}, Index: map[store.Index]store.Key{store.ByTime: LogKey(key, e.At)},
 	}).If(store.NotExists())
 }
 
 // Log reads the trail.
 type Log struct{ Table store.Table }
 
-// List answers at most limit entries of a tenant, newest first, that are not younger than a microsecond, 0 for all, and the microsecond of the next page, 0
-// at the end. Entries of one microsecond are never parted.
+// List answers a tenant's entries, newest first, that are not younger than a microsecond, 0 for all, and the microsecond of the next page, 0 at the
+// end. A page has at most limit entries, unless more than that share its only microsecond: entries of one microsecond are never parted.
 func (l *Log) List(ctx context.Context, tenant string, limit int, until int64) (entries []Entry, next int64, err error) {
+	if entries, err = l.read(ctx, tenant, until, limit+1); err != nil || len(entries) <= limit {
+		return entries, 0, err
+	}
+	next = entries[limit].At
+	if end := slices.IndexFunc(entries, func(e Entry) bool { return e.At == next }); end > 0 {
+		return entries[:end], next, nil
+	}
+	if entries, err = l.moment(ctx, tenant, next); err != nil {
+		return nil, 0, err
+	}
+	older, err := l.read(ctx, tenant, next-1, 1)
+	if err != nil || len(older) == 0 {
+		return entries, 0, err
+	}
+	return entries, older[0].At, nil
+}
+
+// read answers the newest n entries of a tenant that are not younger than a microsecond, 0 for all.
+func (l *Log) read(ctx context.Context, tenant string, until int64, n int) ([]Entry, error) {
+	var entries []Entry
 	for shard := range uint32(tenantShards) {
-		q := store.Query{PK: partition(tenant, shard), Desc: true, Limit: limit + 1}
+		q := store.Query{PK: partition(tenant, shard), Desc: true, Limit: n}
 		if until > 0 {
 			q.To = listing.Sortable(until) + "#\U0010FFFF"
 		}
-		for n := 0; n <= limit; {
-			page, err := l.Table.Query(ctx, q)
-			if err != nil {
-				return nil, 0, err
-			}
-			for _, it := range page.Items {
-				var e Entry
-				if err := json.Unmarshal(it.Attrs.Bytes("e"), &e); err != nil {
-					return nil, 0, fmt.Errorf("audit entry %s: %w", it.Key, err)
-				}
-				entries = append(entries, e)
-			}
-			n += len(page.Items)
-			if q.Start = page.Next; page.Next == "" {
-				break
-			}
+		some, err := l.query(ctx, q, n)
+		if err != nil {
+			return nil, err
 		}
+		entries = append(entries, some...)
 	}
-	slices.SortFunc(entries, func(a, b Entry) int {
-		if a.At != b.At {
-			return int(b.At - a.At)
-		}
-		return strings.Compare(b.ID, a.ID)
-	})
-	if len(entries) <= limit {
-		return entries, 0, nil
-	}
-	return cut(entries, limit)
+	newestFirst(entries)
+	return entries[:min(n, len(entries))], nil
 }
 
-// cut ends a page before the entries whose microsecond does not fit on it, unless that is its only one.
-func cut(entries []Entry, limit int) ([]Entry, int64, error) {
-	end := limit
-	for end > 0 && entries[end-1].At == entries[limit].At {
-		end--
+// moment answers all entries of a tenant that have the microsecond.
+func (l *Log) moment(ctx context.Context, tenant string, micros int64) ([]Entry, error) {
+	var entries []Entry
+	for shard := range uint32(tenantShards) {
+		some, err := l.query(ctx, store.Query{PK: partition(tenant, shard), Prefix: listing.Sortable(micros) + "#"}, math.MaxInt)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, some...)
 	}
-	if end == 0 {
-		for end = limit; end < len(entries) && entries[end].At == entries[0].At; {
-			end++
+	newestFirst(entries)
+	return entries, nil
+}
+
+// query reads pages until it has n entries, or all.
+func (l *Log) query(ctx context.Context, q store.Query, n int) ([]Entry, error) {
+	var entries []Entry
+	for {
+		page, err := l.Table.Query(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range page.Items {
+			var e Entry
+			if err := json.Unmarshal(it.Attrs.Bytes(AttrEntry), &e); err != nil {
+				return nil, fmt.Errorf("audit entry %s: %w", it.Key, err)
+			}
+			entries = append(entries, e)
+		}
+		if q.Start = page.Next; page.Next == "" || len(entries) >= n {
+			return entries, nil
 		}
 	}
-	if end == len(entries) {
-		return entries, 0, nil
-	}
-	return entries[:end], entries[end].At, nil
+}
+
+func newestFirst(entries []Entry) {
+	slices.SortFunc(entries, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(b.At, a.At), cmp.Compare(b.ID, a.ID))
+	})
 }

@@ -24,7 +24,8 @@ const protocolVersion = 1
 
 // announce tells clients of a job that was submitted, or goes to the workers again.
 func (d *Dispatcher) announce(ctx context.Context, r *job.Record, request *agentv1.JobRequest) {
-	d.Events.Job(ctx, r, 0, envelope(r, senderSubmit, d.now(), &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobRequest{JobRequest: request}}))
+	p := &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobRequest{JobRequest: approved(r, request)}}
+	d.Events.Job(ctx, r, 0, envelope(r, senderSubmit, d.now(), p))
 }
 
 // bury sends the end of a job without success to the dead-letter queue. The dead letter itself is stored already: what follows, such as the

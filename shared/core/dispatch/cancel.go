@@ -5,7 +5,9 @@ import (
 	"errors"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 )
 
@@ -28,8 +30,9 @@ const (
 // Cancel ends a job from any state, and all jobs that it asked for, generation by generation, and tells the workers that hold them. A job that
 // has ended stays as it is, and says so. An API cancel leaves no dead letter: nobody needs to look at what they asked for. Cancelling again
 // cancels what the first time did not reach.
-func (d *Dispatcher) Cancel(ctx context.Context, tenant, id, reason string) (Cancelled, error) {
-	done, err := d.cancel(ctx, tenant, id, reason)
+// Each job that ends leaves an audit entry.
+func (d *Dispatcher) Cancel(ctx context.Context, by identity.Identity, id, reason string) (Cancelled, error) {
+	done, err := d.cancel(ctx, by, id, reason)
 	if err != nil || done.State != job.Cancelled {
 		return done, err
 	}
@@ -42,7 +45,7 @@ func (d *Dispatcher) Cancel(ctx context.Context, tenant, id, reason string) (Can
 				return Cancelled{}, err
 			}
 			for _, child := range children {
-				if _, err := d.cancel(ctx, tenant, child, "parent job "+parent+" was cancelled"); err != nil && !fault.Is(err, fault.NotFound) {
+				if _, err := d.cancel(ctx, by, child, "parent job "+parent+" was cancelled"); err != nil && !fault.Is(err, fault.NotFound) {
 					return Cancelled{}, err
 				}
 			}
@@ -56,9 +59,9 @@ func (d *Dispatcher) Cancel(ctx context.Context, tenant, id, reason string) (Can
 }
 
 // cancel ends one job.
-func (d *Dispatcher) cancel(ctx context.Context, tenant, id, reason string) (Cancelled, error) {
+func (d *Dispatcher) cancel(ctx context.Context, by identity.Identity, id, reason string) (Cancelled, error) {
 	for range cancelTries {
-		r, err := d.Jobs.Load(ctx, tenant, id, d.now())
+		r, err := d.Jobs.Load(ctx, by.Tenant, id, d.now())
 		if err != nil {
 			return Cancelled{}, err
 		}
@@ -69,9 +72,11 @@ func (d *Dispatcher) cancel(ctx context.Context, tenant, id, reason string) (Can
 			return Cancelled{JobID: id, State: r.State, Reason: "job already terminal"}, nil
 		}
 		micros := d.micros.Micros(d.now())
+		entry := audit.By(by, micros, "cancel", "job", id)
+		entry.Before, entry.After, entry.Message = string(r.State), string(job.Cancelled), reason
 		done, err := d.Jobs.Move(ctx, r, job.Cancelled, 0, func(n *job.Record) {
 			n.UpdatedAt, n.ListedAt, n.Reason, n.CancelReason = micros, micros, "", reason
-		})
+		}, entry.Op())
 		if _, ok := errors.AsType[*job.StaleError](err); ok {
 			continue
 		}

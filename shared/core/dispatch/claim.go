@@ -197,7 +197,7 @@ const (
 
 // packet is the request as the worker gets it: the stored one, with the attempt and what the decision adds.
 func packet(r *job.Record, b *job.Body) *agentv1.JobRequest {
-	request := proto.CloneOf(b.Request)
+	request := proto.CloneOf(approved(r, b.Request))
 	if request.Env == nil {
 		request.Env = map[string]string{}
 	}
@@ -211,6 +211,20 @@ func packet(r *job.Record, b *job.Body) *agentv1.JobRequest {
 			request.Budget.DeadlineMs = lowest(request.GetBudget().GetDeadlineMs(), ms)
 		}
 	}
+	return request
+}
+
+// approved is a request with the labels of the approval that its job runs under; the request itself when it runs under none.
+func approved(r *job.Record, request *agentv1.JobRequest) *agentv1.JobRequest {
+	labels := r.Labels()
+	if labels == nil {
+		return request
+	}
+	request = proto.CloneOf(request)
+	if request.Labels == nil {
+		request.Labels = map[string]string{}
+	}
+	maps.Copy(request.GetLabels(), labels)
 	return request
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
+	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
 	"github.com/cordum-serverless/cordum/shared/core/signature"
 	"github.com/cordum-serverless/cordum/shared/core/worker"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
@@ -68,6 +69,8 @@ type Platform struct {
 	SweepEvery time.Duration
 	// Senders are the public keys of those who sign their packets; without any nobody has to.
 	Senders signature.Keys
+	// PolicyKey is whose signature the base policy must carry; nil looks at none.
+	PolicyKey *signed.Key
 	// Yield is for simulations.
 	Yield turn.Yield
 	// Metrics take what is measured; nil for nowhere.
@@ -79,7 +82,7 @@ func New(p Platform) *Dispatcher {
 	d := &Dispatcher{
 		Jobs:     &job.Store{Table: p.Table, Blobs: p.Blobs, Shards: p.Shards},
 		Queues:   p.Queues,
-		Policy:   &head.Store{Table: p.Table, Blobs: p.Blobs},
+		Policy:   &head.Store{Table: p.Table, Blobs: p.Blobs, Key: p.PolicyKey},
 		Settings: config.NewSettings(&config.Store{Table: p.Table}, p.Clock, p.Log),
 		Config:   &config.Resolver{Store: &config.Store{Table: p.Table}},
 		Workers:  &worker.Registry{Table: p.Table},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -126,6 +127,9 @@ func (d *Dispatcher) Look(ctx context.Context, r *job.Record) error {
 		return nil
 	}
 	r = r.Once()
+	if expired(r, now) {
+		return d.expire(ctx, r)
+	}
 	if r.DeadlineAt != 0 && now.UnixMicro() >= r.DeadlineAt {
 		return d.timeout(ctx, r, dlq.DeadlineExceeded, "deadline exceeded")
 	}
@@ -142,7 +146,7 @@ func (d *Dispatcher) Look(ctx context.Context, r *job.Record) error {
 	case job.Dispatched, job.Running:
 		return d.attend(ctx, r, now)
 	default:
-		return d.file(ctx, r, time.Time{})
+		return d.file(ctx, r, approveBy(r))
 	}
 }
 
@@ -219,56 +223,95 @@ func (d *Dispatcher) redecide(ctx context.Context, r *job.Record, now time.Time)
 	if err != nil {
 		return err
 	}
-	_, err = d.decideAgain(ctx, r, body.Request, now)
+	_, err = d.decideAgain(ctx, r, body.Request, CauseDue, now)
 	return err
 }
 
+// What makes the plane itself decide about a job again, as the audit trail has it.
+const (
+	CauseDue   = "it was due"
+	CauseMoved = "the policy moved while it waited"
+)
+
 // decideAgain makes a new decision of a stored job, records it, and acts on it, in one transaction.
-func (d *Dispatcher) decideAgain(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) (*job.Record, error) {
+func (d *Dispatcher) decideAgain(ctx context.Context, r *job.Record, request *agentv1.JobRequest, cause string, now time.Time) (*job.Record, error) {
 	p := d.plan(ctx, r, request, now)
+	p.decision.By = &audit.Origin{Cause: cause, Tenant: r.Tenant}
 	return d.carryOut(ctx, r, request, p, now)
 }
 
-// reconsider decides a job again that waits for a worker, since the policy has moved since it was decided. It answers the job as it is then; a job that
-// nobody can decide now is an error, and stays as it is.
+// reconsider decides a job again that waits for a worker, since the policy has moved since it was decided. A job that may still run stays where it
+// waits. It answers the job as it is then; a job that nobody can decide now is an error, and stays as it is. Of several that reconsider a job at
+// one time, one has its way: the others saw it as it is no more.
 func (d *Dispatcher) reconsider(ctx context.Context, r *job.Record, now time.Time) (*job.Record, error) {
+	r = r.Once()
 	body, err := d.Jobs.Body(ctx, r, now)
 	if err != nil {
 		return nil, err
 	}
-	p := d.plan(ctx, r, body.Request, now)
-	if p.decision.Verdict == job.Unavailable {
-		return nil, fault.New(fault.Unavailable, "%s", reasonUnavailable)
+	j, err := d.judge(ctx, r, body.Request, now)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "%s", reasonUnavailable)
 	}
-	if p.state == job.Scheduled && p.decision.Same(r.Decision) && p.counted == r.Counted {
+	p := d.planFor(j, r)
+	switch {
+	case !j.allows():
+		p.stop(j, r)
+	case j.decision.Same(r.Decision) && j.counts(r.Tenant) == r.Counted:
 		return d.Jobs.Touch(ctx, r, func(n *job.Record) { n.PolicyRevision = p.revision })
+	default:
+		p.send(j, r.Tenant, route{r.Pool, r.Targeted, r.Target, r.Delivery})
 	}
+	p.decision.By = &audit.Origin{Cause: CauseMoved, Tenant: r.Tenant}
 	return d.carryOut(ctx, r, body.Request, p, now)
 }
 
-func (d *Dispatcher) carryOut(ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time) (*job.Record, error) {
+// carryOut records what was decided and acts on it.
+func (d *Dispatcher) carryOut(
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time, also ...effect,
+) (*job.Record, error) {
 	p.decision.CheckedAt = d.micros.Micros(now)
-	moved, err := d.act(ctx, r, request, p, now)
+	moved, err := d.act(ctx, r, request, p, now, also...)
 	if errors.Is(err, job.ErrLimit) {
 		p.pend(reasonLimit, backoff(retryLimit, r.Tries+1, r.ID))
-		moved, err = d.act(ctx, r, request, p, now)
+		moved, err = d.act(ctx, r, request, p, now, also...)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if moved.State.Terminal() {
-		d.bury(ctx, moved)
+	case moved.State == job.Scheduled && r.State == job.Scheduled: // it is in its queue
+		d.wake(ctx, moved)
 		return moved, nil
 	}
-	d.announce(ctx, moved, request)
-	return d.dispatch(ctx, moved), nil
+	return d.carriedOut(ctx, moved, request), nil
 }
 
-func (d *Dispatcher) act(ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time) (*job.Record, error) {
-	micros := d.micros.Micros(now)
+// carriedOut is what follows when a decision has been written: clients hear of it, and workers. What is not sent now the sweep finds.
+func (d *Dispatcher) carriedOut(ctx context.Context, moved *job.Record, request *agentv1.JobRequest) *job.Record {
+	if moved.State.Terminal() {
+		d.bury(ctx, moved)
+		return moved
+	}
+	d.announce(ctx, moved, request)
+	return d.dispatch(ctx, moved)
+}
+
+// effect is what happens together with a decision: a change of the job, before the plan is applied, and operations of the same transaction.
+type effect struct {
+	change func(n *job.Record, micros int64)
+	ops    func(to job.State, micros int64) []store.Op
+}
+
+func (d *Dispatcher) act(
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, p *plan, now time.Time, also ...effect,
+) (*job.Record, error) {
+	micros := p.decision.CheckedAt
 	change := func(n *job.Record) {
-		if n.DeadlineAt == 0 {
-			setDeadline(n, request, p.decision, now)
+		for _, e := range also {
+			e.change(n, micros)
+		}
+		if n.DeadlineAt == 0 || p.decision.Allows() && runtimeLimit(p.decision) != runtimeLimit(r.Decision) {
+			setDeadline(n, request, p.decision, time.UnixMicro(r.CreatedAt), now)
 		}
 		p.apply(n, now)
 		n.UpdatedAt = micros
@@ -277,6 +320,9 @@ func (d *Dispatcher) act(ctx context.Context, r *job.Record, request *agentv1.Jo
 		}
 	}
 	extra := []store.Op{job.DecisionOp(r, p.decision)}
+	for _, e := range also {
+		extra = append(extra, e.ops(p.state, micros)...)
+	}
 	if p.state.Unsuccessful() {
 		end := *r
 		end.State = p.state

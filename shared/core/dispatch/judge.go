@@ -37,46 +37,54 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 	}
 	asked := policyRequest(r, request)
 	asked.Effective = effective.Safety
-	if asked.Counts, err = d.counts(ctx, h.Policy, asked, r, now); err != nil {
+	if asked.Counts, err = d.counted(r)(ctx, h.Policy.Buckets(asked), now); err != nil {
 		return nil, err
 	}
 	j := &ruling{head: h, settings: settings, verdict: h.Policy.Decide(asked)}
 	j.decision = decision(j.verdict, request, now)
-	if r.Grant.Covers(j.decision) {
-		j.decision = j.decision.Granted()
+	if g := r.Grant; g != nil && g.Snapshot == h.Policy.Snapshot() && g.JobHash == job.Hash(request) && !deniedByConfig(h.Policy, asked, j.verdict) {
+		j.decision = g.Decision(j.decision)
 		j.verdict.Verdict = policy.Allow
+		if g.Constraints != nil {
+			j.verdict.MaxConcurrentJobs = lowest(g.Constraints.Budgets.MaxConcurrentJobs, j.verdict.MaxConcurrentJobs)
+		}
 	}
 	return j, nil
 }
 
-// counts answers what the velocities of the policy ask for. A job is counted once, when it is submitted; it does not count against itself.
-func (d *Dispatcher) counts(
-	ctx context.Context, p *policy.Policy, asked *policy.Request, r *job.Record, now time.Time,
-) (map[string]int64, error) {
-	buckets := p.Buckets(asked)
-	if len(buckets) == 0 {
-		return nil, nil
+// deniedByConfig says whether it is the effective configuration that denies, and not the rules. Those have been asked once, before the
+// approval, and may answer otherwise by now: where they count jobs.
+func deniedByConfig(p *policy.Policy, asked *policy.Request, v policy.Decision) bool {
+	if asked.Effective == nil || v.Verdict != policy.Deny {
+		return false
 	}
+	rules := *asked
+	rules.Effective = nil
+	byRules := p.Decide(&rules)
+	return byRules.Verdict != policy.Deny || byRules.Reason != v.Reason
+}
+
+// allows says whether the job may run.
+func (j *ruling) allows() bool {
+	return j.verdict.Verdict == policy.Allow || j.verdict.Verdict == policy.AllowWithConstraints
+}
+
+// limit is how many active jobs the tenant may have with this one; 0 is no limit.
+func (j *ruling) limit() int64 {
+	return lowest(j.verdict.MaxConcurrentJobs, int64(j.settings.Limits.MaxConcurrentJobs))
+}
+
+// counts says whether a job that may run is one of its tenant's that are counted.
+func (j *ruling) counts(tenant string) bool { return j.limit() > 0 || j.head.Policy.CountsJobs(tenant) }
+
+// counted answers what the velocities of the policy ask for. A job is counted once, when it is judged for the first time; it does not count
+// against itself.
+func (d *Dispatcher) counted(r *job.Record) rate.Asked {
 	counter := &rate.Counter{Table: d.Jobs.Table}
-	counts := make(map[string]int64, len(buckets))
-	for _, b := range buckets {
-		w := rate.Window{Key: b.Key, Length: b.Window}
-		isNew := r.Decision.Verdict == ""
-		if isNew {
-			if err := counter.Add(ctx, w, now); err != nil {
-				return nil, err
-			}
-		}
-		n, err := counter.Count(ctx, w, now)
-		if err != nil {
-			return nil, err
-		}
-		if isNew || now.Sub(time.UnixMicro(r.CreatedAt)) < b.Window {
-			n--
-		}
-		counts[b.Key] = max(n, 0)
+	if r.PolicyRevision == 0 {
+		return counter.Count
 	}
-	return counts, nil
+	return counter.Beside(time.UnixMicro(r.CreatedAt))
 }
 
 // subject is whose configuration holds for a job.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/platform/metrics"
 )
@@ -43,7 +44,7 @@ func counts(from job.State, r *job.Record) []metrics.Sample {
 			add(metrics.JobWait, float64(r.UpdatedAt-r.CreatedAt)/1e6)
 		}
 	}
-	if r.State == job.Denied {
+	if r.State == job.Denied && r.ErrorCode == dlq.SafetyDenied {
 		add(metrics.SafetyDenied, 1)
 	}
 	if r.State.Terminal() {

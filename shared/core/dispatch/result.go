@@ -1,12 +1,14 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
@@ -95,7 +97,7 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 	}
 	r, err := d.held(ctx, h, res.GetJobId(), known)
 	if err != nil {
-		return nil, err
+		return nil, d.suspect(ctx, h, r, err)
 	}
 	done, err := d.finish(ctx, r, to, func(n *job.Record) {
 		n.ResultPtr = cut(res.GetResultPtr(), maxPointer)
@@ -121,23 +123,28 @@ func (d *Dispatcher) Result(ctx context.Context, h Holder, res *agentv1.JobResul
 	return done, err
 }
 
+// suspect leaves an audit entry of a result that was ignored since its worker is not the one that has the job, or had it last: one for a job and a
+// worker, however often it comes. It answers why the result was ignored, or that it could not be noted.
+func (d *Dispatcher) suspect(ctx context.Context, h Holder, r *job.Record, why error) error {
+	reason, ok := errors.AsType[*Ignored](why)
+	if !ok || r == nil || r.WorkerTenant == h.Home && (h.Worker == "" || r.Worker == h.Worker) && h.MayServe(r.Pool) {
+		return why
+	}
+	entry := audit.By(h.Identity, d.micros.Micros(d.now()), "ignore_result", "job", r.ID)
+	entry.Tenant, entry.ActorID = r.Tenant, cmp.Or(h.Worker, entry.ActorID)
+	entry.Before, entry.After, entry.Message = string(r.State), string(r.State), cut(reason.Why, maxErrorText)
+	err := d.Jobs.Table.Write(ctx, job.Suspected(r, h.Home, entry.ActorID), entry.Op())
+	if _, known := errors.AsType[*store.ConditionError](err); known || err == nil {
+		return why
+	}
+	return fmt.Errorf("note an ignored result of job %s: %w", r.ID, err)
+}
+
 // finish ends a job and leaves its dead letter in the same transaction. packets, when given, are what clients hear of it beside the dead letter.
 func (d *Dispatcher) finish(
 	ctx context.Context, r *job.Record, to job.State, change func(*job.Record), packets ...func(*job.Record) []*agentv1.BusPacket,
 ) (*job.Record, error) {
-	end := *r
-	micros := d.micros.Micros(d.now())
-	full := func(n *job.Record) {
-		n.UpdatedAt, n.ListedAt, n.Reason = micros, micros, ""
-		change(n)
-	}
-	end.State = to
-	full(&end)
-	var extra []store.Op
-	if to.Unsuccessful() {
-		extra = append(extra, dlq.Of(&end, r.Worker).Put(d.Jobs.Shards))
-	}
-	done, err := d.Jobs.Move(ctx, r, to, 0, full, extra...)
+	done, err := d.end(ctx, r, to, d.micros.Micros(d.now()), change)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +157,23 @@ func (d *Dispatcher) finish(
 		d.bury(ctx, done)
 	}
 	return done, nil
+}
+
+// end writes the end of a job, its dead letter, and what else belongs into the transaction.
+func (d *Dispatcher) end(
+	ctx context.Context, r *job.Record, to job.State, micros int64, change func(*job.Record), extra ...store.Op,
+) (*job.Record, error) {
+	end := *r
+	full := func(n *job.Record) {
+		n.UpdatedAt, n.ListedAt, n.Reason = micros, micros, ""
+		change(n)
+	}
+	end.State = to
+	full(&end)
+	if to.Unsuccessful() {
+		extra = append(extra, dlq.Of(&end, r.Worker).Put(d.Jobs.Shards))
+	}
+	return d.Jobs.Move(ctx, r, to, 0, full, extra...)
 }
 
 // Progress takes a worker's word on a job that it runs: the first makes it RUNNING. The percentage never goes back.
@@ -197,11 +221,15 @@ func (d *Dispatcher) ReadContext(ctx context.Context, h Holder, jobID string, kn
 	return b.Context, nil
 }
 
-// WriteResult stores what the worker made in its present attempt and answers the pointer for its result.
+// WriteResult stores what the worker made in its present attempt and answers the pointer for its result. More than the policy's
+// max_artifact_bytes is TooLarge: the worker still has the job, and may end it without that.
 func (d *Dispatcher) WriteResult(ctx context.Context, h Holder, jobID string, data []byte, contentType string, known *job.Record) (string, error) {
 	r, err := d.held(ctx, h, jobID, known)
 	if err != nil {
 		return "", notHeld(err)
+	}
+	if limit := r.MaxArtifactBytes(); limit > 0 && int64(len(data)) > limit {
+		return "", fault.New(fault.TooLarge, "result of %d bytes is larger than max_artifact_bytes of the policy (%d)", len(data), limit)
 	}
 	return d.Jobs.PutResult(ctx, r.ID, r.Attempts, data, contentType, d.now())
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
@@ -18,6 +19,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // Letters answers the dead letters.
@@ -37,7 +39,7 @@ func (d *Dispatcher) Retry(ctx context.Context, id identity.Identity, jobID stri
 		return Receipt{}, err
 	}
 	if letter.Queue != "" {
-		return Receipt{}, d.putBack(ctx, letter)
+		return Receipt{}, d.putBack(ctx, id, letter)
 	}
 	request, payload, err := d.retried(ctx, letter, now)
 	if err != nil {
@@ -46,17 +48,31 @@ func (d *Dispatcher) Retry(ctx context.Context, id identity.Identity, jobID stri
 	if strings.TrimSpace(request.GetTopic()) == "" {
 		return Receipt{}, fault.New(fault.Invalid, "missing topic for retry")
 	}
-	r := &job.Record{ID: retryID(letter), Trace: "dlq-retry-" + letter.JobID, Tenant: letter.Tenant, FailedAt: letter.FirstAt}
+	r := &job.Record{ID: retryID(letter), Trace: "dlq-retry-" + letter.JobID, Tenant: letter.Tenant, FailedAt: letter.FirstAt, Submitter: id.KeyID}
 	request.JobId = r.ID
 	request.ContextPtr = ""
 	if payload != nil {
 		request.ContextPtr = job.ContextPointer(r.ID)
 	}
-	rc, err := d.accept(ctx, r, request, payload, letter.Team, now, letter.Delete())
+	entry := d.letterEntry(id, "retry", letter)
+	entry.After = r.ID
+	rc, err := d.accept(ctx, r, request, payload, letter.Team, audit.Caused("retry", id), now, letter.Delete(), entry.Op())
 	if errors.Is(err, errExtra) {
 		return Receipt{}, dlq.ErrUnknown
 	}
 	return rc, err
+}
+
+// DeleteLetter removes a tenant's dead letter of a job; one that is not there is no error, and nothing happens.
+func (d *Dispatcher) DeleteLetter(ctx context.Context, id identity.Identity, jobID string) error {
+	return d.Letters().Remove(ctx, id.Tenant, jobID, d.now(), func(e dlq.Entry) store.Op { return d.letterEntry(id, "delete", e).Op() })
+}
+
+// letterEntry is the audit entry of what somebody does with a dead letter.
+func (d *Dispatcher) letterEntry(id identity.Identity, action string, e dlq.Entry) audit.Entry {
+	entry := audit.By(id, d.micros.Micros(d.now()), action, "dlq", e.JobID)
+	entry.Before = e.Status
+	return entry
 }
 
 // retryID is the same for every retry of one dead letter.
@@ -103,11 +119,11 @@ func (d *Dispatcher) retried(ctx context.Context, e dlq.Entry, now time.Time) (r
 	return request, payload, nil
 }
 
-// relabel keeps a job's labels but for the traces of an approval, and adds others.
+// relabel keeps a job's labels but for what only the plane sets, such as the traces of an approval, and adds others.
 func relabel(labels, more map[string]string) map[string]string {
 	out := make(map[string]string, len(labels)+len(more))
 	for name, v := range labels {
-		if !strings.HasPrefix(strings.ToLower(name), "approval_") && name != "cordum.bus_msg_id" {
+		if !reservedLabel(name) {
 			out[name] = v
 		}
 	}
@@ -116,7 +132,7 @@ func relabel(labels, more map[string]string) map[string]string {
 }
 
 // putBack sends a message that could not be handled to its queue again.
-func (d *Dispatcher) putBack(ctx context.Context, e dlq.Entry) error {
+func (d *Dispatcher) putBack(ctx context.Context, id identity.Identity, e dlq.Entry) error {
 	m := queue.Message{Body: e.Message}
 	if e.Queue == resources.Events || e.Queue == resources.Runs {
 		m.Group, m.Dedup = e.JobID, e.JobID+strconv.FormatInt(e.CreatedAt, 10)
@@ -124,7 +140,11 @@ func (d *Dispatcher) putBack(ctx context.Context, e dlq.Entry) error {
 	if err := d.Queues.Send(ctx, e.Queue, m); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "queue %s is not available", e.Queue)
 	}
-	return d.Letters().Remove(ctx, e.Tenant, e.JobID, d.now())
+	return d.Letters().Remove(ctx, e.Tenant, e.JobID, d.now(), func(e dlq.Entry) store.Op {
+		entry := d.letterEntry(id, "retry", e)
+		entry.After = e.Queue
+		return entry.Op()
+	})
 }
 
 // replaceAfter is how long a ticket waits that takes the place of one that was received too often.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dlq"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
@@ -52,7 +53,11 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 		return Receipt{}, err
 	}
 	now := d.now()
-	r := &job.Record{ID: d.IDs.UUID(), Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey}
+	r := &job.Record{Trace: d.IDs.UUID(), Tenant: id.Tenant, IdemKey: s.IdempotencyKey, Submitter: id.KeyID}
+	r.ID = job.RootID(r.Trace)
+	if s.Parent != "" {
+		r.ID = d.IDs.UUID()
+	}
 	if s.IdempotencyKey != "" {
 		r.ID, r.Trace = ids.Named("job", id.Tenant, s.IdempotencyKey), ids.Named("trace", id.Tenant, s.IdempotencyKey)
 		first, err := d.Jobs.Load(ctx, id.Tenant, r.ID, now)
@@ -74,7 +79,7 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 			return Receipt{}, err
 		}
 	}
-	rc, err := d.accept(ctx, r, request, s.contextPayload(id.Tenant, now), s.TeamID, now, extra...)
+	rc, err := d.accept(ctx, r, request, s.contextPayload(id.Tenant, now), s.TeamID, audit.Caused("submit", id), now, extra...)
 	if errors.Is(err, errExtra) {
 		return Receipt{}, errParentCancelled
 	}
@@ -124,20 +129,21 @@ func (d *Dispatcher) queueRoom(ctx context.Context, tenant string) error {
 	return nil
 }
 
-// accept decides, routes, stores and sends a new job.
+// accept decides, routes, stores and sends a new job. Its first decision is the audit entry of who asked for it.
 func (d *Dispatcher) accept(
-	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, now time.Time, extra ...store.Op,
+	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, by *audit.Origin, now time.Time, extra ...store.Op,
 ) (Receipt, error) {
 	meta := request.GetMeta()
 	r.Topic, r.Team, r.Principal, r.Parent = request.GetTopic(), team, request.GetPrincipalId(), request.GetParentJobId()
-	r.ActorID, r.ActorType = meta.GetActorId(), actorWord(meta.GetActorType())
+	r.ActorID, r.ActorType = meta.GetActorId(), ActorWord(meta.GetActorType())
 	r.Capability, r.PackID, r.RiskTags, r.Requires = meta.GetCapability(), meta.GetPackId(), meta.GetRiskTags(), meta.GetRequires()
 	r.Body = d.IDs.Hex(6)
 	r.CreatedAt = d.micros.Micros(now)
 	r.UpdatedAt, r.ListedAt, r.ExpiresAt = r.CreatedAt, r.CreatedAt, job.NewExpiry(r.CreatedAt)
 
 	p := d.plan(ctx, r, request, now)
-	setDeadline(r, request, p.decision, now)
+	p.decision.By = by
+	setDeadline(r, request, p.decision, now, now)
 	p.apply(r, now)
 	body := &job.Body{Request: request, Context: payload, First: p.decision}
 	err := d.Jobs.Create(ctx, r, body, p.limit, append(d.letter(r), extra...)...)
@@ -230,7 +236,7 @@ func (p *plan) pend(reason string, wait time.Duration) {
 // apply writes the plan into a record.
 func (p *plan) apply(r *job.Record, now time.Time) {
 	r.State, r.Decision, r.PolicyRevision, r.Counted = p.state, p.decision.Head(), p.revision, p.counted
-	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt = p.reason, "", "", 0
+	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt, r.ApproveBy = p.reason, "", "", 0, 0
 	p.to.put(r)
 	r.Sends = 0
 	switch p.state {
@@ -241,7 +247,8 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 		r.Tries++
 		r.DueAt = waitDue(r, now.Add(p.wait), p.patience)
 	case job.ApprovalRequired:
-		r.DueAt, r.ApproveBy = due(r, never), 0
+		r.DueAt = due(r, never)
+		r.Asked++
 		if p.expiry > 0 {
 			r.ApproveBy = now.Add(p.expiry).UnixMicro()
 			r.DueAt = min(r.DueAt, r.ApproveBy)
@@ -253,22 +260,34 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 
 // plan decides and routes. It never fails: what cannot be decided now waits.
 func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) *plan {
-	p := &plan{}
 	j, err := d.judge(ctx, r, request, now)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", err)
-		p.decision = job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}
+		p := &plan{decision: job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}, revision: r.PolicyRevision}
 		p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries+1, r.ID))
 		return p
 	}
-	p.patience = j.settings.Timeouts.Pending()
+	p := d.planFor(j, r)
+	if j.allows() {
+		d.route(ctx, p, r, request, j, now)
+	} else {
+		p.stop(j, r)
+	}
+	return p
+}
+
+// planFor begins a plan with what was decided.
+func (*Dispatcher) planFor(j *ruling, r *job.Record) *plan {
+	p := &plan{decision: j.decision, revision: j.head.Revision, patience: j.settings.Timeouts.Pending()}
 	if held := j.settings.Timeouts.Held(r.Topic); held < j.settings.Timeouts.HeldUsually() {
 		p.hold = held.Microseconds()
 	}
-	p.decision, p.revision = j.decision, j.head.Revision
+	return p
+}
+
+// stop is for a job that may not run, or not now.
+func (p *plan) stop(j *ruling, r *job.Record) {
 	switch j.verdict.Verdict {
-	case policy.Allow, policy.AllowWithConstraints:
-		d.route(ctx, p, r, request, j, now)
 	case policy.RequireApproval:
 		p.state = job.ApprovalRequired
 		p.expiry = j.head.Policy.Approvals().ExpireAfter
@@ -277,7 +296,15 @@ func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.J
 	default:
 		p.state, p.reason, p.code = job.Denied, j.verdict.Reason, dlq.SafetyDenied
 	}
-	return p
+}
+
+// send is for a job that may run, and where.
+func (p *plan) send(j *ruling, tenant string, to route) {
+	p.state, p.to = job.Scheduled, to
+	p.limit, p.counted = j.limit(), j.counts(tenant)
+	if p.counted && p.limit <= 0 {
+		p.limit = noLimit
+	}
 }
 
 // route finds the pool, and the one worker where only one may take the job.
@@ -296,12 +323,7 @@ func (d *Dispatcher) route(
 		p.pend(reasonQueue, backoff(retryUnreachable, r.Tries+1, r.ID))
 		return
 	}
-	p.state, p.to = job.Scheduled, to
-	p.limit = lowest(j.verdict.MaxConcurrentJobs, int64(j.settings.Limits.MaxConcurrentJobs))
-	p.counted = p.limit > 0 || j.head.Policy.CountsJobs(r.Tenant)
-	if p.counted && p.limit <= 0 {
-		p.limit = noLimit
-	}
+	p.send(j, r.Tenant, to)
 }
 
 // noLimit counts a job that is itself not limited, for those of its tenant that are.
@@ -376,14 +398,16 @@ func decision(v policy.Decision, request *agentv1.JobRequest, now time.Time) job
 	return d
 }
 
-// setDeadline starts the clock of a job's deadline: the client's, lowered by the policy's limit on run time.
-func setDeadline(r *job.Record, request *agentv1.JobRequest, decided job.Decision, now time.Time) {
-	budget := request.GetBudget()
-	ms := lowest(budget.GetDeadlineMs(), runtimeLimit(decided))
-	if ms <= 0 {
-		return
+// setDeadline makes a job's deadline: the client's, since its submission, or the policy's limit on run time, since now, whichever comes first.
+func setDeadline(r *job.Record, request *agentv1.JobRequest, decided job.Decision, submitted, now time.Time) {
+	var asked, allowed int64
+	if ms := request.GetBudget().GetDeadlineMs(); ms > 0 {
+		asked = submitted.UnixMicro() + ms*1000
 	}
-	r.DeadlineAt = now.Add(time.Duration(ms) * time.Millisecond).UnixMicro()
+	if ms := runtimeLimit(decided); ms > 0 {
+		allowed = now.UnixMicro() + ms*1000
+	}
+	r.DeadlineAt = lowest(asked, allowed)
 }
 
 func runtimeLimit(decided job.Decision) int64 {
@@ -393,7 +417,8 @@ func runtimeLimit(decided job.Decision) int64 {
 	return decided.Constraints.Budgets.MaxRuntimeMS
 }
 
-func actorWord(t agentv1.ActorType) string {
+// ActorWord is an actor type as records and rules spell it: human, service or "".
+func ActorWord(t agentv1.ActorType) string {
 	switch t {
 	case agentv1.ActorType_ACTOR_TYPE_HUMAN:
 		return "human"
@@ -404,12 +429,12 @@ func actorWord(t agentv1.ActorType) string {
 	}
 }
 
-// throttle is how long a throttled job waits: the rule's time first, then doubling up to a minute, or the rule's time where that is longer.
+// throttle is how long a throttled job waits: the rule's time first, then doubling up to a minute, and never less than the rule's time.
 func throttle(base time.Duration, tries int64, id string) time.Duration {
-	if tries == 0 || base >= retryMax {
+	if tries == 0 {
 		return base
 	}
-	return backoff(base, tries+1, id)
+	return max(base, backoff(base, tries+1, id))
 }
 
 // backoff spreads retries: doubling, up to a minute, with a part that differs from job to job.

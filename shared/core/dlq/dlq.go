@@ -20,13 +20,16 @@ const Retention = 30 * 24 * time.Hour
 
 // The reason codes of ends that the plane decides. A worker's own error code is passed through as it is.
 const (
-	SafetyDenied   = "safety_denied"
-	NoPoolMapping  = "no_pool_mapping"
-	NoWorkers      = "no_workers"
-	PoolOverloaded = "pool_overloaded"
-	TenantLimit    = "tenant_limit"
-	Throttled      = "throttled"
-	DispatchFailed = "dispatch_failed"
+	SafetyDenied = "safety_denied"
+	// ApprovalRejected is of jobs that a human denied, ApprovalExpired of those that nobody looked at in time.
+	ApprovalRejected = "approval_rejected"
+	ApprovalExpired  = "approval_expired"
+	NoPoolMapping    = "no_pool_mapping"
+	NoWorkers        = "no_workers"
+	PoolOverloaded   = "pool_overloaded"
+	TenantLimit      = "tenant_limit"
+	Throttled        = "throttled"
+	DispatchFailed   = "dispatch_failed"
 	// Undeliverable is of messages that were received too often.
 	Undeliverable      = "undeliverable"
 	MaxRetriesExceeded = "max_retries_exceeded"
@@ -152,8 +155,11 @@ func (s *Store) Get(ctx context.Context, tenant, id string, now time.Time) (Entr
 // Add stores the dead letter of a message.
 func (s *Store) Add(ctx context.Context, e Entry) error { return s.Table.Write(ctx, e.Put(s.Shards)) }
 
-// Remove removes a tenant's dead letter of a job; one that is not there is no error.
-func (s *Store) Remove(ctx context.Context, tenant, id string, now time.Time) error {
+// conflictTries is how often a transaction that collided with another is tried.
+const conflictTries = 5
+
+// Remove removes a tenant's dead letter of a job; one that is not there is no error. trail makes what the removal leaves, in its transaction.
+func (s *Store) Remove(ctx context.Context, tenant, id string, now time.Time, trail func(Entry) store.Op) error {
 	e, err := s.Get(ctx, tenant, id, now)
 	if fault.Is(err, fault.NotFound) {
 		return nil
@@ -161,7 +167,12 @@ func (s *Store) Remove(ctx context.Context, tenant, id string, now time.Time) er
 	if err != nil {
 		return err
 	}
-	err = s.Table.Write(ctx, e.Delete())
+	ops := []store.Op{e.Delete(), trail(e)}
+	for range conflictTries {
+		if err = s.Table.Write(ctx, ops...); !errors.Is(err, store.ErrConflict) {
+			break
+		}
+	}
 	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		return nil
 	}

@@ -32,7 +32,9 @@ type Error struct {
 	Code    Code
 	Message string
 	Details map[string]any
-	cause   error
+	// Told says that the caller may read the message although it is the plane that failed.
+	Told  bool
+	cause error
 }
 
 func (e *Error) Error() string {
@@ -57,12 +59,21 @@ func Wrap(code Code, cause error, format string, args ...any) *Error {
 	return e
 }
 
+// Aloud lets the caller read the message although it is the plane that failed. It names no more than what is out of reach.
+func (e *Error) Aloud() *Error {
+	aloud := *e
+	aloud.Told = true
+	return &aloud
+}
+
 // With adds a member to the JSON body.
 func (e *Error) With(name string, value any) *Error {
 	d := make(map[string]any, len(e.Details)+1)
 	maps.Copy(d, e.Details)
 	d[name] = value
-	return &Error{Code: e.Code, Message: e.Message, Details: d, cause: e.cause}
+	more := *e
+	more.Details = d
+	return &more
 }
 
 // From answers the fault in err's chain; a foreign error becomes an internal fault that hides it. From(nil) is nil.

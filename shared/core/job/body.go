@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -26,7 +27,7 @@ type Body struct {
 }
 
 const (
-	aRequest, aContext, aContextBlob, aPayload, aPayloadBlob, aContentType = "rq", "cx", "cb", "pl", "pb", "ty"
+	aRequest, aContext, aContextBlob, aPayload, aPayloadBlob, aContentType = audit.AttrRequest, "cx", "cb", "pl", "pb", "ty"
 )
 
 func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
@@ -38,10 +39,12 @@ func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
 	if err := s.payload(ctx, a, aContext, aContextBlob, "ctx/"+r.ID+"/"+r.Body, b.Context, contextOptions); err != nil {
 		return err
 	}
-	return s.Table.Write(ctx, store.Put(store.Item{
-		Key: bodyKey(r.ID, r.Body), Attrs: a, Expires: r.ExpiresAt,
-		Index: map[store.Index]store.Key{store.ByLink: traceLink(r.Tenant, r.Trace, r.ID)},
-	}))
+	key := bodyKey(r.ID, r.Body)
+	index := map[store.Index]store.Key{store.ByTime: audit.LogKey(key, r.CreatedAt)}
+	if r.ID != RootID(r.Trace) { // who knows the trace knows its root
+		index[store.ByLink] = traceLink(r.Tenant, r.Trace, r.ID)
+	}
+	return s.Table.Write(ctx, store.Put(store.Item{Key: key, Attrs: a, Expires: r.ExpiresAt, Index: index}))
 }
 
 // payload puts bytes into an attribute, or, when there are many, into the blob store.
@@ -90,14 +93,35 @@ func (s *Store) Body(ctx context.Context, r *Record, now time.Time) (*Body, erro
 	return s.body(ctx, r, it, now)
 }
 
-func (s *Store) body(ctx context.Context, r *Record, it store.Item, now time.Time) (*Body, error) {
-	b := &Body{Request: &agentv1.JobRequest{}}
-	if err := proto.Unmarshal(it.Attrs.Bytes(aRequest), b.Request); err != nil {
-		return nil, fmt.Errorf("job %s: decode request: %w", r.ID, err)
+// Request reads a job's request alone. ErrNoRequest when it has gone.
+func (s *Store) Request(ctx context.Context, r *Record) (*agentv1.JobRequest, error) {
+	it, err := s.Table.Get(ctx, bodyKey(r.ID, r.Body))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNoRequest
 	}
+	if err != nil {
+		return nil, fmt.Errorf("job %s: read request: %w", r.ID, err)
+	}
+	return requestOf(r.ID, it)
+}
+
+// requestOf reads the request of a body item.
+func requestOf(id string, it store.Item) (*agentv1.JobRequest, error) {
+	request := &agentv1.JobRequest{}
+	if err := proto.Unmarshal(it.Attrs.Bytes(aRequest), request); err != nil {
+		return nil, fmt.Errorf("job %s: decode request: %w", id, err)
+	}
+	return request, nil
+}
+
+func (s *Store) body(ctx context.Context, r *Record, it store.Item, now time.Time) (*Body, error) {
+	request, err := requestOf(r.ID, it)
+	if err != nil {
+		return nil, err
+	}
+	b := &Body{Request: request}
 	decode(it.Attrs.Bytes(aDecision), &b.First)
-	if !r.State.Terminal() || now.Unix() < expiry(r.UpdatedAt, PayloadRetention) {
-		var err error
+	if r.hasPayloads(now) {
 		if b.Context, err = s.readPayload(ctx, it.Attrs, aContext, aContextBlob); err != nil {
 			return nil, err
 		}

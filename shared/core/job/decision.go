@@ -3,6 +3,7 @@ package job
 import (
 	"bytes"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 )
 
@@ -24,26 +25,8 @@ type Decision struct {
 	Remediations []policy.Remediation `json:"m,omitempty"`
 	// CheckedAt is when, in microseconds.
 	CheckedAt int64 `json:"t"`
-}
-
-// Grant is leave that a human gave to a job, for one request under one policy. It stays until the job's end.
-type Grant struct {
-	Snapshot string `json:"s"`
-	JobHash  string `json:"h"`
-}
-
-// Covers says whether the grant is for a decision that asks for approval.
-func (g *Grant) Covers(d Decision) bool {
-	return g != nil && d.ApprovalRequired && d.JobHash != "" && d.JobHash == g.JobHash && d.Snapshot == g.Snapshot
-}
-
-// ReasonGranted is the reason of the decision that a grant makes of one that asks for approval.
-const ReasonGranted = "approval granted"
-
-// Granted is the decision that the grant makes: allowed, under the rule, the constraints and the policy that asked for approval.
-func (d Decision) Granted() Decision {
-	d.Verdict, d.Reason, d.ApprovalRequired = policy.Allow.String(), ReasonGranted, false
-	return d
+	// By is who or what caused the check. It is kept in the decision's own record, which is its entry in the audit trail.
+	By *audit.Origin `json:"b,omitempty"`
 }
 
 // Same says whether two decisions come to the same, whenever they were made.
@@ -59,6 +42,6 @@ func (d Decision) Allows() bool {
 
 // Head is what the state item keeps of it.
 func (d Decision) Head() Decision {
-	d.Remediations = nil
+	d.Remediations, d.By = nil, nil
 	return d
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -17,6 +18,10 @@ type Full struct {
 	Body *Body
 	// Decisions are newest first.
 	Decisions []Decision
+	// Approval is the last that was resolved, nil for none.
+	Approval *Approval
+	// Remediations are the jobs that were made as remediations of this one, oldest first.
+	Remediations []string
 	// ResultData is the payload of the last attempt, or the placeholder; nil when there is none.
 	ResultData []byte
 }
@@ -39,6 +44,7 @@ func (s *Store) Full(ctx context.Context, tenant, id string, now time.Time) (*Fu
 		return nil, err
 	}
 	f := &Full{Record: r, ResultData: Placeholder(r)}
+	f.Remediations = remediations(items)
 	result := resultKey(id, r.Attempts).SK
 	for _, it := range items {
 		switch {
@@ -51,6 +57,9 @@ func (s *Store) Full(ctx context.Context, tenant, id string, now time.Time) (*Fu
 			var d Decision
 			decode(it.Attrs.Bytes(aDecision), &d)
 			f.Decisions = append(f.Decisions, d)
+		case strings.HasPrefix(it.SK, approvalPrefix): // in the order of their time
+			f.Approval = &Approval{}
+			decode(it.Attrs.Bytes(aApproval), f.Approval)
 		case it.SK == result:
 			if f.ResultData, err = s.result(ctx, r, it, now); err != nil {
 				return nil, err
@@ -80,11 +89,13 @@ func (s *Store) Decisions(ctx context.Context, tenant, id string, limit int, now
 	return f.Decisions[:min(limit, len(f.Decisions))], nil
 }
 
-// DecisionOp records a decision made after the first; it takes part in the transaction that acts on it.
+// DecisionOp records a decision made after the first; it takes part in the transaction that acts on it. The decision's By says what caused it.
 func DecisionOp(r *Record, d Decision) store.Op {
+	key := decisionKey(r.ID, d.CheckedAt)
 	return store.Put(store.Item{
-		Key: decisionKey(r.ID, d.CheckedAt), Attrs: store.Attrs{aDecision: encode(d)}, Expires: r.ExpiresAt,
-	})
+		Key: key, Attrs: store.Attrs{aDecision: encode(d)}, Expires: r.ExpiresAt,
+		Index: map[store.Index]store.Key{store.ByTime: audit.LogKey(key, d.CheckedAt)},
+	}).If(store.NotExists())
 }
 
 func (s *Store) partition(ctx context.Context, id, prefix string) ([]store.Item, error) {
@@ -131,15 +142,42 @@ func (s *Store) Keep(ctx context.Context, r *Record, now time.Time) (*Record, er
 	return s.Touch(ctx, r, func(n *Record) { n.ExpiresAt = until })
 }
 
-// Children lists the jobs whose parent this is.
+// childItem says in the partition of a job's parent that the job is its child, and whether it is a remediation.
+func childItem(r *Record) store.Item {
+	it := store.Item{Key: childKey(r.Parent, r.ID), Expires: r.ExpiresAt}
+	if r.Remedy != "" {
+		it.Attrs = store.Attrs{aRemedy: r.Remedy, aCreated: r.CreatedAt}
+	}
+	return it
+}
+
+// remediations lists the jobs that are remediations, of the items of a partition, oldest first.
+func remediations(items []store.Item) []string {
+	var found []store.Item
+	for _, it := range items {
+		if strings.HasPrefix(it.SK, childPrefix) && it.Attrs.String(aRemedy) != "" {
+			found = append(found, it)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b store.Item) int { return int(a.Attrs.Int(aCreated) - b.Attrs.Int(aCreated)) })
+	var ids []string
+	for _, it := range found {
+		ids = append(ids, strings.TrimPrefix(it.SK, childPrefix))
+	}
+	return ids
+}
+
+// Children lists the jobs that a job asked for: those whose parent it is and that are no remediation of it.
 func (s *Store) Children(ctx context.Context, id string) ([]string, error) {
 	items, err := s.partition(ctx, id, childPrefix)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(items))
-	for i, it := range items {
-		ids[i] = strings.TrimPrefix(it.SK, childPrefix)
+	var ids []string
+	for _, it := range items {
+		if it.Attrs.String(aRemedy) == "" {
+			ids = append(ids, strings.TrimPrefix(it.SK, childPrefix))
+		}
 	}
 	return ids, nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/platform/ids"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -15,19 +16,23 @@ import (
 //	B#<nonce>   the body: the request as submitted, its context, its first decision; immutable
 //	D#<micros>  a later decision
 //	R#<attempt> the payload that a worker stored as the result of an attempt; immutable
+//	A#<micros>  an approval that was resolved; immutable
 //	C#<child>   a job whose parent this is (written with the child)
+//	I#<tenant>#<worker> a result of a worker that did not have the job was noted in the audit trail
 //	X           the dead letter (package dlq)
 //
 // Indexes:
 //
 //	by_time  JW#<tenant>#<shard>   jobs of a tenant that are not at their end, by the microsecond of their submission
 //	         JA#<tenant>           those of them that wait for approval
+//	         JR#<tenant>           approvals that were resolved, by the microsecond of that
 //	         JT#<tenant>#<shard>   those that succeeded, by the microsecond of their end
 //	         JX#<tenant>#<shard>   those that ended without success, likewise; a list of all jobs merges the four families. The sort
 //	                               key also carries hashes of topic and team, and in JX of the state, so that a filter passes over keys
 //	                               without reading jobs
 //	by_due   DUE#<shard>           every job that is not at its end, by when it must be looked at again
-//	by_link  T#<tenant>#<trace>    the bodies of a trace
+//	         LOG#<n>               bodies and later decisions, by their microsecond, where the sealer of the audit trail finds them
+//	by_link  T#<tenant>#<trace>    the bodies of a trace, but for its root's
 //	         H#<tenant>#<worker>   the jobs that a worker holds
 const (
 	stateSK        = "S"
@@ -35,6 +40,7 @@ const (
 	decisionPrefix = "D#"
 	resultPrefix   = "R#"
 	childPrefix    = "C#"
+	suspectPrefix  = "I#"
 )
 
 // DueShards is the number of partitions of the due index.
@@ -55,12 +61,32 @@ func childKey(parent, id string) store.Key {
 	return store.Key{PK: Partition(parent), SK: childPrefix + id}
 }
 
+// RootID is the id of the job that begins a trace, when nothing else settles it: it needs no entry in the index to be found.
+func RootID(trace string) string { return ids.Named("root", trace) }
+
+// Acknowledged answers for the key of a body the key of the state item that must name it: one that none names is of a submission that came to
+// nothing. ok is false for another key.
+func Acknowledged(body store.Key) (state store.Key, named func(store.Item) bool, ok bool) {
+	nonce, ok := strings.CutPrefix(body.SK, bodyPrefix)
+	if !ok || !strings.HasPrefix(body.PK, Partition("")) {
+		return store.Key{}, nil, false
+	}
+	return store.Key{PK: body.PK, SK: stateSK}, func(it store.Item) bool { return it.Attrs.String(aBody) == nonce }, true
+}
+
 func traceLink(tenant, trace, id string) store.Key {
 	return store.Key{PK: "T#" + Segment(tenant) + "#" + trace, SK: id}
 }
 
 func holderLink(tenant, worker, id string) store.Key {
 	return store.Key{PK: "H#" + Segment(tenant) + "#" + worker, SK: id}
+}
+
+// Suspected marks that a result of a worker which did not have the job is noted; its condition fails when it is already. It takes part in the
+// transaction that notes it.
+func Suspected(r *Record, tenant, worker string) store.Op {
+	key := store.Key{PK: Partition(r.ID), SK: suspectPrefix + Segment(tenant) + "#" + worker}
+	return store.Put(store.Item{Key: key, Expires: r.ExpiresAt}).If(store.NotExists())
 }
 
 // counterKey is the item that counts a tenant's active jobs; it exists only where a limit exists.

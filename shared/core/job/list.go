@@ -77,7 +77,7 @@ func (f Filter) matches(r *Record) bool {
 
 // Trace answers the jobs of a trace that the tenant has, in the order of their creation.
 func (s *Store) Trace(ctx context.Context, tenant, trace string, now time.Time) ([]*Record, error) {
-	var ids []string
+	ids := []string{RootID(trace)}
 	q := store.Query{Index: store.ByLink, PK: traceLink(tenant, trace, "").PK}
 	for {
 		p, err := s.Table.Query(ctx, q)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -75,8 +76,10 @@ type Record struct {
 	Decision Decision
 	// PolicyRevision is the revision of the policy's head that it was made at. A claim goes by it only while the head has not moved.
 	PolicyRevision int64
-	// ApproveBy is when the wait for an approval ends, in microseconds; 0 is never.
+	// ApproveBy is when the wait for an approval ends, in microseconds; 0 is never, or that the job does not wait.
 	ApproveBy int64
+	// Asked counts how often a human was asked for.
+	Asked int64
 	// Grant is the approval that the job has, nil for none.
 	Grant *Grant
 	// Counted says that the job stands in its tenant's counter of active jobs.
@@ -93,15 +96,27 @@ type Record struct {
 	Progress    *Progress
 	// CancelReason is the text that the worker is told.
 	CancelReason string
+	// Submitter is the id of the credential that submitted the job.
+	Submitter string
+	// Remedy says which remediation of its parent the job is; "" for one that is none.
+	Remedy string
 
-	// once makes every change depend on DueAt too.
-	once bool
+	// once makes every change depend on DueAt too, unmoved on the state and when that last changed.
+	once, unmoved bool
 }
 
 // Once is the record for a change that is due: of several that look at it at one time, one makes the change.
 func (r *Record) Once() *Record {
 	o := *r
 	o.once = true
+	return &o
+}
+
+// Unmoved is the record for a change that only holds while the job is as it was read: of several that resolve one wait for approval at one
+// time, one makes the change.
+func (r *Record) Unmoved() *Record {
+	o := *r
+	o.unmoved = true
 	return &o
 }
 
@@ -122,11 +137,12 @@ const (
 	aDeadline, aDue, aSends, aTries, aAttempts   = "dl", "du", "sd", "ty", "n"
 	aWorker, aWorkerTenant, aHeld, aTarget       = "wk", "wt", "hd", "tg"
 	aDelivery, aTargeted, aClaimKey              = "dq", "tt", "ck"
-	aDecision, aCounted, aReason                 = "de", "ct", "re"
+	aDecision, aCounted, aReason                 = audit.AttrDecision, "ct", "re"
 	aErrCode, aErrText, aResult, aArtifacts, aMS = "ec", "em", "rp", "af", "ms"
 	aProgress, aCancel, aExpires                 = "pg", "cx", "ex"
 	aWaiting, aHold, aFailed                     = "ws", "hl", "ff"
-	aPolicyRevision, aGrant, aApproveBy          = "pv", "gr", "ab"
+	aPolicyRevision, aGrant, aApproveBy, aAsked  = "pv", "gr", "ab", "as"
+	aSubmitter, aRemedy                          = "sb", "rm"
 )
 
 func (r *Record) attrs() store.Attrs {
@@ -136,6 +152,7 @@ func (r *Record) attrs() store.Attrs {
 		aCapability: r.Capability, aPack: r.PackID, aRisk: joined(r.RiskTags), aRequires: joined(r.Requires), aParent: r.Parent,
 		aWorker: r.Worker, aWorkerTenant: r.WorkerTenant, aTarget: r.Target, aDelivery: r.Delivery, aClaimKey: r.ClaimKey, aReason: r.Reason,
 		aErrCode: r.ErrorCode, aErrText: r.ErrorMessage, aResult: r.ResultPtr, aArtifacts: joined(r.Artifacts), aCancel: r.CancelReason,
+		aSubmitter: r.Submitter, aRemedy: r.Remedy,
 	} {
 		if v != "" {
 			a[name] = v
@@ -145,6 +162,7 @@ func (r *Record) attrs() store.Attrs {
 		aCreated: r.CreatedAt, aUpdated: r.UpdatedAt, aListed: r.ListedAt, aDeadline: r.DeadlineAt, aDue: r.DueAt, aSends: r.Sends,
 		aTries: r.Tries, aAttempts: r.Attempts, aHeld: r.HeldAt, aMS: r.ExecutionMS, aExpires: r.ExpiresAt,
 		aWaiting: r.WaitingSince, aHold: r.HoldLimit, aFailed: r.FailedAt, aPolicyRevision: r.PolicyRevision, aApproveBy: r.ApproveBy,
+		aAsked: r.Asked,
 	} {
 		if v != 0 {
 			a[name] = v
@@ -182,7 +200,8 @@ func parse(it store.Item) *Record {
 		ClaimKey: a.String(aClaimKey), Counted: a.Bool(aCounted), Targeted: a.Bool(aTargeted), Reason: a.String(aReason), ErrorCode: a.String(aErrCode), ErrorMessage: a.String(aErrText),
 		ResultPtr: a.String(aResult), Artifacts: split(a.String(aArtifacts)), ExecutionMS: a.Int(aMS), CancelReason: a.String(aCancel),
 		ExpiresAt: a.Int(aExpires), WaitingSince: a.Int(aWaiting), HoldLimit: a.Int(aHold), FailedAt: a.Int(aFailed),
-		PolicyRevision: a.Int(aPolicyRevision), ApproveBy: a.Int(aApproveBy),
+		PolicyRevision: a.Int(aPolicyRevision), ApproveBy: a.Int(aApproveBy), Asked: a.Int(aAsked),
+		Submitter: a.String(aSubmitter), Remedy: a.String(aRemedy),
 	}
 	decode(a.Bytes(aDecision), &r.Decision)
 	if b := a.Bytes(aProgress); b != nil {

@@ -12,7 +12,7 @@ type State string
 
 // The states. Their words are on the wire.
 const (
-	// Pending is stored and in no queue: throttled, over a limit, approval just granted, or the queue could not be reached.
+	// Pending is stored and in no queue: throttled, over a limit, or a dependency could not be reached.
 	Pending State = "PENDING"
 	// ApprovalRequired waits for a human.
 	ApprovalRequired State = "APPROVAL_REQUIRED"
@@ -58,9 +58,9 @@ var Transitions = []Transition{
 	{Pending, Failed, "no pool takes the topic, or it waited too long"},
 	{Pending, Timeout, "deadline"},
 	{Pending, Cancelled, "cancel"},
-	{ApprovalRequired, Pending, "approved"},
+	{ApprovalRequired, Pending, "approved, and over a limit, or its queue could not be reached"},
 	{ApprovalRequired, Scheduled, "approved and routed"},
-	{ApprovalRequired, Denied, "rejected"},
+	{ApprovalRequired, Denied, "rejected, nobody resolved it in time, or approved and forbidden by the configuration meanwhile"},
 	{ApprovalRequired, Failed, "approved, but no pool takes the topic"},
 	{ApprovalRequired, Timeout, "deadline"},
 	{ApprovalRequired, Cancelled, "cancel"},

@@ -84,7 +84,7 @@ func (s *Store) Create(ctx context.Context, r *Record, b *Body, limit int64, ext
 		ops = append(ops, count(r.Tenant, 1, limit))
 	}
 	if r.Parent != "" {
-		ops = append(ops, store.Put(store.Item{Key: childKey(r.Parent, r.ID), Expires: r.ExpiresAt}))
+		ops = append(ops, store.Put(childItem(r)))
 	}
 	if err := s.write(ctx, append(ops, extra...)); err != nil {
 		return err
@@ -159,6 +159,9 @@ func (s *Store) unchanged(r *Record, from []State) store.Cond {
 	conds := []store.Cond{store.OneOf(aState, words...), same(aAttempts, r.Attempts), same(aWorker, r.Worker), same(aWorkerTenant, r.WorkerTenant)}
 	if r.once {
 		conds = append(conds, same(aDue, r.DueAt))
+	}
+	if r.unmoved {
+		conds = append(conds, store.Equal(aState, string(r.State)), same(aUpdated, r.UpdatedAt))
 	}
 	if r.Counted {
 		conds = append(conds, store.Has(aCounted))

@@ -20,20 +20,22 @@ import (
 // Files is what a plane begins with, as YAML.
 type Files struct {
 	Policy, Pools, Timeouts []byte
+	// Signature is the policy's; nil for none.
+	Signature []byte
 	// Settings are further members of the document system/default.
 	Settings map[string]json.RawMessage
 }
 
 // Apply stores what is not stored yet: pools, timeouts and settings that an operator has changed stay as they are. The policy file is the
-// base policy: a file that has changed since takes effect. Files that are not valid are refused, and nothing is stored. It answers the pools that
-// the plane has then.
+// base policy: a file that has changed since takes effect. Files that are not valid are refused, as is a policy without the signature that heads
+// want, and nothing is stored. So is a plane whose policy, with all bundles, cannot be loaded then. It answers the pools that the plane has.
 func Apply(ctx context.Context, documents *config.Store, heads *head.Store, f Files, now time.Time) (pools []string, err error) {
 	members, err := f.members()
 	if err != nil {
 		return nil, err
 	}
-	source := policy.Source{Name: "policy.yaml", Content: f.Policy}
-	if _, err := policy.Compile(&source, nil); err != nil {
+	source := Base(f.Policy)
+	if err := heads.Check(source, f.Signature); err != nil {
 		return nil, err
 	}
 	if _, err := documents.Seed(ctx, config.SystemScope, config.DefaultID, members, now); err != nil {
@@ -47,11 +49,17 @@ func Apply(ctx context.Context, documents *config.Store, heads *head.Store, f Fi
 	if err != nil {
 		return nil, fmt.Errorf("stored settings: %w", err)
 	}
-	if _, err := heads.SetBase(ctx, source); err != nil {
+	if _, err := heads.SetBase(ctx, source, f.Signature, now); err != nil {
 		return nil, fmt.Errorf("seed policy: %w", err)
+	}
+	if _, err := heads.Current(ctx); err != nil {
+		return nil, err
 	}
 	return settings.Topology.Pools(), nil
 }
+
+// Base is a policy file as the base policy.
+func Base(text []byte) policy.Source { return policy.Source{Name: "policy.yaml", Content: text} }
 
 func (f Files) members() (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}

@@ -27,6 +27,8 @@ type Rule struct {
 	Status int
 	// BodyRequired refuses a request without a JSON body.
 	BodyRequired bool
+	// BadBody is what the caller hears of a body that is no such message.
+	BadBody string
 	// Errors are the HTTP statuses of the method's own refusals, for documents.
 	Errors []int
 }
@@ -84,6 +86,9 @@ func readRule(option *optionsv1.MethodRule) Rule {
 				rule.Roles = append(rule.Roles, known)
 			}
 		}
+	}
+	if rule.BadBody = option.GetBadBody(); rule.BadBody == "" {
+		rule.BadBody = "invalid json"
 	}
 	for _, status := range option.GetErrors() {
 		rule.Errors = append(rule.Errors, int(status))

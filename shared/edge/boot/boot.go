@@ -9,12 +9,15 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
 	"github.com/cordum-serverless/cordum/shared/core/signature"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
@@ -47,9 +50,13 @@ func Dispatcher(getenv func(string) string, p Ports, log *slog.Logger) (*dispatc
 	if err != nil {
 		return nil, err
 	}
+	key, err := PolicyKey(getenv)
+	if err != nil {
+		return nil, err
+	}
 	return dispatch.New(dispatch.Platform{
 		Table: p.Table, Queues: p.Queues, Blobs: p.Blobs, Clock: clock.System{}, IDs: ids.Source{}, Log: log, Shards: shards,
-		Connections: p.Connections, Senders: senders, Metrics: measures(getenv, log),
+		Connections: p.Connections, Senders: senders, PolicyKey: key, Metrics: measures(getenv, log),
 	}), nil
 }
 
@@ -92,6 +99,20 @@ func Edge(getenv func(string) string, secrets secret.Source, clk clock.Clock, lo
 	return cfg, err
 }
 
+// AuditKeys reads CORDUM_AUDIT_KEY, which signs the audit trail. Secrets may be nil.
+func AuditKeys(getenv func(string) string, secrets secret.Source) (chain.Keys, error) {
+	if secrets != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), secretWait)
+		defer cancel()
+		values, err := secrets(ctx)
+		if err != nil {
+			return chain.Keys{}, err
+		}
+		getenv = secret.Over(getenv, values)
+	}
+	return chain.ParseKeys(getenv("CORDUM_AUDIT_KEY"))
+}
+
 // Senders reads CORDUM_SENDER_KEYS, the public keys of workers that sign what they say.
 func Senders(getenv func(string) string) (signature.Keys, error) {
 	keys, err := signature.Parse(getenv("CORDUM_SENDER_KEYS"))
@@ -99,6 +120,19 @@ func Senders(getenv func(string) string) (signature.Keys, error) {
 		return nil, fmt.Errorf("CORDUM_SENDER_KEYS: %w", err)
 	}
 	return keys, nil
+}
+
+// PolicyKey reads CORDUM_POLICY_PUBLIC_KEY, whose signature the base policy must carry; nil looks at none.
+func PolicyKey(getenv func(string) string) (*signed.Key, error) {
+	text := strings.TrimSpace(getenv("CORDUM_POLICY_PUBLIC_KEY"))
+	if text == "" {
+		return nil, nil
+	}
+	key, err := signed.ParseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("CORDUM_POLICY_PUBLIC_KEY: %w", err)
+	}
+	return &key, nil
 }
 
 // defaultShards spreads a tenant's lists over partitions that take about 1,000 writes a second each.

@@ -19,7 +19,7 @@ import (
 type Outcome struct {
 	HTTP int
 	GRPC codes.Code
-	// Message is safe to show: of the plane's own failures it says no more than their kind.
+	// Message is safe to show: of the plane's own failures it says no more than their kind, or what is out of reach.
 	Message string
 	// Details are additional members of the JSON body, nil for none.
 	Details map[string]any
@@ -56,7 +56,7 @@ func Of(err error) Outcome {
 	}
 	r := table[f.Code]
 	o := Outcome{HTTP: r.http, GRPC: r.grpc, Message: f.Message, Details: f.Details}
-	if r.generic != "" {
+	if r.generic != "" && !f.Told {
 		o.Message = r.generic
 	}
 	if r.generic != "" && f.Code != fault.Unimplemented {

@@ -27,10 +27,13 @@ func (s *server) body(r *http.Request, route *routes.Route) ([]byte, error) {
 		return text, nil
 	}
 	if route.Rule.BodyRequired {
-		return nil, errBody
+		return nil, badBody(route)
 	}
 	return []byte("{}"), nil
 }
+
+// badBody is the refusal of a body that is no such message.
+func badBody(route *routes.Route) error { return fault.New(fault.Invalid, "%s", route.Rule.BadBody) }
 
 func readAll(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/edge/outcome"
 )
 
@@ -77,4 +76,5 @@ func encode(v any) []byte {
 	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
-var errBody = fault.New(fault.Invalid, "invalid json")
+// errBody stands for a body that is no such message until the route has its word for it.
+var errBody = errors.New("rest: the body is no such message")

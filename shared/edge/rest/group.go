@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -184,6 +185,9 @@ func (s *server) generated(h runtime.HandlerFunc) action {
 		r.Form, r.PostForm = query, url.Values{}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		h(c.rec, r, c.params)
+		if errors.Is(c.rec.err, errBody) {
+			return badBody(c.route)
+		}
 		return c.rec.err
 	}
 }

@@ -198,7 +198,7 @@ func TestBodies(t *testing.T) {
 			{"optional: spaces", remediate.send(" \n"), 200, ""},
 			{"optional: null", remediate.send(" null "), 200, ""},
 			{"optional: object", remediate.send(`{"x":1}`), 200, ""},
-			{"optional: half", remediate.send("{"), 400, "invalid json"},
+			{"optional: half", remediate.send("{"), 400, "invalid body"},
 			{"optional: over the limit", remediate.send(long + " "), 413, "request body too large"},
 			{"GET ignores it", as("k-admin", "GET", "/api/v1/status").send("{"), 200, ""},
 		}

@@ -3,6 +3,7 @@ package view
 
 import (
 	"encoding/json"
+	"maps"
 	"time"
 
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
@@ -55,7 +56,7 @@ func Job(f *job.Full) *cordumv1.Job {
 		Result: JSON(f.ResultData), SafetyDecision: r.Decision.Verdict, SafetyReason: r.Decision.Reason,
 		SafetyRuleId: r.Decision.RuleID, SafetySnapshot: r.Decision.Snapshot, SafetyJobHash: r.Decision.JobHash,
 		SafetyConstraints: Constraints(r.Decision.Constraints), ApprovalRequired: r.Decision.ApprovalRequired && r.State == job.ApprovalRequired,
-		Labels: request.GetLabels(), WorkflowId: first(request.GetWorkflowId(), request.GetLabels()["workflow_id"]),
+		Labels: labels(f), WorkflowId: first(request.GetWorkflowId(), request.GetLabels()["workflow_id"]),
 		RunId: request.GetLabels()["run_id"], StepId: request.GetLabels()["step_id"],
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, ParentJobId: r.Parent, DeadlineUnix: seconds(r.DeadlineAt),
 		WorkerId: r.Worker, ExecutionMs: r.ExecutionMS, ArtifactPtrs: r.Artifacts,
@@ -65,6 +66,17 @@ func Job(f *job.Full) *cordumv1.Job {
 	}
 	if out.GetApprovalRequired() {
 		out.ApprovalRef = r.ID
+	}
+	out.ApprovalRevision, out.RemediationJobs = int32(r.Asked), f.Remediations
+	if r.State == job.ApprovalRequired {
+		out.ApprovalStatus, out.ApprovalExpiresAt = Pending, r.ApproveBy
+	}
+	if a := f.Approval; a != nil {
+		out.ApprovalBy, out.ApprovalRole, out.ApprovalAt, out.ApprovalReason, out.ApprovalNote = a.By, a.Role, a.At, a.Reason, a.Note
+		out.ApprovalPolicySnapshot, out.ApprovalJobHash, out.ApprovalDecision = a.Decision.Snapshot, a.Decision.JobHash, a.Resolution
+		if out.GetApprovalStatus() == "" {
+			out.ApprovalStatus = Resolutions[a.Resolution]
+		}
 	}
 	if len(f.Decisions) > 0 {
 		out.SafetyRemediations = Remediations(f.Decisions[0].Remediations)
@@ -76,6 +88,23 @@ func Job(f *job.Full) *cordumv1.Job {
 		out.Progress = &cordumv1.Progress{Percent: p.Percent, Message: p.Message, StepId: p.StepID, UpdatedAt: p.At}
 	}
 	return out
+}
+
+// Pending is the status of an approval that nobody has resolved.
+const Pending = "pending"
+
+// Resolutions are the statuses of approvals by how they were resolved.
+var Resolutions = map[string]string{job.Approve: "approved", job.Reject: "rejected", job.Expire: "expired"}
+
+// labels are those of the request, and of the approval that the job runs under.
+func labels(f *job.Full) map[string]string {
+	all := f.Body.Request.GetLabels()
+	granted := f.Labels()
+	if granted == nil {
+		return all
+	}
+	maps.Copy(granted, all)
+	return granted
 }
 
 // JSON shows stored bytes: a JSON value as it is, null when there is none, and what is not JSON as null too; the memory route shows those.

@@ -82,8 +82,9 @@ func decodeMessage(data []byte, m protoreflect.Message) error {
 	case anyJSON:
 		m.Set(m.Descriptor().Fields().ByNumber(1), protoreflect.ValueOfBytes(bytes.Clone(data)))
 		return nil
-	case protobuf:
+	case agent, protobuf:
 		return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m.Interface())
+	case object:
 	}
 	if data[0] != '{' {
 		return wrong("an object", data)

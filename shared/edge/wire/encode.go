@@ -54,6 +54,7 @@ func appendMessage(b []byte, m protoreflect.Message) ([]byte, error) {
 		return appendRaw(b, m.Get(m.Descriptor().Fields().ByNumber(1)).Bytes())
 	case protobuf:
 		return appendProtobuf(b, m.Interface())
+	case object, agent:
 	}
 	b = append(b, '{')
 	first := true
@@ -73,7 +74,7 @@ func appendMessage(b []byte, m protoreflect.Message) ([]byte, error) {
 			b = append(b, "null"...)
 			continue
 		}
-		if b, err = appendField(b, f.fd, m.Get(f.fd)); err != nil {
+		if b, err = appendField(b, p.shape, f.fd, m.Get(f.fd)); err != nil {
 			return nil, err
 		}
 	}
@@ -105,25 +106,25 @@ func appendProtobuf(b []byte, m proto.Message) ([]byte, error) {
 	return append(b[:at], tidy.Bytes()...), nil
 }
 
-func appendField(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value) ([]byte, error) {
+func appendField(b []byte, in shape, fd protoreflect.FieldDescriptor, v protoreflect.Value) ([]byte, error) {
 	switch {
 	case fd.IsList():
-		return appendList(b, fd, v.List())
+		return appendList(b, in, fd, v.List())
 	case fd.IsMap():
-		return appendMap(b, fd, v.Map())
+		return appendMap(b, in, fd, v.Map())
 	default:
-		return appendValue(b, fd, v)
+		return appendValue(b, in, fd, v)
 	}
 }
 
-func appendList(b []byte, fd protoreflect.FieldDescriptor, list protoreflect.List) ([]byte, error) {
+func appendList(b []byte, in shape, fd protoreflect.FieldDescriptor, list protoreflect.List) ([]byte, error) {
 	b = append(b, '[')
 	var err error
 	for i := range list.Len() {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if b, err = appendValue(b, fd, list.Get(i)); err != nil {
+		if b, err = appendValue(b, in, fd, list.Get(i)); err != nil {
 			return nil, err
 		}
 	}
@@ -131,7 +132,7 @@ func appendList(b []byte, fd protoreflect.FieldDescriptor, list protoreflect.Lis
 }
 
 // appendMap writes members in the order of their names, so that equal messages have equal texts.
-func appendMap(b []byte, fd protoreflect.FieldDescriptor, m protoreflect.Map) ([]byte, error) {
+func appendMap(b []byte, in shape, fd protoreflect.FieldDescriptor, m protoreflect.Map) ([]byte, error) {
 	names := make([]string, 0, m.Len())
 	values := make(map[string]protoreflect.Value, m.Len())
 	m.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
@@ -147,28 +148,37 @@ func appendMap(b []byte, fd protoreflect.FieldDescriptor, m protoreflect.Map) ([
 			b = append(b, ',')
 		}
 		b = append(appendString(b, name), ':')
-		if b, err = appendValue(b, fd.MapValue(), values[name]); err != nil {
+		if b, err = appendValue(b, in, fd.MapValue(), values[name]); err != nil {
 			return nil, err
 		}
 	}
 	return append(b, '}'), nil
 }
 
-func appendValue(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value) ([]byte, error) {
+func appendValue(b []byte, in shape, fd protoreflect.FieldDescriptor, v protoreflect.Value) ([]byte, error) {
 	switch fd.Kind() {
 	case protoreflect.StringKind:
 		return appendString(b, v.String()), nil
 	case protoreflect.BoolKind:
 		return strconv.AppendBool(b, v.Bool()), nil
-	case protoreflect.Int32Kind, protoreflect.Int64Kind, protoreflect.Sint32Kind, protoreflect.Sint64Kind, protoreflect.Sfixed32Kind,
-		protoreflect.Sfixed64Kind:
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		if in == agent {
+			return append(strconv.AppendInt(append(b, '"'), v.Int(), 10), '"'), nil
+		}
 		return strconv.AppendInt(b, v.Int(), 10), nil
-	case protoreflect.Uint32Kind, protoreflect.Uint64Kind, protoreflect.Fixed32Kind, protoreflect.Fixed64Kind:
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		if in == agent {
+			return append(strconv.AppendUint(append(b, '"'), v.Uint(), 10), '"'), nil
+		}
+		return strconv.AppendUint(b, v.Uint(), 10), nil
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+		return strconv.AppendInt(b, v.Int(), 10), nil
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
 		return strconv.AppendUint(b, v.Uint(), 10), nil
 	case protoreflect.FloatKind:
-		return appendFloat(b, v.Float(), 32), nil
+		return appendFloat(b, in, v.Float(), 32), nil
 	case protoreflect.DoubleKind:
-		return appendFloat(b, v.Float(), 64), nil
+		return appendFloat(b, in, v.Float(), 64), nil
 	case protoreflect.EnumKind:
 		if e := fd.Enum().Values().ByNumber(v.Enum()); e != nil {
 			return appendString(b, string(e.Name())), nil
@@ -183,16 +193,28 @@ func appendValue(b []byte, fd protoreflect.FieldDescriptor, v protoreflect.Value
 	}
 }
 
-// appendFloat writes the shortest number that reads back the same; what is no number in JSON is null.
-func appendFloat(b []byte, f float64, bits int) []byte {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
+// appendFloat writes the shortest number that reads back the same. What is no number in JSON is null, and a word in protobuf JSON.
+func appendFloat(b []byte, in shape, f float64, bits int) []byte {
+	switch {
+	case !math.IsNaN(f) && !math.IsInf(f, 0):
+	case in != agent:
 		return append(b, "null"...)
+	case math.IsNaN(f):
+		return append(b, `"NaN"`...)
+	case f > 0:
+		return append(b, `"Infinity"`...)
+	default:
+		return append(b, `"-Infinity"`...)
 	}
 	format := byte('f')
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		format = 'e'
 	}
-	return strconv.AppendFloat(b, f, format, -1, bits)
+	b = strconv.AppendFloat(b, f, format, -1, bits)
+	if n := len(b); format == 'e' && b[n-4] == 'e' && b[n-2] == '0' { // e-09 is e-9
+		b = append(b[:n-2], b[n-1])
+	}
+	return b
 }
 
 const hexDigits = "0123456789abcdef"

@@ -22,8 +22,9 @@ type shape uint8
 
 const (
 	object   shape = iota // {member: ...}
+	agent                 // the same in protobuf JSON: messages of CAP
 	anyJSON               // cordum.v1.Json
-	protobuf              // protobuf JSON: CAP and google's messages
+	protobuf              // google's messages, each of which has a form of its own
 )
 
 const (
@@ -54,21 +55,30 @@ func makePlan(d protoreflect.MessageDescriptor) *plan {
 	switch name := string(d.FullName()); {
 	case name == jsonName:
 		return &plan{shape: anyJSON}
-	case strings.HasPrefix(name, agentName), strings.HasPrefix(name, "google.protobuf."):
+	case strings.HasPrefix(name, "google.protobuf."):
 		return &plan{shape: protobuf}
 	}
+	form := object
+	if strings.HasPrefix(string(d.FullName()), agentName) {
+		form = agent
+	}
 	fds := d.Fields()
-	p := &plan{fields: make([]field, fds.Len()), names: make(map[string]*field, 2*fds.Len())}
+	p := &plan{shape: form, fields: make([]field, fds.Len()), names: make(map[string]*field, 2*fds.Len())}
 	for i := range fds.Len() {
 		fd := fds.Get(i)
 		option, _ := proto.GetExtension(fd.Options(), optionsv1.E_Json).(*optionsv1.FieldJson)
-		name := string(fd.Name())
-		if option.GetName() != "" {
+		name, presence := string(fd.Name()), option.GetPresence()
+		switch {
+		case form == agent && fd.ContainingOneof() != nil:
+			name, presence = fd.JSONName(), optionsv1.Presence_PRESENCE_OMIT_EMPTY
+		case form == agent:
+			name = fd.JSONName()
+		case option.GetName() != "":
 			name = option.GetName()
 		}
 		f := &p.fields[i]
 		*f = field{
-			fd: fd, index: i, prefix: `"` + name + `":`, presence: option.GetPresence(),
+			fd: fd, index: i, prefix: `"` + name + `":`, presence: presence,
 			message: fd.Message() != nil && !fd.IsList() && !fd.IsMap(),
 		}
 		for _, n := range []string{fd.JSONName(), string(fd.Name()), name} {

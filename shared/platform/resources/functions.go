@@ -61,6 +61,7 @@ const (
 	AllDeliveries Kind = "deliveries" // the delivery queues of all containers
 	Connections   Kind = "connections"
 	TheSecret     Kind = "secret" // API keys, and whatever else is secret
+	TheAuditKey   Kind = "audit"  // the secret that signs the audit trail; who has it needs no other
 	SeedFiles     Kind = "seed"   // the policy, pools and timeouts of a deployment
 )
 
@@ -72,9 +73,11 @@ type Target struct {
 
 // Prefixes of the keys of objects.
 const (
-	PolicyObjects  = "policy" // contents of policies, by their hash
-	ContextObjects = "ctx"    // contexts of jobs that are too large for the table
-	ResultObjects  = "res"    // results likewise
+	PolicyObjects   = "policy"    // contents of policies, by their hash
+	ContextObjects  = "ctx"       // contexts of jobs that are too large for the table
+	ResultObjects   = "res"       // results likewise
+	AuditObjects    = "audit"     // sealed blocks of the audit trail, kept for ever
+	WorkflowObjects = "workflows" // definitions that are too large for the table, by their hash
 )
 
 // Class is a retention class of objects: those with the tag class=<Name> are gone some time after Keep, which the bucket's lifecycle counts in
@@ -92,14 +95,18 @@ var Classes = []Class{{"short", day}, {"standard", 7 * day}, {"audit", 30 * day}
 
 // Functions are all Lambda functions, by name.
 var Functions = []Function{
+	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update,
+		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(PolicyObjects))},
 	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(batchGet, query, put,
 		unproven("a client that went without a word is forgotten, and a tenant to which nobody listens", get, remove),
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},
+	{Name: "bundles", Service: "cordum.v1.Bundles", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, query, put, remove,
+		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"), batchGet)},
 	{Name: "deadletter", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, send(Events),
 		unproven("a message that nobody could handle is kept", put), unproven("a ticket that was received too often is sent again", toPools))},
 	{Name: "dlq", Service: "cordum.v1.DeadLetters", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ContextObjects),
-		unproven("a tenant's jobs are counted where they are limited", update),
+		unproven("a tenant's jobs are counted where they are limited", update), unproven(velocities, query),
 		unproven("a message that nobody could handle goes back to its queue", send(Inbox)))},
 	{Name: "fallback", Default: true, Memory: 256, Timeout: 5 * time.Second, Grants: grants(secret)},
 	{Name: "inbox", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, send(DeadLetters), send(Events),
@@ -109,27 +116,39 @@ var Functions = []Function{
 		readObjects(ResultObjects))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
-	{Name: "scheduler", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, remove, on(store.ByLink), send(Dispatch),
-		send(DeadLetters), toPools, toDeliveries, readObjects(PolicyObjects),
-		unproven("a worker is told to stop where others listen, unless the sweep was first", send(Events)), unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)))},
-	{Name: "seed", Setup: true, Memory: 512, Timeout: time.Minute, Grants: grants(get, put, allow(Target{Kind: SeedFiles}, "s3:GetObject"),
-		allow(Target{Objects, PolicyObjects}, "s3:PutObject"),
-		unproven("a plane that is there has a policy already", readObjects(PolicyObjects)))},
+	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, readObjects(PolicyObjects),
+		unproven(velocities, query))},
+	{Name: "scheduler", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, update,
+		unproven("it does what the sweep was not first to do", batchGet, put, remove, on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), toPools,
+			toDeliveries, readObjects(PolicyObjects)),
+		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)))},
+	{Name: "sealer", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(get, on(store.ByTime),
+		allow(Target{Kind: TheAuditKey}, "secretsmanager:GetSecretValue"),
+		unproven("an entry is sealed when it is a minute old", batchGet, put, allow(Target{Objects, AuditObjects}, "s3:PutObject"), readObjects(AuditObjects)))},
+	{Name: "seed", Setup: true, Memory: 512, Timeout: time.Minute, Grants: grants(get, put, update, allow(Target{Kind: SeedFiles}, "s3:GetObject"),
+		allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(PolicyObjects))},
 	{Name: "status", Service: "cordum.v1.Status", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, on(store.ByLink),
-		allow(Target{AQueue, Dispatch}, "sqs:GetQueueAttributes"))},
+		readObjects(PolicyObjects), allow(Target{AQueue, Dispatch}, "sqs:GetQueueAttributes"))},
 	{Name: "stream", Sockets: true, Memory: 512, Timeout: 10 * time.Second, Grants: grants(secret, get, batchGet, put, remove)},
-	{Name: "sweep", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(secret, batchGet, on(store.ByDue), send(Dispatch),
-		unproven("it does what nobody was woken for", get, put, update, remove, on(store.ByLink), send(DeadLetters), send(Events), toPools, toDeliveries,
+	{Name: "sweep", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(secret, on(store.ByDue),
+		unproven("it does what nobody was woken for", batchGet, send(Dispatch), get, put, update, remove, on(store.ByLink), send(DeadLetters), send(Events), toPools, toDeliveries,
 			readObjects(PolicyObjects)),
 		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)),
 		unproven("a connection of two minutes gets a sign of life", allow(Target{Kind: Connections}, "execute-api:ManageConnections")))},
 	{Name: "traces", Service: "cordum.v1.Traces", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, batchGet, on(store.ByLink))},
 	{Name: "workers", Service: "cordum.v1.Workers", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,
-		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects))},
+		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects),
+		unproven("a job whose policy has changed is decided again before it is handed over", query, send(DeadLetters), toPools, toDeliveries,
+			readObjects(PolicyObjects)))},
+	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove,
+		on(store.ByTime), readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"))},
 }
 
 // keeps is why what looks at jobs that are due handles their contexts.
 const keeps = "what a job needs that waits for days is kept longer"
+
+// velocities is why what decides looks at counts.
+const velocities = "a policy may have velocities"
 
 // Container is the gRPC service.
 var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,

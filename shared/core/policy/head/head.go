@@ -17,7 +17,9 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
@@ -36,12 +38,14 @@ const historyLength = 10
 // Content is what a policy is compiled from, and all that is said about it.
 type Content struct {
 	Base *policy.Source `json:"base,omitempty"`
+	// Signature is the base's, as it came beside it; empty for none.
+	Signature []byte `json:"signature,omitempty"`
 	// Bundles are the policy bundles in force or disabled, by id, as they were written: see ParseBundle. Drafts are not among them.
 	Bundles map[string]json.RawMessage `json:"bundles,omitempty"`
 }
 
 func (c *Content) clone() Content {
-	out := Content{Base: c.Base, Bundles: maps.Clone(c.Bundles)}
+	out := Content{Base: c.Base, Signature: c.Signature, Bundles: maps.Clone(c.Bundles)}
 	if out.Bundles == nil {
 		out.Bundles = map[string]json.RawMessage{}
 	}
@@ -53,6 +57,8 @@ type Head struct {
 	Policy *policy.Policy
 	// Revision grows whenever something changes that decisions depend on; 0 is a plane where nothing was written yet.
 	Revision int64
+	// Signature says what this process knows of the base's.
+	Signature Signature
 }
 
 // Version is one content that was or is in force.
@@ -71,11 +77,14 @@ type Store struct {
 	Blobs blob.Store
 	// Pick answers a number below n; nil is a random one.
 	Pick func(n int) int
+	// Key is whose signature the base must carry, or there is no decision; nil looks at no signature.
+	Key *signed.Key
 	// Turn is taken to load a policy.
 	Turn turn.Turn
 
-	name     string
-	compiled *policy.Policy
+	name      string
+	compiled  *policy.Policy
+	signature Signature
 }
 
 // ErrConflict says that others moved the head again and again.
@@ -93,18 +102,18 @@ func (s *Store) Current(ctx context.Context) (Head, error) {
 	}
 	defer s.Turn.Give()
 	if s.compiled != nil && s.name == now.Name {
-		return Head{s.compiled, now.Revision}, nil
+		return Head{s.compiled, now.Revision, s.signature}, nil
 	}
 	c, err := s.Load(ctx, now.Name)
 	if err != nil {
 		return Head{}, err
 	}
-	p, err := c.Compile()
+	p, err := s.Compile(&c)
 	if err != nil {
 		return Head{}, fmt.Errorf("policy %s: %w", now.Name, err)
 	}
-	s.name, s.compiled = now.Name, p
-	return Head{p, now.Revision}, nil
+	s.name, s.compiled, s.signature = now.Name, p, s.signatureOf(&c)
+	return Head{p, now.Revision, s.signature}, nil
 }
 
 // Revision answers the head's revision at the time of the call.
@@ -157,7 +166,7 @@ func (s *Store) Change(ctx context.Context, edit func(now Version) (*Change, err
 }
 
 func (s *Store) publish(ctx context.Context, before Version, c *Change) (Version, error) {
-	p, err := c.Content.Compile()
+	p, err := s.Compile(&c.Content)
 	if err != nil {
 		return before, err
 	}
@@ -165,10 +174,7 @@ func (s *Store) publish(ctx context.Context, before Version, c *Change) (Version
 	if err != nil {
 		return before, fmt.Errorf("policy: encode: %w", err)
 	}
-	sum := sha256.Sum256(text)
-	next := Version{
-		Content: c.Content, Name: "policy/" + hex.EncodeToString(sum[:]), Revision: before.Revision + 1, Snapshot: p.Snapshot(),
-	}
+	next := Version{Content: c.Content, Name: nameOf(text), Revision: before.Revision + 1, Snapshot: p.Snapshot()}
 	if err := s.Blobs.Put(ctx, next.Name, text, blob.PutOptions{ContentType: "application/json"}); err != nil {
 		return before, err
 	}
@@ -254,19 +260,6 @@ func Moved() []store.Op {
 	return ops
 }
 
-// SetBase puts a document in force as the base policy, keeping the bundles. It says whether anything changed. A document that does not
-// compile is refused and changes nothing.
-func (s *Store) SetBase(ctx context.Context, base policy.Source) (bool, error) {
-	before, after, err := s.Change(ctx, func(now Version) (*Change, error) {
-		if now.Content.Base != nil && string(now.Content.Base.Content) == string(base.Content) {
-			return nil, nil
-		}
-		now.Content.Base = &base
-		return &Change{Content: now.Content}, nil
-	})
-	return after.Revision != before.Revision, err
-}
-
 // read answers a copy of the head: a version without its content.
 func (s *Store) read(ctx context.Context, n int) (Version, error) {
 	it, err := s.Table.Get(ctx, key(n))
@@ -276,7 +269,7 @@ func (s *Store) read(ctx context.Context, n int) (Version, error) {
 	return Version{Name: it.Attrs.String("content"), Revision: it.Attrs.Int("rev"), Snapshot: cmp.Or(it.Attrs.String("snapshot"), policy.Empty)}, err
 }
 
-// Load reads the content of that name; "" is no content.
+// Load reads the content of that name; "" is no content. What is stored under the name must be what the name is the hash of.
 func (s *Store) Load(ctx context.Context, name string) (Content, error) {
 	var c Content
 	if name == "" {
@@ -286,7 +279,19 @@ func (s *Store) Load(ctx context.Context, name string) (Content, error) {
 	if err != nil {
 		return c, fmt.Errorf("policy %s: %w", name, err)
 	}
-	return c, json.Unmarshal(text, &c)
+	if nameOf(text) != name {
+		return c, fmt.Errorf("policy %s: the object is not what was stored", name)
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, fmt.Errorf("policy %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// nameOf is where content lies in the blob store.
+func nameOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return resources.PolicyObjects + "/" + hex.EncodeToString(sum[:])
 }
 
 func (s *Store) pick(n int) int {

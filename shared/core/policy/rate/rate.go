@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -18,38 +19,67 @@ const slices = 10
 // Counter keeps the counts in the table: VEL#<hash of the bucket> | <slice>.
 type Counter struct{ Table store.Table }
 
-// Window is a bucket and the length of its window.
-type Window struct {
-	// Key names the bucket.
-	Key string
-	// Length is at least a second.
-	Length time.Duration
+// Asked answers, by key, how many requests the windows of buckets hold: Seen or Count.
+type Asked func(ctx context.Context, buckets []policy.Bucket, now time.Time) (map[string]int64, error)
+
+// Seen looks only.
+func (c *Counter) Seen(ctx context.Context, buckets []policy.Bucket, now time.Time) (map[string]int64, error) {
+	return c.each(buckets, func(b policy.Bucket) (int64, error) { return c.count(ctx, b, now) })
 }
 
-func (w Window) width() int64 { return max(w.Length.Microseconds()/slices, 1) }
-
-func (w Window) partition() string {
-	sum := sha256.Sum256([]byte(w.Key + "\x00" + w.Length.String()))
-	return "VEL#" + hex.EncodeToString(sum[:16])
+// Count counts a request, and answers how many there are beside it.
+func (c *Counter) Count(ctx context.Context, buckets []policy.Bucket, now time.Time) (map[string]int64, error) {
+	return c.each(buckets, func(b policy.Bucket) (int64, error) {
+		if err := c.add(ctx, b, now); err != nil {
+			return 0, err
+		}
+		n, err := c.count(ctx, b, now)
+		return max(n-1, 0), err
+	})
 }
 
-func sliceKey(n int64) string { return fmt.Sprintf("%020d", n) }
-
-// Add counts one more in a window. Counts are kept for as long as a window can ask for them.
-func (c *Counter) Add(ctx context.Context, w Window, now time.Time) error {
-	key := store.Key{PK: w.partition(), SK: sliceKey(now.UnixMicro() / w.width())}
-	return c.Table.Write(ctx, store.Update(key).AddInt("n", 1).ExpireAt(now.Add(2*w.Length+time.Minute).Unix()))
+// Beside looks at the windows of a request that was counted before, at some time, and answers how many there are beside it.
+func (c *Counter) Beside(counted time.Time) Asked {
+	return func(ctx context.Context, buckets []policy.Bucket, now time.Time) (map[string]int64, error) {
+		return c.each(buckets, func(b policy.Bucket) (int64, error) {
+			n, err := c.count(ctx, b, now)
+			if first(b, now) <= slice(b, counted) {
+				n--
+			}
+			return max(n, 0), err
+		})
+	}
 }
 
-// Count answers how many the window that ends now has seen. A window slides by a tenth of its length, and counts a tenth more at most.
-func (c *Counter) Count(ctx context.Context, w Window, now time.Time) (int64, error) {
-	last := now.UnixMicro() / w.width()
+func (*Counter) each(buckets []policy.Bucket, of func(policy.Bucket) (int64, error)) (map[string]int64, error) {
+	if len(buckets) == 0 {
+		return nil, nil
+	}
+	counts := make(map[string]int64, len(buckets))
+	for _, b := range buckets {
+		n, err := of(b)
+		if err != nil {
+			return nil, fmt.Errorf("velocity of rule %s: %w", b.RuleID, err)
+		}
+		counts[b.Key] = n
+	}
+	return counts, nil
+}
+
+// add counts are kept for as long as a window can ask for them.
+func (c *Counter) add(ctx context.Context, b policy.Bucket, now time.Time) error {
+	key := store.Key{PK: partition(b), SK: sliceKey(slice(b, now))}
+	return c.Table.Write(ctx, store.Update(key).AddInt("n", 1).ExpireAt(now.Add(2*b.Window+time.Minute).Unix()))
+}
+
+// count answers how many the window that ends now has seen. A window slides by a tenth of its length, and counts a tenth more at most.
+func (c *Counter) count(ctx context.Context, b policy.Bucket, now time.Time) (int64, error) {
 	var total int64
-	q := store.Query{PK: w.partition(), From: sliceKey(last - slices), To: sliceKey(last)}
+	q := store.Query{PK: partition(b), From: sliceKey(first(b, now)), To: sliceKey(slice(b, now))}
 	for {
 		page, err := c.Table.Query(ctx, q)
 		if err != nil {
-			return 0, fmt.Errorf("count of a velocity: %w", err)
+			return 0, err
 		}
 		for _, it := range page.Items {
 			total += it.Attrs.Int("n")
@@ -60,3 +90,17 @@ func (c *Counter) Count(ctx context.Context, w Window, now time.Time) (int64, er
 		q.Start = page.Next
 	}
 }
+
+// slice is the number of the slice that a time falls into, first that of the oldest slice that a window which ends now counts.
+func slice(b policy.Bucket, at time.Time) int64 {
+	return at.UnixMicro() / max(b.Window.Microseconds()/slices, 1)
+}
+
+func first(b policy.Bucket, now time.Time) int64 { return slice(b, now) - slices }
+
+func partition(b policy.Bucket) string {
+	sum := sha256.Sum256([]byte(b.Key + "\x00" + b.Window.String()))
+	return "VEL#" + hex.EncodeToString(sum[:16])
+}
+
+func sliceKey(n int64) string { return fmt.Sprintf("%020d", n) }

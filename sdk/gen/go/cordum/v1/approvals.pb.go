@@ -31,7 +31,7 @@ type ListApprovalsRequest struct {
 	Limit string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	// next_cursor of the page before; ignored when it is no number.
 	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// Also those that were approved or rejected, for one of the words 1, true, yes, y, on in any case; otherwise only those that wait.
+	// Also those that were approved, rejected or expired, for one of the words 1, true, yes, y, on in any case; otherwise only those that wait.
 	IncludeResolved string `protobuf:"bytes,3,opt,name=include_resolved,json=includeResolved,proto3" json:"include_resolved,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -166,11 +166,11 @@ type Approval struct {
 	ApprovalRequired bool `protobuf:"varint,9,opt,name=approval_required,json=approvalRequired,proto3" json:"approval_required,omitempty"`
 	// What to name in an approval: the job.
 	ApprovalRef string `protobuf:"bytes,10,opt,name=approval_ref,json=approvalRef,proto3" json:"approval_ref,omitempty"`
-	// pending, approved, rejected or invalidated (by a change of the policy).
+	// pending, approved, rejected, expired or invalidated: it waits, and the policy that demanded it is not in force any more.
 	ApprovalStatus string `protobuf:"bytes,11,opt,name=approval_status,json=approvalStatus,proto3" json:"approval_status,omitempty"`
-	// actionable, resolved or invalidated.
+	// actionable, resolved, expired or invalidated.
 	ApprovalActionability string `protobuf:"bytes,12,opt,name=approval_actionability,json=approvalActionability,proto3" json:"approval_actionability,omitempty"`
-	// approve or reject; left out while it waits, like all that follows about the resolution.
+	// approve, reject or expire; left out while it waits, like all that follows about the resolution.
 	ApprovalDecision string `protobuf:"bytes,13,opt,name=approval_decision,json=approvalDecision,proto3" json:"approval_decision,omitempty"`
 	// Who resolved it.
 	ResolvedBy string `protobuf:"bytes,14,opt,name=resolved_by,json=resolvedBy,proto3" json:"resolved_by,omitempty"`
@@ -187,7 +187,18 @@ type Approval struct {
 	// The step.
 	WorkflowStepId string `protobuf:"bytes,20,opt,name=workflow_step_id,json=workflowStepId,proto3" json:"workflow_step_id,omitempty"`
 	// Where the job's input lies.
-	ContextPtr    string `protobuf:"bytes,21,opt,name=context_ptr,json=contextPtr,proto3" json:"context_ptr,omitempty"`
+	ContextPtr string `protobuf:"bytes,21,opt,name=context_ptr,json=contextPtr,proto3" json:"context_ptr,omitempty"`
+	// How often the job has been asked for so far: more than 1 when a change of the policy demanded another approval.
+	ApprovalRevision int32 `protobuf:"varint,22,opt,name=approval_revision,json=approvalRevision,proto3" json:"approval_revision,omitempty"`
+	// The job's input: prompt, topic, context and so on as submitted, or the payload of the workflow step. Left out when it is large (8 KiB, or
+	// 1 MiB on a page) or has gone; GET /jobs/{id} shows it all.
+	JobInput *Json `protobuf:"bytes,23,opt,name=job_input,json=jobInput,proto3" json:"job_input,omitempty"`
+	// What there is to decide, in words.
+	DecisionSummary *DecisionSummary `protobuf:"bytes,24,opt,name=decision_summary,json=decisionSummary,proto3" json:"decision_summary,omitempty"`
+	// When the wait ends by itself, in microseconds since 1970; left out when it does not.
+	ExpiresAt int64 `protobuf:"varint,25,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The role of who resolved it.
+	ResolvedRole  string `protobuf:"bytes,26,opt,name=resolved_role,json=resolvedRole,proto3" json:"resolved_role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -369,14 +380,149 @@ func (x *Approval) GetContextPtr() string {
 	return ""
 }
 
+func (x *Approval) GetApprovalRevision() int32 {
+	if x != nil {
+		return x.ApprovalRevision
+	}
+	return 0
+}
+
+func (x *Approval) GetJobInput() *Json {
+	if x != nil {
+		return x.JobInput
+	}
+	return nil
+}
+
+func (x *Approval) GetDecisionSummary() *DecisionSummary {
+	if x != nil {
+		return x.DecisionSummary
+	}
+	return nil
+}
+
+func (x *Approval) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *Approval) GetResolvedRole() string {
+	if x != nil {
+		return x.ResolvedRole
+	}
+	return ""
+}
+
+// DecisionSummary is what there is to decide, in words. What is empty is left out.
+type DecisionSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is made from: policy_only, or workflow_labels for a job of a workflow.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// full when the input is shown beside, else partial.
+	Completeness string `protobuf:"bytes,2,opt,name=completeness,proto3" json:"completeness,omitempty"`
+	// The input: available, missing (it has gone), malformed (it is no JSON) or absent (there never was one).
+	ContextStatus string `protobuf:"bytes,3,opt,name=context_status,json=contextStatus,proto3" json:"context_status,omitempty"`
+	// What is to be done: the topic.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// The beginning of the prompt.
+	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Why a human must look: the policy's reason.
+	Why string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	// What an approval leads to, or what came of it.
+	NextEffect    string `protobuf:"bytes,7,opt,name=next_effect,json=nextEffect,proto3" json:"next_effect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecisionSummary) Reset() {
+	*x = DecisionSummary{}
+	mi := &file_cordum_v1_approvals_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionSummary) ProtoMessage() {}
+
+func (x *DecisionSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_approvals_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionSummary.ProtoReflect.Descriptor instead.
+func (*DecisionSummary) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_approvals_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DecisionSummary) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetCompleteness() string {
+	if x != nil {
+		return x.Completeness
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetContextStatus() string {
+	if x != nil {
+		return x.ContextStatus
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetNextEffect() string {
+	if x != nil {
+		return x.NextEffect
+	}
+	return ""
+}
+
 // ApproveJobRequest lets a job run.
 type ApproveJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Why.
+	// Why, at most 4096 bytes. The worker sees it as the label approval_reason.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// A note beside.
+	// A note beside, at most 4096 bytes. The worker sees it as the label approval_note.
 	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -384,7 +530,7 @@ type ApproveJobRequest struct {
 
 func (x *ApproveJobRequest) Reset() {
 	*x = ApproveJobRequest{}
-	mi := &file_cordum_v1_approvals_proto_msgTypes[3]
+	mi := &file_cordum_v1_approvals_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +542,7 @@ func (x *ApproveJobRequest) String() string {
 func (*ApproveJobRequest) ProtoMessage() {}
 
 func (x *ApproveJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_approvals_proto_msgTypes[3]
+	mi := &file_cordum_v1_approvals_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +555,7 @@ func (x *ApproveJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJobRequest.ProtoReflect.Descriptor instead.
 func (*ApproveJobRequest) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_approvals_proto_rawDescGZIP(), []int{3}
+	return file_cordum_v1_approvals_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ApproveJobRequest) GetJobId() string {
@@ -438,9 +584,9 @@ type RejectJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Why; becomes the job's error message. "approval rejected" when empty.
+	// Why, at most 4096 bytes; becomes the job's error message. "approval rejected" when empty.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// A note beside.
+	// A note beside, at most 4096 bytes.
 	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -448,7 +594,7 @@ type RejectJobRequest struct {
 
 func (x *RejectJobRequest) Reset() {
 	*x = RejectJobRequest{}
-	mi := &file_cordum_v1_approvals_proto_msgTypes[4]
+	mi := &file_cordum_v1_approvals_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +606,7 @@ func (x *RejectJobRequest) String() string {
 func (*RejectJobRequest) ProtoMessage() {}
 
 func (x *RejectJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_approvals_proto_msgTypes[4]
+	mi := &file_cordum_v1_approvals_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +619,7 @@ func (x *RejectJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejectJobRequest.ProtoReflect.Descriptor instead.
 func (*RejectJobRequest) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_approvals_proto_rawDescGZIP(), []int{4}
+	return file_cordum_v1_approvals_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RejectJobRequest) GetJobId() string {
@@ -510,7 +656,7 @@ type ResolveApprovalResponse struct {
 
 func (x *ResolveApprovalResponse) Reset() {
 	*x = ResolveApprovalResponse{}
-	mi := &file_cordum_v1_approvals_proto_msgTypes[5]
+	mi := &file_cordum_v1_approvals_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +668,7 @@ func (x *ResolveApprovalResponse) String() string {
 func (*ResolveApprovalResponse) ProtoMessage() {}
 
 func (x *ResolveApprovalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_approvals_proto_msgTypes[5]
+	mi := &file_cordum_v1_approvals_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +681,7 @@ func (x *ResolveApprovalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveApprovalResponse.ProtoReflect.Descriptor instead.
 func (*ResolveApprovalResponse) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_approvals_proto_rawDescGZIP(), []int{5}
+	return file_cordum_v1_approvals_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ResolveApprovalResponse) GetJobId() string {
@@ -556,7 +702,7 @@ var File_cordum_v1_approvals_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\n" +
-	"\x19cordum/v1/approvals.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/job_record.proto\x1a\x1ccordum/v1/policy_types.proto\"o\n" +
+	"\x19cordum/v1/approvals.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/job_record.proto\x1a\x14cordum/v1/json.proto\x1a\x1ccordum/v1/policy_types.proto\"o\n" +
 	"\x14ListApprovalsRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\tR\x05limit\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12)\n" +
@@ -564,7 +710,7 @@ const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\x15ListApprovalsResponse\x12)\n" +
 	"\x05items\x18\x01 \x03(\v2\x13.cordum.v1.ApprovalR\x05items\x12'\n" +
 	"\vnext_cursor\x18\x02 \x01(\x03B\x06\xca\xf3\x18\x02\b\x02R\n" +
-	"nextCursor\"\x8a\a\n" +
+	"nextCursor\"\x90\t\n" +
 	"\bApproval\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x03job\x18\x02 \x01(\v2\x14.cordum.v1.JobRecordR\x03job\x12\x1a\n" +
@@ -593,7 +739,22 @@ const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\x0fworkflow_run_id\x18\x13 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\rworkflowRunId\x120\n" +
 	"\x10workflow_step_id\x18\x14 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x0eworkflowStepId\x12'\n" +
 	"\vcontext_ptr\x18\x15 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
-	"contextPtr\"V\n" +
+	"contextPtr\x123\n" +
+	"\x11approval_revision\x18\x16 \x01(\x05B\x06\xca\xf3\x18\x02\b\x01R\x10approvalRevision\x124\n" +
+	"\tjob_input\x18\x17 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\bjobInput\x12E\n" +
+	"\x10decision_summary\x18\x18 \x01(\v2\x1a.cordum.v1.DecisionSummaryR\x0fdecisionSummary\x12%\n" +
+	"\n" +
+	"expires_at\x18\x19 \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\texpiresAt\x12+\n" +
+	"\rresolved_role\x18\x1a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fresolvedRole\"\xef\x01\n" +
+	"\x0fDecisionSummary\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\"\n" +
+	"\fcompleteness\x18\x02 \x01(\tR\fcompleteness\x12%\n" +
+	"\x0econtext_status\x18\x03 \x01(\tR\rcontextStatus\x12\x14\n" +
+	"\x05title\x18\x04 \x01(\tR\x05title\x12 \n" +
+	"\asubject\x18\x05 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\asubject\x12\x18\n" +
+	"\x03why\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x03why\x12'\n" +
+	"\vnext_effect\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
+	"nextEffect\"V\n" +
 	"\x11ApproveJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
@@ -604,16 +765,16 @@ const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\"K\n" +
 	"\x17ResolveApprovalResponse\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x19\n" +
-	"\btrace_id\x18\x02 \x01(\tR\atraceId2\xb0\x02\n" +
+	"\btrace_id\x18\x02 \x01(\tR\atraceId2\xe3\x02\n" +
 	"\tApprovals\x12[\n" +
 	"\rListApprovals\x12\x1f.cordum.v1.ListApprovalsRequest\x1a .cordum.v1.ListApprovalsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12e\n" +
+	"\x01\x03\x12~\n" +
 	"\n" +
-	"ApproveJob\x12\x1c.cordum.v1.ApproveJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\"\x15\xd2\xf3\x18\x11\n" +
-	"\x01\x03\x18\x02\"\n" +
-	"\x90\x03\x94\x03\x99\x03\xf6\x03\xf7\x03\x12_\n" +
-	"\tRejectJob\x12\x1b.cordum.v1.RejectJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"ApproveJob\x12\x1c.cordum.v1.ApproveJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\".\xd2\xf3\x18*\n" +
+	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\xf7\x03*\finvalid body2\vapprove job\x12y\n" +
+	"\tRejectJob\x12\x1b.cordum.v1.RejectJobRequest\x1a\".cordum.v1.ResolveApprovalResponse\"+\xd2\xf3\x18'\n" +
+	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x03*\finvalid body2\n" +
+	"reject jobBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_approvals_proto_rawDescOnce sync.Once
@@ -627,32 +788,36 @@ func file_cordum_v1_approvals_proto_rawDescGZIP() []byte {
 	return file_cordum_v1_approvals_proto_rawDescData
 }
 
-var file_cordum_v1_approvals_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_cordum_v1_approvals_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_cordum_v1_approvals_proto_goTypes = []any{
 	(*ListApprovalsRequest)(nil),    // 0: cordum.v1.ListApprovalsRequest
 	(*ListApprovalsResponse)(nil),   // 1: cordum.v1.ListApprovalsResponse
 	(*Approval)(nil),                // 2: cordum.v1.Approval
-	(*ApproveJobRequest)(nil),       // 3: cordum.v1.ApproveJobRequest
-	(*RejectJobRequest)(nil),        // 4: cordum.v1.RejectJobRequest
-	(*ResolveApprovalResponse)(nil), // 5: cordum.v1.ResolveApprovalResponse
-	(*JobRecord)(nil),               // 6: cordum.v1.JobRecord
-	(*PolicyConstraints)(nil),       // 7: cordum.v1.PolicyConstraints
+	(*DecisionSummary)(nil),         // 3: cordum.v1.DecisionSummary
+	(*ApproveJobRequest)(nil),       // 4: cordum.v1.ApproveJobRequest
+	(*RejectJobRequest)(nil),        // 5: cordum.v1.RejectJobRequest
+	(*ResolveApprovalResponse)(nil), // 6: cordum.v1.ResolveApprovalResponse
+	(*JobRecord)(nil),               // 7: cordum.v1.JobRecord
+	(*PolicyConstraints)(nil),       // 8: cordum.v1.PolicyConstraints
+	(*Json)(nil),                    // 9: cordum.v1.Json
 }
 var file_cordum_v1_approvals_proto_depIdxs = []int32{
 	2, // 0: cordum.v1.ListApprovalsResponse.items:type_name -> cordum.v1.Approval
-	6, // 1: cordum.v1.Approval.job:type_name -> cordum.v1.JobRecord
-	7, // 2: cordum.v1.Approval.constraints:type_name -> cordum.v1.PolicyConstraints
-	0, // 3: cordum.v1.Approvals.ListApprovals:input_type -> cordum.v1.ListApprovalsRequest
-	3, // 4: cordum.v1.Approvals.ApproveJob:input_type -> cordum.v1.ApproveJobRequest
-	4, // 5: cordum.v1.Approvals.RejectJob:input_type -> cordum.v1.RejectJobRequest
-	1, // 6: cordum.v1.Approvals.ListApprovals:output_type -> cordum.v1.ListApprovalsResponse
-	5, // 7: cordum.v1.Approvals.ApproveJob:output_type -> cordum.v1.ResolveApprovalResponse
-	5, // 8: cordum.v1.Approvals.RejectJob:output_type -> cordum.v1.ResolveApprovalResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	7, // 1: cordum.v1.Approval.job:type_name -> cordum.v1.JobRecord
+	8, // 2: cordum.v1.Approval.constraints:type_name -> cordum.v1.PolicyConstraints
+	9, // 3: cordum.v1.Approval.job_input:type_name -> cordum.v1.Json
+	3, // 4: cordum.v1.Approval.decision_summary:type_name -> cordum.v1.DecisionSummary
+	0, // 5: cordum.v1.Approvals.ListApprovals:input_type -> cordum.v1.ListApprovalsRequest
+	4, // 6: cordum.v1.Approvals.ApproveJob:input_type -> cordum.v1.ApproveJobRequest
+	5, // 7: cordum.v1.Approvals.RejectJob:input_type -> cordum.v1.RejectJobRequest
+	1, // 8: cordum.v1.Approvals.ListApprovals:output_type -> cordum.v1.ListApprovalsResponse
+	6, // 9: cordum.v1.Approvals.ApproveJob:output_type -> cordum.v1.ResolveApprovalResponse
+	6, // 10: cordum.v1.Approvals.RejectJob:output_type -> cordum.v1.ResolveApprovalResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_cordum_v1_approvals_proto_init() }
@@ -661,6 +826,7 @@ func file_cordum_v1_approvals_proto_init() {
 		return
 	}
 	file_cordum_v1_job_record_proto_init()
+	file_cordum_v1_json_proto_init()
 	file_cordum_v1_policy_types_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -668,7 +834,7 @@ func file_cordum_v1_approvals_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cordum_v1_approvals_proto_rawDesc), len(file_cordum_v1_approvals_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

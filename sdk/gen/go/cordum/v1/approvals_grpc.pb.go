@@ -33,19 +33,26 @@ const (
 // Approvals lists and resolves jobs in the state APPROVAL_REQUIRED. Approval steps of workflows are resolved by Runs.ApproveStep.
 type ApprovalsClient interface {
 	// ListApprovals lists the jobs that wait, newest first.
+	//
+	// A job is listed by when it began to wait, a resolved approval by when it was resolved.
 	ListApprovals(ctx context.Context, in *ListApprovalsRequest, opts ...grpc.CallOption) (*ListApprovalsResponse, error)
 	// ApproveJob lets a job run.
 	//
-	// The approval is bound to the policy and to the request that it was asked for: 409 when either has changed since. The body of a 409 also
-	// has code (approval_not_actionable, approval_already_resolved, approval_stale_snapshot, approval_stale_request,
-	// approval_retryable_lock) and retryable. Of two who resolve at once, one wins and the other gets 409.
-	// 400 "invalid body", 404 "job not found" or "job request not found", 409 "job not awaiting approval", "approval job hash unavailable",
-	// "approval policy snapshot unavailable", "policy snapshot changed; re-evaluate before approving", "job request changed; approval
-	// rejected", 502 or 503 when the policy cannot be asked.
+	// The approval is bound to the policy and to the request that it was asked for: 409 when either has changed since. A job that waits under
+	// a policy that is no longer in force can be rejected, or cancelled and submitted again. The body of a 409 also has code
+	// (approval_not_actionable, approval_already_resolved, approval_stale_snapshot, approval_stale_request, approval_retryable_lock) and
+	// retryable. Of those who resolve at once, one wins and the others get 409. The time that the job may wait for a worker begins anew. What
+	// the configuration forbids meanwhile it still forbids: the job is then DENIED.
+	// 400 "invalid body", "reason too long (max 4096 bytes)" or "note too long (max 4096 bytes)", 403 "self-approval is forbidden by policy"
+	// with code approval_self_approval, 404 "job not found" or "job request not found", 409 "job not awaiting approval", "approval job hash
+	// unavailable", "approval policy snapshot unavailable", "policy snapshot changed; re-evaluate before approving", "job request changed;
+	// approval rejected", "approval is being resolved by others; retry", 503 when the policy cannot be asked.
 	ApproveJob(ctx context.Context, in *ApproveJobRequest, opts ...grpc.CallOption) (*ResolveApprovalResponse, error)
 	// RejectJob denies a job. It becomes DENIED and a dead letter with the reason code approval_rejected.
 	//
-	// 400 "invalid body", 404 "job not found", 409 "job not awaiting approval".
+	// The body of a 409 is as for ApproveJob.
+	// 400 "invalid body", "reason too long (max 4096 bytes)" or "note too long (max 4096 bytes)", 404 "job not found", 409 "job not awaiting
+	// approval", "approval is being resolved by others; retry".
 	RejectJob(ctx context.Context, in *RejectJobRequest, opts ...grpc.CallOption) (*ResolveApprovalResponse, error)
 }
 
@@ -94,19 +101,26 @@ func (c *approvalsClient) RejectJob(ctx context.Context, in *RejectJobRequest, o
 // Approvals lists and resolves jobs in the state APPROVAL_REQUIRED. Approval steps of workflows are resolved by Runs.ApproveStep.
 type ApprovalsServer interface {
 	// ListApprovals lists the jobs that wait, newest first.
+	//
+	// A job is listed by when it began to wait, a resolved approval by when it was resolved.
 	ListApprovals(context.Context, *ListApprovalsRequest) (*ListApprovalsResponse, error)
 	// ApproveJob lets a job run.
 	//
-	// The approval is bound to the policy and to the request that it was asked for: 409 when either has changed since. The body of a 409 also
-	// has code (approval_not_actionable, approval_already_resolved, approval_stale_snapshot, approval_stale_request,
-	// approval_retryable_lock) and retryable. Of two who resolve at once, one wins and the other gets 409.
-	// 400 "invalid body", 404 "job not found" or "job request not found", 409 "job not awaiting approval", "approval job hash unavailable",
-	// "approval policy snapshot unavailable", "policy snapshot changed; re-evaluate before approving", "job request changed; approval
-	// rejected", 502 or 503 when the policy cannot be asked.
+	// The approval is bound to the policy and to the request that it was asked for: 409 when either has changed since. A job that waits under
+	// a policy that is no longer in force can be rejected, or cancelled and submitted again. The body of a 409 also has code
+	// (approval_not_actionable, approval_already_resolved, approval_stale_snapshot, approval_stale_request, approval_retryable_lock) and
+	// retryable. Of those who resolve at once, one wins and the others get 409. The time that the job may wait for a worker begins anew. What
+	// the configuration forbids meanwhile it still forbids: the job is then DENIED.
+	// 400 "invalid body", "reason too long (max 4096 bytes)" or "note too long (max 4096 bytes)", 403 "self-approval is forbidden by policy"
+	// with code approval_self_approval, 404 "job not found" or "job request not found", 409 "job not awaiting approval", "approval job hash
+	// unavailable", "approval policy snapshot unavailable", "policy snapshot changed; re-evaluate before approving", "job request changed;
+	// approval rejected", "approval is being resolved by others; retry", 503 when the policy cannot be asked.
 	ApproveJob(context.Context, *ApproveJobRequest) (*ResolveApprovalResponse, error)
 	// RejectJob denies a job. It becomes DENIED and a dead letter with the reason code approval_rejected.
 	//
-	// 400 "invalid body", 404 "job not found", 409 "job not awaiting approval".
+	// The body of a 409 is as for ApproveJob.
+	// 400 "invalid body", "reason too long (max 4096 bytes)" or "note too long (max 4096 bytes)", 404 "job not found", 409 "job not awaiting
+	// approval", "approval is being resolved by others; retry".
 	RejectJob(context.Context, *RejectJobRequest) (*ResolveApprovalResponse, error)
 	mustEmbedUnimplementedApprovalsServer()
 }

@@ -444,10 +444,10 @@ const file_cordum_v1_artifacts_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2'.cordum.v1.ArtifactMetadata.LabelsEntryB\x06\xca\xf3\x18\x02\b\x01R\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xc7\x01\n" +
-	"\tArtifacts\x12f\n" +
-	"\x0eCreateArtifact\x12 .cordum.v1.CreateArtifactRequest\x1a!.cordum.v1.CreateArtifactResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x02\x18\x01\"\x04\x90\x03\x9d\x03\x12R\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x88\x02\n" +
+	"\tArtifacts\x12\xa6\x01\n" +
+	"\x0eCreateArtifact\x12 .cordum.v1.CreateArtifactRequest\x1a!.cordum.v1.CreateArtifactResponse\"O\xd2\xf3\x18K\n" +
+	"\x01\x02\x18\x01\"\x04\x90\x03\x9d\x032>none: an artifact never changes, and says itself who stored it\x12R\n" +
 	"\vGetArtifact\x12\x1d.cordum.v1.GetArtifactRequest\x1a\x13.cordum.v1.Artifact\"\x0f\xd2\xf3\x18\v\n" +
 	"\x01\x02\"\x06\x90\x03\x94\x03\x9d\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 

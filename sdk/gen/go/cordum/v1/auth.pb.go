@@ -489,20 +489,19 @@ const file_cordum_v1_auth_proto_rawDesc = "" +
 	"\rLogoutRequest\"e\n" +
 	"\x15ChangePasswordRequest\x12)\n" +
 	"\x10current_password\x18\x01 \x01(\tR\x0fcurrentPassword\x12!\n" +
-	"\fnew_password\x18\x02 \x01(\tR\vnewPassword2\x94\x03\n" +
+	"\fnew_password\x18\x02 \x01(\tR\vnewPassword2\x9f\x04\n" +
 	"\x04Auth\x12P\n" +
 	"\rGetAuthConfig\x12\x1f.cordum.v1.GetAuthConfigRequest\x1a\x15.cordum.v1.AuthConfig\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x01\x12I\n" +
-	"\x05Login\x12\x17.cordum.v1.LoginRequest\x1a\x12.cordum.v1.Session\"\x13\xd2\xf3\x18\x0f\n" +
-	"\x01\x01\x18\x01\"\b\x90\x03\x91\x03\x93\x03\xad\x03\x12G\n" +
+	"\x01\x01\x12\x8e\x01\n" +
+	"\x05Login\x12\x17.cordum.v1.LoginRequest\x1a\x12.cordum.v1.Session\"X\xd2\xf3\x18T\n" +
+	"\x01\x01\x18\x01\"\b\x90\x03\x91\x03\x93\x03\xad\x032Cnone: a login is a fact of the log, it changes nothing that is kept\x12G\n" +
 	"\n" +
 	"GetSession\x12\x1c.cordum.v1.GetSessionRequest\x1a\x12.cordum.v1.Session\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x02\x12F\n" +
-	"\x06Logout\x12\x18.cordum.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"\n" +
-	"\xd2\xf3\x18\x06\n" +
-	"\x01\x02\x10\xcc\x01\x12^\n" +
-	"\x0eChangePassword\x12 .cordum.v1.ChangePasswordRequest\x1a\x16.google.protobuf.Empty\"\x12\xd2\xf3\x18\x0e\n" +
-	"\x01\x02\x10\xcc\x01\x18\x01\"\x04\x90\x03\x94\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\x12u\n" +
+	"\x06Logout\x12\x18.cordum.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"9\xd2\xf3\x185\n" +
+	"\x01\x02\x10\xcc\x012-none: it ends the session of the caller alone\x12t\n" +
+	"\x0eChangePassword\x12 .cordum.v1.ChangePasswordRequest\x1a\x16.google.protobuf.Empty\"(\xd2\xf3\x18$\n" +
+	"\x01\x02\x10\xcc\x01\x18\x01\"\x04\x90\x03\x94\x032\x14change_password userBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_auth_proto_rawDescOnce sync.Once

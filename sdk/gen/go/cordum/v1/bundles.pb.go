@@ -143,9 +143,13 @@ type Rule struct {
 	// What could be done instead.
 	Remediations []*PolicyRemediation `protobuf:"bytes,6,rep,name=remediations,proto3" json:"remediations,omitempty"`
 	// Where it comes from.
-	Source        *RuleSource `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Source *RuleSource `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
+	// How many jobs in how long a time make it match, as in YAML.
+	Velocity *Json `protobuf:"bytes,8,opt,name=velocity,proto3" json:"velocity,omitempty"`
+	// How long a throttled job waits, such as 30s.
+	ThrottleDuration string `protobuf:"bytes,9,opt,name=throttle_duration,json=throttleDuration,proto3" json:"throttle_duration,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Rule) Reset() {
@@ -227,14 +231,28 @@ func (x *Rule) GetSource() *RuleSource {
 	return nil
 }
 
+func (x *Rule) GetVelocity() *Json {
+	if x != nil {
+		return x.Velocity
+	}
+	return nil
+}
+
+func (x *Rule) GetThrottleDuration() string {
+	if x != nil {
+		return x.ThrottleDuration
+	}
+	return ""
+}
+
 // RuleSource is where a rule comes from.
 type RuleSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The bundle.
 	FragmentId string `protobuf:"bytes,1,opt,name=fragment_id,json=fragmentId,proto3" json:"fragment_id,omitempty"`
-	// The part of the bundle's id before the slash.
+	// The part of the bundle's id before its first slash; empty for an id without one.
 	PackId string `protobuf:"bytes,2,opt,name=pack_id,json=packId,proto3" json:"pack_id,omitempty"`
-	// The part after it.
+	// The part after it; the id where there is none.
 	OverlayName string `protobuf:"bytes,3,opt,name=overlay_name,json=overlayName,proto3" json:"overlay_name,omitempty"`
 	// The version of the pack.
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
@@ -496,7 +514,11 @@ type BundleSummary struct {
 	// When the pack was installed, RFC 3339.
 	InstalledAt string `protobuf:"bytes,9,opt,name=installed_at,json=installedAt,proto3" json:"installed_at,omitempty"`
 	// SHA-256 of the content, in hex.
-	Sha256        string `protobuf:"bytes,10,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 string `protobuf:"bytes,10,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// How many rules it has.
+	RuleCount int32 `protobuf:"varint,11,opt,name=rule_count,json=ruleCount,proto3" json:"rule_count,omitempty"`
+	// This is a draft, which nothing goes by until it is published.
+	Draft         bool `protobuf:"varint,12,opt,name=draft,proto3" json:"draft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +623,20 @@ func (x *BundleSummary) GetSha256() string {
 	return ""
 }
 
+func (x *BundleSummary) GetRuleCount() int32 {
+	if x != nil {
+		return x.RuleCount
+	}
+	return 0
+}
+
+func (x *BundleSummary) GetDraft() bool {
+	if x != nil {
+		return x.Draft
+	}
+	return false
+}
+
 // GetBundleRequest names a bundle.
 type GetBundleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -672,7 +708,9 @@ type Bundle struct {
 	// RFC 3339.
 	CreatedAt string `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// RFC 3339.
-	UpdatedAt     string `protobuf:"bytes,7,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt string `protobuf:"bytes,7,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// This is a draft, which nothing goes by until it is published.
+	Draft         bool `protobuf:"varint,8,opt,name=draft,proto3" json:"draft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -754,6 +792,13 @@ func (x *Bundle) GetUpdatedAt() string {
 		return x.UpdatedAt
 	}
 	return ""
+}
+
+func (x *Bundle) GetDraft() bool {
+	if x != nil {
+		return x.Draft
+	}
+	return false
 }
 
 // PutBundleRequest saves a draft.
@@ -1711,8 +1756,10 @@ func (x *RollbackResponse) GetRollbackTo() string {
 // ListAuditRequest says how many.
 type ListAuditRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most entries to answer: 1 to 100; 100 when absent or anything else.
-	Limit         string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Most entries to answer: 1 to 500; 100 when absent or anything else.
+	Limit string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// next_cursor of the page before; ignored when it is no number.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1754,11 +1801,20 @@ func (x *ListAuditRequest) GetLimit() string {
 	return ""
 }
 
+func (x *ListAuditRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
 // ListAuditResponse are entries.
 type ListAuditResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The entries, newest first.
-	Items         []*AuditEntry `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	Items []*AuditEntry `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// What to send as cursor for the next page, in microseconds; null on the last.
+	NextCursor    int64 `protobuf:"varint,2,opt,name=next_cursor,json=nextCursor,proto3" json:"next_cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1800,6 +1856,13 @@ func (x *ListAuditResponse) GetItems() []*AuditEntry {
 	return nil
 }
 
+func (x *ListAuditResponse) GetNextCursor() int64 {
+	if x != nil {
+		return x.NextCursor
+	}
+	return 0
+}
+
 // AuditEntry is a change. What is empty is left out, except the first three members.
 type AuditEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1821,12 +1884,18 @@ type AuditEntry struct {
 	SnapshotBefore string `protobuf:"bytes,8,opt,name=snapshot_before,json=snapshotBefore,proto3" json:"snapshot_before,omitempty"`
 	// The copy from after.
 	SnapshotAfter string `protobuf:"bytes,9,opt,name=snapshot_after,json=snapshotAfter,proto3" json:"snapshot_after,omitempty"`
-	// What kind of thing was changed, such as job, run, workflow, config, schema, pack, user.
+	// What kind of thing was changed, such as job, policy, policy_bundle, run, workflow, config, schema, pack, user.
 	ResourceType string `protobuf:"bytes,10,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
 	// Which.
 	ResourceId string `protobuf:"bytes,11,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
 	// Its name.
-	ResourceName  string `protobuf:"bytes,12,opt,name=resource_name,json=resourceName,proto3" json:"resource_name,omitempty"`
+	ResourceName string `protobuf:"bytes,12,opt,name=resource_name,json=resourceName,proto3" json:"resource_name,omitempty"`
+	// The request that did it, as X-Request-Id named it.
+	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What the thing was before, in a word: a state, a revision. Bundles have snapshot_before.
+	Before string `protobuf:"bytes,14,opt,name=before,proto3" json:"before,omitempty"`
+	// What it is after.
+	After         string `protobuf:"bytes,15,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1945,6 +2014,27 @@ func (x *AuditEntry) GetResourceName() string {
 	return ""
 }
 
+func (x *AuditEntry) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 var File_cordum_v1_bundles_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_bundles_proto_rawDesc = "" +
@@ -1954,7 +2044,7 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\x10include_disabled\x18\x01 \x01(\tR\x0fincludeDisabled\"t\n" +
 	"\x11ListRulesResponse\x12%\n" +
 	"\x05items\x18\x01 \x03(\v2\x0f.cordum.v1.RuleR\x05items\x128\n" +
-	"\x06errors\x18\x02 \x03(\v2\x18.cordum.v1.FragmentErrorB\x06\xca\xf3\x18\x02\b\x01R\x06errors\"\xc5\x02\n" +
+	"\x06errors\x18\x02 \x03(\v2\x18.cordum.v1.FragmentErrorB\x06\xca\xf3\x18\x02\b\x01R\x06errors\"\xaf\x03\n" +
 	"\x04Rule\x12\x16\n" +
 	"\x02id\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x02id\x12-\n" +
 	"\x05match\x18\x02 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\x05match\x12\"\n" +
@@ -1962,7 +2052,9 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06reason\x129\n" +
 	"\vconstraints\x18\x05 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\vconstraints\x12H\n" +
 	"\fremediations\x18\x06 \x03(\v2\x1c.cordum.v1.PolicyRemediationB\x06\xca\xf3\x18\x02\b\x01R\fremediations\x12-\n" +
-	"\x06source\x18\a \x01(\v2\x15.cordum.v1.RuleSourceR\x06source\"\xd6\x01\n" +
+	"\x06source\x18\a \x01(\v2\x15.cordum.v1.RuleSourceR\x06source\x123\n" +
+	"\bvelocity\x18\b \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\bvelocity\x123\n" +
+	"\x11throttle_duration\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x10throttleDuration\"\xd6\x01\n" +
 	"\n" +
 	"RuleSource\x12\x1f\n" +
 	"\vfragment_id\x18\x01 \x01(\tR\n" +
@@ -1984,7 +2076,7 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"updated_at\x18\x03 \x01(\tR\tupdatedAt\x1aK\n" +
 	"\fBundlesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12%\n" +
-	"\x05value\x18\x02 \x01(\v2\x0f.cordum.v1.JsonR\x05value:\x028\x01\"\xce\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x0f.cordum.v1.JsonR\x05value:\x028\x01\"\x93\x03\n" +
 	"\rBundleSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aenabled\x18\x02 \x01(\bR\aenabled\x12\x16\n" +
@@ -1998,10 +2090,13 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\aversion\x18\b \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\aversion\x12)\n" +
 	"\finstalled_at\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\vinstalledAt\x12\x1e\n" +
 	"\x06sha256\x18\n" +
-	" \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06sha256\"?\n" +
+	" \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06sha256\x12%\n" +
+	"\n" +
+	"rule_count\x18\v \x01(\x05B\x06\xca\xf3\x18\x02\b\x01R\truleCount\x12\x1c\n" +
+	"\x05draft\x18\f \x01(\bB\x06\xca\xf3\x18\x02\b\x01R\x05draft\"?\n" +
 	"\x10GetBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
-	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\"\xdc\x01\n" +
+	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\"\xfa\x01\n" +
 	"\x06Bundle\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\x12\x18\n" +
@@ -2011,7 +2106,8 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tcreatedAt\x12%\n" +
 	"\n" +
-	"updated_at\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tupdatedAt\"o\n" +
+	"updated_at\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tupdatedAt\x12\x1c\n" +
+	"\x05draft\x18\b \x01(\bB\x06\xca\xf3\x18\x02\b\x01R\x05draft\"o\n" +
 	"\x10PutBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\x12.\n" +
@@ -2080,11 +2176,14 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\x0fsnapshot_before\x18\x01 \x01(\tR\x0esnapshotBefore\x12%\n" +
 	"\x0esnapshot_after\x18\x02 \x01(\tR\rsnapshotAfter\x12\x1f\n" +
 	"\vrollback_to\x18\x03 \x01(\tR\n" +
-	"rollbackTo\"(\n" +
+	"rollbackTo\"@\n" +
 	"\x10ListAuditRequest\x12\x14\n" +
-	"\x05limit\x18\x01 \x01(\tR\x05limit\"@\n" +
+	"\x05limit\x18\x01 \x01(\tR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"i\n" +
 	"\x11ListAuditResponse\x12+\n" +
-	"\x05items\x18\x01 \x03(\v2\x15.cordum.v1.AuditEntryR\x05items\"\xbe\x03\n" +
+	"\x05items\x18\x01 \x03(\v2\x15.cordum.v1.AuditEntryR\x05items\x12'\n" +
+	"\vnext_cursor\x18\x02 \x01(\x03B\x06\xca\xf3\x18\x02\b\x02R\n" +
+	"nextCursor\"\xa3\x04\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -2102,30 +2201,34 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	" \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fresourceType\x12'\n" +
 	"\vresource_id\x18\v \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
 	"resourceId\x12+\n" +
-	"\rresource_name\x18\f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fresourceName2\xd4\b\n" +
+	"\rresource_name\x18\f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fresourceName\x12%\n" +
+	"\n" +
+	"request_id\x18\r \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\trequestId\x12\x1e\n" +
+	"\x06before\x18\x0e \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06before\x12\x1c\n" +
+	"\x05after\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05after2\xd3\t\n" +
 	"\aBundles\x12O\n" +
 	"\tListRules\x12\x1b.cordum.v1.ListRulesRequest\x1a\x1c.cordum.v1.ListRulesResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12U\n" +
-	"\vListBundles\x12\x1d.cordum.v1.ListBundlesRequest\x1a\x1e.cordum.v1.ListBundlesResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12H\n" +
 	"\tGetBundle\x12\x1b.cordum.v1.GetBundleRequest\x1a\x11.cordum.v1.Bundle\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x03\"\x02\x94\x03\x12Y\n" +
-	"\tPutBundle\x12\x1b.cordum.v1.PutBundleRequest\x1a\x1c.cordum.v1.PutBundleResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x03\x18\x01\"\x06\x90\x03\x99\x03\x9d\x03\x12Z\n" +
-	"\fDeleteBundle\x12\x1e.cordum.v1.DeleteBundleRequest\x1a\x16.google.protobuf.Empty\"\x12\xd2\xf3\x18\x0e\n" +
-	"\x01\x03\x10\xcc\x01\"\x06\x90\x03\x94\x03\x99\x03\x12g\n" +
-	"\x0eSimulateBundle\x12 .cordum.v1.SimulateBundleRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"\r\xd2\xf3\x18\t\n" +
-	"\x01\x03\x18\x01\"\x02\x90\x03\x12m\n" +
+	"\x01\x03\"\x02\x94\x03\x12U\n" +
+	"\vListBundles\x12\x1d.cordum.v1.ListBundlesRequest\x1a\x1e.cordum.v1.ListBundlesResponse\"\a\xd2\xf3\x18\x03\n" +
+	"\x01\x03\x12l\n" +
+	"\tPutBundle\x12\x1b.cordum.v1.PutBundleRequest\x1a\x1c.cordum.v1.PutBundleResponse\"$\xd2\xf3\x18 \n" +
+	"\x01\x03\x18\x01\"\x06\x90\x03\x99\x03\x9d\x032\x11put policy_bundle\x12p\n" +
+	"\fDeleteBundle\x12\x1e.cordum.v1.DeleteBundleRequest\x1a\x16.google.protobuf.Empty\"(\xd2\xf3\x18$\n" +
+	"\x01\x03\x10\xcc\x01\"\x06\x90\x03\x94\x03\x99\x032\x14delete policy_bundle\x12\x81\x01\n" +
+	"\x0eSimulateBundle\x12 .cordum.v1.SimulateBundleRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"'\xd2\xf3\x18#\n" +
+	"\x01\x03\x18\x01\"\x02\x90\x032\x18none: it changes nothing\x12m\n" +
 	"\x13ListBundleSnapshots\x12%.cordum.v1.ListBundleSnapshotsRequest\x1a&.cordum.v1.ListBundleSnapshotsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12j\n" +
-	"\x14CreateBundleSnapshot\x12&.cordum.v1.CreateBundleSnapshotRequest\x1a\x19.cordum.v1.BundleSnapshot\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x99\x03\x12`\n" +
+	"\x01\x03\x12\x83\x01\n" +
+	"\x14CreateBundleSnapshot\x12&.cordum.v1.CreateBundleSnapshotRequest\x1a\x19.cordum.v1.BundleSnapshot\"(\xd2\xf3\x18$\n" +
+	"\x01\x03\x18\x02\"\x04\x90\x03\x99\x032\x17capture policy_snapshot\x12`\n" +
 	"\x11GetBundleSnapshot\x12#.cordum.v1.GetBundleSnapshotRequest\x1a\x19.cordum.v1.BundleSnapshot\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x03\"\x02\x94\x03\x12Q\n" +
-	"\aPublish\x12\x19.cordum.v1.PublishRequest\x1a\x1a.cordum.v1.PublishResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x03\x12V\n" +
-	"\bRollback\x12\x1a.cordum.v1.RollbackRequest\x1a\x1b.cordum.v1.RollbackResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x03\x12O\n" +
+	"\x01\x03\"\x02\x94\x03\x12a\n" +
+	"\aPublish\x12\x19.cordum.v1.PublishRequest\x1a\x1a.cordum.v1.PublishResponse\"\x1f\xd2\xf3\x18\x1b\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x032\x0epublish policy\x12g\n" +
+	"\bRollback\x12\x1a.cordum.v1.RollbackRequest\x1a\x1b.cordum.v1.RollbackResponse\"\"\xd2\xf3\x18\x1e\n" +
+	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\x0frollback policy\x12O\n" +
 	"\tListAudit\x12\x1b.cordum.v1.ListAuditRequest\x1a\x1c.cordum.v1.ListAuditResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
@@ -2187,45 +2290,46 @@ var file_cordum_v1_bundles_proto_depIdxs = []int32{
 	31, // 3: cordum.v1.Rule.constraints:type_name -> cordum.v1.Json
 	32, // 4: cordum.v1.Rule.remediations:type_name -> cordum.v1.PolicyRemediation
 	3,  // 5: cordum.v1.Rule.source:type_name -> cordum.v1.RuleSource
-	29, // 6: cordum.v1.ListBundlesResponse.bundles:type_name -> cordum.v1.ListBundlesResponse.BundlesEntry
-	7,  // 7: cordum.v1.ListBundlesResponse.items:type_name -> cordum.v1.BundleSummary
-	11, // 8: cordum.v1.PutBundleRequest.bundle:type_name -> cordum.v1.BundleDraft
-	15, // 9: cordum.v1.SimulateBundleRequest.simulation:type_name -> cordum.v1.BundleSimulation
-	33, // 10: cordum.v1.BundleSimulation.request:type_name -> cordum.v1.PolicyRequest
-	18, // 11: cordum.v1.ListBundleSnapshotsResponse.items:type_name -> cordum.v1.BundleSnapshotSummary
-	30, // 12: cordum.v1.BundleSnapshot.bundles:type_name -> cordum.v1.BundleSnapshot.BundlesEntry
-	28, // 13: cordum.v1.ListAuditResponse.items:type_name -> cordum.v1.AuditEntry
-	31, // 14: cordum.v1.ListBundlesResponse.BundlesEntry.value:type_name -> cordum.v1.Json
-	31, // 15: cordum.v1.BundleSnapshot.BundlesEntry.value:type_name -> cordum.v1.Json
-	0,  // 16: cordum.v1.Bundles.ListRules:input_type -> cordum.v1.ListRulesRequest
-	5,  // 17: cordum.v1.Bundles.ListBundles:input_type -> cordum.v1.ListBundlesRequest
+	31, // 6: cordum.v1.Rule.velocity:type_name -> cordum.v1.Json
+	29, // 7: cordum.v1.ListBundlesResponse.bundles:type_name -> cordum.v1.ListBundlesResponse.BundlesEntry
+	7,  // 8: cordum.v1.ListBundlesResponse.items:type_name -> cordum.v1.BundleSummary
+	11, // 9: cordum.v1.PutBundleRequest.bundle:type_name -> cordum.v1.BundleDraft
+	15, // 10: cordum.v1.SimulateBundleRequest.simulation:type_name -> cordum.v1.BundleSimulation
+	33, // 11: cordum.v1.BundleSimulation.request:type_name -> cordum.v1.PolicyRequest
+	18, // 12: cordum.v1.ListBundleSnapshotsResponse.items:type_name -> cordum.v1.BundleSnapshotSummary
+	30, // 13: cordum.v1.BundleSnapshot.bundles:type_name -> cordum.v1.BundleSnapshot.BundlesEntry
+	28, // 14: cordum.v1.ListAuditResponse.items:type_name -> cordum.v1.AuditEntry
+	31, // 15: cordum.v1.ListBundlesResponse.BundlesEntry.value:type_name -> cordum.v1.Json
+	31, // 16: cordum.v1.BundleSnapshot.BundlesEntry.value:type_name -> cordum.v1.Json
+	0,  // 17: cordum.v1.Bundles.ListRules:input_type -> cordum.v1.ListRulesRequest
 	8,  // 18: cordum.v1.Bundles.GetBundle:input_type -> cordum.v1.GetBundleRequest
-	10, // 19: cordum.v1.Bundles.PutBundle:input_type -> cordum.v1.PutBundleRequest
-	13, // 20: cordum.v1.Bundles.DeleteBundle:input_type -> cordum.v1.DeleteBundleRequest
-	14, // 21: cordum.v1.Bundles.SimulateBundle:input_type -> cordum.v1.SimulateBundleRequest
-	16, // 22: cordum.v1.Bundles.ListBundleSnapshots:input_type -> cordum.v1.ListBundleSnapshotsRequest
-	19, // 23: cordum.v1.Bundles.CreateBundleSnapshot:input_type -> cordum.v1.CreateBundleSnapshotRequest
-	21, // 24: cordum.v1.Bundles.GetBundleSnapshot:input_type -> cordum.v1.GetBundleSnapshotRequest
-	22, // 25: cordum.v1.Bundles.Publish:input_type -> cordum.v1.PublishRequest
-	24, // 26: cordum.v1.Bundles.Rollback:input_type -> cordum.v1.RollbackRequest
-	26, // 27: cordum.v1.Bundles.ListAudit:input_type -> cordum.v1.ListAuditRequest
-	1,  // 28: cordum.v1.Bundles.ListRules:output_type -> cordum.v1.ListRulesResponse
-	6,  // 29: cordum.v1.Bundles.ListBundles:output_type -> cordum.v1.ListBundlesResponse
+	5,  // 19: cordum.v1.Bundles.ListBundles:input_type -> cordum.v1.ListBundlesRequest
+	10, // 20: cordum.v1.Bundles.PutBundle:input_type -> cordum.v1.PutBundleRequest
+	13, // 21: cordum.v1.Bundles.DeleteBundle:input_type -> cordum.v1.DeleteBundleRequest
+	14, // 22: cordum.v1.Bundles.SimulateBundle:input_type -> cordum.v1.SimulateBundleRequest
+	16, // 23: cordum.v1.Bundles.ListBundleSnapshots:input_type -> cordum.v1.ListBundleSnapshotsRequest
+	19, // 24: cordum.v1.Bundles.CreateBundleSnapshot:input_type -> cordum.v1.CreateBundleSnapshotRequest
+	21, // 25: cordum.v1.Bundles.GetBundleSnapshot:input_type -> cordum.v1.GetBundleSnapshotRequest
+	22, // 26: cordum.v1.Bundles.Publish:input_type -> cordum.v1.PublishRequest
+	24, // 27: cordum.v1.Bundles.Rollback:input_type -> cordum.v1.RollbackRequest
+	26, // 28: cordum.v1.Bundles.ListAudit:input_type -> cordum.v1.ListAuditRequest
+	1,  // 29: cordum.v1.Bundles.ListRules:output_type -> cordum.v1.ListRulesResponse
 	9,  // 30: cordum.v1.Bundles.GetBundle:output_type -> cordum.v1.Bundle
-	12, // 31: cordum.v1.Bundles.PutBundle:output_type -> cordum.v1.PutBundleResponse
-	34, // 32: cordum.v1.Bundles.DeleteBundle:output_type -> google.protobuf.Empty
-	35, // 33: cordum.v1.Bundles.SimulateBundle:output_type -> cordum.agent.v1.PolicyCheckResponse
-	17, // 34: cordum.v1.Bundles.ListBundleSnapshots:output_type -> cordum.v1.ListBundleSnapshotsResponse
-	20, // 35: cordum.v1.Bundles.CreateBundleSnapshot:output_type -> cordum.v1.BundleSnapshot
-	20, // 36: cordum.v1.Bundles.GetBundleSnapshot:output_type -> cordum.v1.BundleSnapshot
-	23, // 37: cordum.v1.Bundles.Publish:output_type -> cordum.v1.PublishResponse
-	25, // 38: cordum.v1.Bundles.Rollback:output_type -> cordum.v1.RollbackResponse
-	27, // 39: cordum.v1.Bundles.ListAudit:output_type -> cordum.v1.ListAuditResponse
-	28, // [28:40] is the sub-list for method output_type
-	16, // [16:28] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	6,  // 31: cordum.v1.Bundles.ListBundles:output_type -> cordum.v1.ListBundlesResponse
+	12, // 32: cordum.v1.Bundles.PutBundle:output_type -> cordum.v1.PutBundleResponse
+	34, // 33: cordum.v1.Bundles.DeleteBundle:output_type -> google.protobuf.Empty
+	35, // 34: cordum.v1.Bundles.SimulateBundle:output_type -> cordum.agent.v1.PolicyCheckResponse
+	17, // 35: cordum.v1.Bundles.ListBundleSnapshots:output_type -> cordum.v1.ListBundleSnapshotsResponse
+	20, // 36: cordum.v1.Bundles.CreateBundleSnapshot:output_type -> cordum.v1.BundleSnapshot
+	20, // 37: cordum.v1.Bundles.GetBundleSnapshot:output_type -> cordum.v1.BundleSnapshot
+	23, // 38: cordum.v1.Bundles.Publish:output_type -> cordum.v1.PublishResponse
+	25, // 39: cordum.v1.Bundles.Rollback:output_type -> cordum.v1.RollbackResponse
+	27, // 40: cordum.v1.Bundles.ListAudit:output_type -> cordum.v1.ListAuditResponse
+	29, // [29:41] is the sub-list for method output_type
+	17, // [17:29] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_cordum_v1_bundles_proto_init() }

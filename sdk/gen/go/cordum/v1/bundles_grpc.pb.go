@@ -24,8 +24,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Bundles_ListRules_FullMethodName            = "/cordum.v1.Bundles/ListRules"
-	Bundles_ListBundles_FullMethodName          = "/cordum.v1.Bundles/ListBundles"
 	Bundles_GetBundle_FullMethodName            = "/cordum.v1.Bundles/GetBundle"
+	Bundles_ListBundles_FullMethodName          = "/cordum.v1.Bundles/ListBundles"
 	Bundles_PutBundle_FullMethodName            = "/cordum.v1.Bundles/PutBundle"
 	Bundles_DeleteBundle_FullMethodName         = "/cordum.v1.Bundles/DeleteBundle"
 	Bundles_SimulateBundle_FullMethodName       = "/cordum.v1.Bundles/SimulateBundle"
@@ -47,20 +47,21 @@ const (
 // What is put here is a draft until it is published. Every change of what is in force makes a new policy snapshot, and pending approvals
 // stale.
 type BundlesClient interface {
-	// ListRules lists the rules of all bundles, in the order of their evaluation.
+	// ListRules lists the rules of all bundles, in the order of their evaluation. A bundle without rules has those that the lists of topics of its
+	// tenants amount to.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
-	// ListBundles lists the bundles, by id.
-	ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error)
 	// GetBundle answers a bundle, or its draft when there is one.
 	//
 	// 404 "bundle not found".
 	GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*Bundle, error)
+	// ListBundles lists the bundles, by id.
+	ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error)
 	// PutBundle saves a draft of a bundle, new or not.
 	//
 	// 400 "invalid json", "bundle id must start with secops/", "content required" or "invalid policy content: …", 409 when somebody else
 	// was saving.
 	PutBundle(ctx context.Context, in *PutBundleRequest, opts ...grpc.CallOption) (*PutBundleResponse, error)
-	// DeleteBundle removes a bundle and its draft, at once.
+	// DeleteBundle removes a bundle and its draft, at once, keeping a copy of all bundles before and after.
 	//
 	// 400 "bundle id must start with secops/", 404 "bundle not found".
 	DeleteBundle(ctx context.Context, in *DeleteBundleRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -85,7 +86,7 @@ type BundlesClient interface {
 	//
 	// 400 "invalid json" or "snapshot_id required", 404 "snapshot not found", 409 when somebody else was publishing.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
-	// ListAudit lists who changed what, newest first, at most 100: every successful change, not only of policy.
+	// ListAudit lists who changed what in the tenant, newest first: every successful change, not only of policy.
 	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
 }
 
@@ -107,20 +108,20 @@ func (c *bundlesClient) ListRules(ctx context.Context, in *ListRulesRequest, opt
 	return out, nil
 }
 
-func (c *bundlesClient) ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error) {
+func (c *bundlesClient) GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*Bundle, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ListBundlesResponse)
-	err := c.cc.Invoke(ctx, Bundles_ListBundles_FullMethodName, in, out, cOpts...)
+	out := new(Bundle)
+	err := c.cc.Invoke(ctx, Bundles_GetBundle_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-func (c *bundlesClient) GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*Bundle, error) {
+func (c *bundlesClient) ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(Bundle)
-	err := c.cc.Invoke(ctx, Bundles_GetBundle_FullMethodName, in, out, cOpts...)
+	out := new(ListBundlesResponse)
+	err := c.cc.Invoke(ctx, Bundles_ListBundles_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -227,20 +228,21 @@ func (c *bundlesClient) ListAudit(ctx context.Context, in *ListAuditRequest, opt
 // What is put here is a draft until it is published. Every change of what is in force makes a new policy snapshot, and pending approvals
 // stale.
 type BundlesServer interface {
-	// ListRules lists the rules of all bundles, in the order of their evaluation.
+	// ListRules lists the rules of all bundles, in the order of their evaluation. A bundle without rules has those that the lists of topics of its
+	// tenants amount to.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
-	// ListBundles lists the bundles, by id.
-	ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error)
 	// GetBundle answers a bundle, or its draft when there is one.
 	//
 	// 404 "bundle not found".
 	GetBundle(context.Context, *GetBundleRequest) (*Bundle, error)
+	// ListBundles lists the bundles, by id.
+	ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error)
 	// PutBundle saves a draft of a bundle, new or not.
 	//
 	// 400 "invalid json", "bundle id must start with secops/", "content required" or "invalid policy content: …", 409 when somebody else
 	// was saving.
 	PutBundle(context.Context, *PutBundleRequest) (*PutBundleResponse, error)
-	// DeleteBundle removes a bundle and its draft, at once.
+	// DeleteBundle removes a bundle and its draft, at once, keeping a copy of all bundles before and after.
 	//
 	// 400 "bundle id must start with secops/", 404 "bundle not found".
 	DeleteBundle(context.Context, *DeleteBundleRequest) (*emptypb.Empty, error)
@@ -265,7 +267,7 @@ type BundlesServer interface {
 	//
 	// 400 "invalid json" or "snapshot_id required", 404 "snapshot not found", 409 when somebody else was publishing.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
-	// ListAudit lists who changed what, newest first, at most 100: every successful change, not only of policy.
+	// ListAudit lists who changed what in the tenant, newest first: every successful change, not only of policy.
 	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
 	mustEmbedUnimplementedBundlesServer()
 }
@@ -280,11 +282,11 @@ type UnimplementedBundlesServer struct{}
 func (UnimplementedBundlesServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
 }
-func (UnimplementedBundlesServer) ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ListBundles not implemented")
-}
 func (UnimplementedBundlesServer) GetBundle(context.Context, *GetBundleRequest) (*Bundle, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBundle not implemented")
+}
+func (UnimplementedBundlesServer) ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBundles not implemented")
 }
 func (UnimplementedBundlesServer) PutBundle(context.Context, *PutBundleRequest) (*PutBundleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutBundle not implemented")
@@ -352,24 +354,6 @@ func _Bundles_ListRules_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Bundles_ListBundles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ListBundlesRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(BundlesServer).ListBundles(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Bundles_ListBundles_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(BundlesServer).ListBundles(ctx, req.(*ListBundlesRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 func _Bundles_GetBundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetBundleRequest)
 	if err := dec(in); err != nil {
@@ -384,6 +368,24 @@ func _Bundles_GetBundle_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BundlesServer).GetBundle(ctx, req.(*GetBundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Bundles_ListBundles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBundlesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BundlesServer).ListBundles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Bundles_ListBundles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BundlesServer).ListBundles(ctx, req.(*ListBundlesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -562,12 +564,12 @@ var Bundles_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Bundles_ListRules_Handler,
 		},
 		{
-			MethodName: "ListBundles",
-			Handler:    _Bundles_ListBundles_Handler,
-		},
-		{
 			MethodName: "GetBundle",
 			Handler:    _Bundles_GetBundle_Handler,
+		},
+		{
+			MethodName: "ListBundles",
+			Handler:    _Bundles_ListBundles_Handler,
 		},
 		{
 			MethodName: "PutBundle",

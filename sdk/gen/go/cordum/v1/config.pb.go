@@ -398,13 +398,14 @@ const file_cordum_v1_config_proto_rawDesc = "" +
 	"\x0fEffectiveConfig\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12#\n" +
-	"\x04data\x18\x03 \x01(\v2\x0f.cordum.v1.JsonR\x04data2\x8d\x02\n" +
+	"\x04data\x18\x03 \x01(\v2\x0f.cordum.v1.JsonR\x04data2\x99\x02\n" +
 	"\x06Config\x12I\n" +
 	"\tGetConfig\x12\x1b.cordum.v1.GetConfigRequest\x1a\x0f.cordum.v1.Json\"\x0e\xd2\xf3\x18\n" +
 	"\n" +
-	"\x02\x03\x04\"\x04\x90\x03\x94\x03\x12V\n" +
-	"\tSetConfig\x12\x1b.cordum.v1.SetConfigRequest\x1a\x16.google.protobuf.Empty\"\x14\xd2\xf3\x18\x10\n" +
-	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x99\x03\x9d\x03\x12`\n" +
+	"\x02\x03\x04\"\x04\x90\x03\x94\x03\x12b\n" +
+	"\tSetConfig\x12\x1b.cordum.v1.SetConfigRequest\x1a\x16.google.protobuf.Empty\" \xd2\xf3\x18\x1c\n" +
+	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x99\x03\x9d\x032\n" +
+	"set config\x12`\n" +
 	"\x12GetEffectiveConfig\x12$.cordum.v1.GetEffectiveConfigRequest\x1a\x1a.cordum.v1.EffectiveConfig\"\b\xd2\xf3\x18\x04\n" +
 	"\x02\x03\x04BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 

@@ -430,12 +430,12 @@ const file_cordum_v1_context_engine_proto_rawDesc = "" +
 	"\x18CONTEXT_MODE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10CONTEXT_MODE_RAW\x10\x01\x12\x15\n" +
 	"\x11CONTEXT_MODE_CHAT\x10\x02\x12\x14\n" +
-	"\x10CONTEXT_MODE_RAG\x10\x032\xc2\x01\n" +
+	"\x10CONTEXT_MODE_RAG\x10\x032\xf5\x01\n" +
 	"\rContextEngine\x12V\n" +
 	"\vBuildWindow\x12\x1d.cordum.v1.BuildWindowRequest\x1a\x1e.cordum.v1.BuildWindowResponse\"\b\xd2\xf3\x18\x04\n" +
-	"\x02\x03\a\x12Y\n" +
-	"\fUpdateMemory\x12\x1e.cordum.v1.UpdateMemoryRequest\x1a\x1f.cordum.v1.UpdateMemoryResponse\"\b\xd2\xf3\x18\x04\n" +
-	"\x02\x03\aBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x02\x03\a\x12\x8b\x01\n" +
+	"\fUpdateMemory\x12\x1e.cordum.v1.UpdateMemoryRequest\x1a\x1f.cordum.v1.UpdateMemoryResponse\":\xd2\xf3\x186\n" +
+	"\x02\x03\a20none: what a worker remembers is the work itselfBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_context_engine_proto_rawDescOnce sync.Once

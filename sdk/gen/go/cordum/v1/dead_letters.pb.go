@@ -925,21 +925,22 @@ const file_cordum_v1_dead_letters_proto_rawDesc = "" +
 	"new_job_id\x18\x04 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\bnewJobId\x12!\n" +
 	"\btrace_id\x18\x05 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\atraceId\x12\x1e\n" +
 	"\x06status\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06status\x12\x1e\n" +
-	"\x06reason\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06reason2\xf0\x04\n" +
+	"\x06reason\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06reason2\x9e\x05\n" +
 	"\vDeadLetters\x12a\n" +
 	"\x0fListDeadLetters\x12!.cordum.v1.ListDeadLettersRequest\x1a\".cordum.v1.ListDeadLettersResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12a\n" +
 	"\x0fPageDeadLetters\x12!.cordum.v1.PageDeadLettersRequest\x1a\".cordum.v1.PageDeadLettersResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12Z\n" +
-	"\x10DeleteDeadLetter\x12\".cordum.v1.DeleteDeadLetterRequest\x1a\x16.google.protobuf.Empty\"\n" +
-	"\xd2\xf3\x18\x06\n" +
-	"\x01\x03\x10\xcc\x01\x12k\n" +
-	"\x10RetryDeadLetters\x12\".cordum.v1.RetryDeadLettersRequest\x1a\".cordum.v1.BulkDeadLettersResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\xf7\x03\x12m\n" +
-	"\x11DeleteDeadLetters\x12#.cordum.v1.DeleteDeadLettersRequest\x1a\".cordum.v1.BulkDeadLettersResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\xf7\x03\x12c\n" +
-	"\x0fRetryDeadLetter\x12!.cordum.v1.RetryDeadLetterRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\"\x06\x90\x03\x94\x03\xf7\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x12f\n" +
+	"\x10DeleteDeadLetter\x12\".cordum.v1.DeleteDeadLetterRequest\x1a\x16.google.protobuf.Empty\"\x16\xd2\xf3\x18\x12\n" +
+	"\x01\x03\x10\xcc\x012\n" +
+	"delete dlq\x12v\n" +
+	"\x10RetryDeadLetters\x12\".cordum.v1.RetryDeadLettersRequest\x1a\".cordum.v1.BulkDeadLettersResponse\"\x1a\xd2\xf3\x18\x16\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\xf7\x032\tretry dlq\x12y\n" +
+	"\x11DeleteDeadLetters\x12#.cordum.v1.DeleteDeadLettersRequest\x1a\".cordum.v1.BulkDeadLettersResponse\"\x1b\xd2\xf3\x18\x17\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\xf7\x032\n" +
+	"delete dlq\x12n\n" +
+	"\x0fRetryDeadLetter\x12!.cordum.v1.RetryDeadLetterRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"\x1a\xd2\xf3\x18\x16\n" +
+	"\x01\x03\"\x06\x90\x03\x94\x03\xf7\x032\tretry dlqBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_dead_letters_proto_rawDescOnce sync.Once

@@ -606,7 +606,7 @@ type Job struct {
 	ErrorCode string `protobuf:"bytes,33,opt,name=error_code,json=errorCode,proto3" json:"error_code,omitempty"`
 	// The state before its end, as the dead letter tells.
 	LastState string `protobuf:"bytes,34,opt,name=last_state,json=lastState,proto3" json:"last_state,omitempty"`
-	// Who approved or rejected it; left out before, like the next six.
+	// Who approved or rejected it, or the credential where it names nobody; left out before, like the next six.
 	ApprovalBy string `protobuf:"bytes,35,opt,name=approval_by,json=approvalBy,proto3" json:"approval_by,omitempty"`
 	// That person's role.
 	ApprovalRole string `protobuf:"bytes,36,opt,name=approval_role,json=approvalRole,proto3" json:"approval_role,omitempty"`
@@ -635,9 +635,19 @@ type Job struct {
 	// Artifacts that were made; left out when there are none.
 	ArtifactPtrs []string `protobuf:"bytes,48,rep,name=artifact_ptrs,json=artifactPtrs,proto3" json:"artifact_ptrs,omitempty"`
 	// How far it has got; left out before the worker says so.
-	Progress      *Progress `protobuf:"bytes,49,opt,name=progress,proto3" json:"progress,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Progress *Progress `protobuf:"bytes,49,opt,name=progress,proto3" json:"progress,omitempty"`
+	// pending, approved, rejected or expired; left out when no human was ever asked for, like the next.
+	ApprovalStatus string `protobuf:"bytes,50,opt,name=approval_status,json=approvalStatus,proto3" json:"approval_status,omitempty"`
+	// How often a human was asked for: more than 1 when a change of the policy demanded another approval.
+	ApprovalRevision int32 `protobuf:"varint,51,opt,name=approval_revision,json=approvalRevision,proto3" json:"approval_revision,omitempty"`
+	// approve, reject or expire: how the last approval was resolved; left out before.
+	ApprovalDecision string `protobuf:"bytes,52,opt,name=approval_decision,json=approvalDecision,proto3" json:"approval_decision,omitempty"`
+	// When the wait for an approval ends by itself, in microseconds since 1970; left out when it does not, or when the job does not wait.
+	ApprovalExpiresAt int64 `protobuf:"varint,53,opt,name=approval_expires_at,json=approvalExpiresAt,proto3" json:"approval_expires_at,omitempty"`
+	// The jobs that were submitted as remediations of this one, oldest first; left out when there are none.
+	RemediationJobs []string `protobuf:"bytes,54,rep,name=remediation_jobs,json=remediationJobs,proto3" json:"remediation_jobs,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -1009,6 +1019,41 @@ func (x *Job) GetArtifactPtrs() []string {
 func (x *Job) GetProgress() *Progress {
 	if x != nil {
 		return x.Progress
+	}
+	return nil
+}
+
+func (x *Job) GetApprovalStatus() string {
+	if x != nil {
+		return x.ApprovalStatus
+	}
+	return ""
+}
+
+func (x *Job) GetApprovalRevision() int32 {
+	if x != nil {
+		return x.ApprovalRevision
+	}
+	return 0
+}
+
+func (x *Job) GetApprovalDecision() string {
+	if x != nil {
+		return x.ApprovalDecision
+	}
+	return ""
+}
+
+func (x *Job) GetApprovalExpiresAt() int64 {
+	if x != nil {
+		return x.ApprovalExpiresAt
+	}
+	return 0
+}
+
+func (x *Job) GetRemediationJobs() []string {
+	if x != nil {
+		return x.RemediationJobs
 	}
 	return nil
 }
@@ -1538,7 +1583,7 @@ const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\vnext_cursor\x18\x02 \x01(\x03B\x06\xca\xf3\x18\x02\b\x02R\n" +
 	"nextCursor\"\x1f\n" +
 	"\rGetJobRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xb0\x0f\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xb6\x11\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x19\n" +
@@ -1601,7 +1646,12 @@ const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\tworker_id\x18. \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\bworkerId\x12)\n" +
 	"\fexecution_ms\x18/ \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\vexecutionMs\x12+\n" +
 	"\rartifact_ptrs\x180 \x03(\tB\x06\xca\xf3\x18\x02\b\x01R\fartifactPtrs\x127\n" +
-	"\bprogress\x181 \x01(\v2\x13.cordum.v1.ProgressB\x06\xca\xf3\x18\x02\b\x01R\bprogress\x1a9\n" +
+	"\bprogress\x181 \x01(\v2\x13.cordum.v1.ProgressB\x06\xca\xf3\x18\x02\b\x01R\bprogress\x12/\n" +
+	"\x0fapproval_status\x182 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x0eapprovalStatus\x123\n" +
+	"\x11approval_revision\x183 \x01(\x05B\x06\xca\xf3\x18\x02\b\x01R\x10approvalRevision\x123\n" +
+	"\x11approval_decision\x184 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x10approvalDecision\x126\n" +
+	"\x13approval_expires_at\x185 \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\x11approvalExpiresAt\x121\n" +
+	"\x10remediation_jobs\x186 \x03(\tB\x06\xca\xf3\x18\x02\b\x01R\x0fremediationJobs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"v\n" +
@@ -1637,20 +1687,22 @@ const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06reason\"L\n" +
 	"\x13RemediateJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
-	"\x0eremediation_id\x18\x02 \x01(\tR\rremediationId2\x92\x04\n" +
-	"\x04Jobs\x12]\n" +
-	"\tCreateJob\x12\x1b.cordum.v1.CreateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"\x15\xd2\xf3\x18\x11\n" +
-	"\x03\x03\x04\x05\x18\x01\"\b\x90\x03\x99\x03\x9d\x03\xf7\x03\x12L\n" +
+	"\x0eremediation_id\x18\x02 \x01(\tR\rremediationId2\xc7\x04\n" +
+	"\x04Jobs\x12i\n" +
+	"\tCreateJob\x12\x1b.cordum.v1.CreateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"!\xd2\xf3\x18\x1d\n" +
+	"\x03\x03\x04\x05\x18\x01\"\b\x90\x03\x99\x03\x9d\x03\xf7\x032\n" +
+	"submit job\x12L\n" +
 	"\bListJobs\x12\x1a.cordum.v1.ListJobsRequest\x1a\x1b.cordum.v1.ListJobsResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12?\n" +
 	"\x06GetJob\x12\x18.cordum.v1.GetJobRequest\x1a\x0e.cordum.v1.Job\"\v\xd2\xf3\x18\a\n" +
 	"\x01\x02\"\x02\x94\x03\x12d\n" +
 	"\x10ListJobDecisions\x12\".cordum.v1.ListJobDecisionsRequest\x1a#.cordum.v1.ListJobDecisionsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x02\x12S\n" +
-	"\tCancelJob\x12\x1b.cordum.v1.CancelJobRequest\x1a\x1c.cordum.v1.CancelJobResponse\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x03\"\x02\x94\x03\x12a\n" +
-	"\fRemediateJob\x12\x1e.cordum.v1.RemediateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"\x13\xd2\xf3\x18\x0f\n" +
-	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\xf7\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\x12_\n" +
+	"\tCancelJob\x12\x1b.cordum.v1.CancelJobRequest\x1a\x1c.cordum.v1.CancelJobResponse\"\x17\xd2\xf3\x18\x13\n" +
+	"\x01\x03\"\x02\x94\x032\n" +
+	"cancel job\x12~\n" +
+	"\fRemediateJob\x12\x1e.cordum.v1.RemediateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"0\xd2\xf3\x18,\n" +
+	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\xf7\x03*\finvalid body2\rremediate jobBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_jobs_proto_rawDescOnce sync.Once

@@ -59,9 +59,11 @@ type JobsClient interface {
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// RemediateJob submits the variant of a denied job that the denying rule suggests.
 	//
-	// The new job has the same trace and the denied one as its parent; it is decided and routed like any submission.
-	// 400 "remediation_id required" when there are several and none is named, 404 "job not found" or "remediation not found", 409 "no
-	// remediations available", 503 when nothing was stored.
+	// The new job has the same trace and the denied one as its parent, the input and the labels of that but for an approval, and the labels
+	// remediation_of and remediation_id; it is decided and routed like any submission. Every request makes a job of its own, unless it has an
+	// idempotency key (header Idempotency-Key or X-Idempotency-Key, or query idempotency_key), which answers the first one again. A cancel of the
+	// denied job does not reach it. 400 "invalid body" or "remediation_id required" when there are several and none is named, 404 "job not
+	// found" or "remediation not found", 409 "no remediations available", 503 when nothing was stored.
 	RemediateJob(ctx context.Context, in *RemediateJobRequest, opts ...grpc.CallOption) (*SubmitJobResponse, error)
 }
 
@@ -163,9 +165,11 @@ type JobsServer interface {
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// RemediateJob submits the variant of a denied job that the denying rule suggests.
 	//
-	// The new job has the same trace and the denied one as its parent; it is decided and routed like any submission.
-	// 400 "remediation_id required" when there are several and none is named, 404 "job not found" or "remediation not found", 409 "no
-	// remediations available", 503 when nothing was stored.
+	// The new job has the same trace and the denied one as its parent, the input and the labels of that but for an approval, and the labels
+	// remediation_of and remediation_id; it is decided and routed like any submission. Every request makes a job of its own, unless it has an
+	// idempotency key (header Idempotency-Key or X-Idempotency-Key, or query idempotency_key), which answers the first one again. A cancel of the
+	// denied job does not reach it. 400 "invalid body" or "remediation_id required" when there are several and none is named, 404 "job not
+	// found" or "remediation not found", 409 "no remediations available", 503 when nothing was stored.
 	RemediateJob(context.Context, *RemediateJobRequest) (*SubmitJobResponse, error)
 	mustEmbedUnimplementedJobsServer()
 }

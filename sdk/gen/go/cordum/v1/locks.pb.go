@@ -431,16 +431,16 @@ const file_cordum_v1_locks_proto_rawDesc = "" +
 	"\x10RenewLockRequest\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x15\n" +
-	"\x06ttl_ms\x18\x03 \x01(\x03R\x05ttlMs2\xc8\x02\n" +
+	"\x06ttl_ms\x18\x03 \x01(\x03R\x05ttlMs2\xfc\x03\n" +
 	"\x05Locks\x12D\n" +
 	"\aGetLock\x12\x19.cordum.v1.GetLockRequest\x1a\x0f.cordum.v1.Lock\"\r\xd2\xf3\x18\t\n" +
-	"\x01\x02\"\x04\x90\x03\x94\x03\x12N\n" +
-	"\vAcquireLock\x12\x1d.cordum.v1.AcquireLockRequest\x1a\x0f.cordum.v1.Lock\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x03\x12]\n" +
-	"\vReleaseLock\x12\x1d.cordum.v1.ReleaseLockRequest\x1a\x1e.cordum.v1.ReleaseLockResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x03\x12J\n" +
-	"\tRenewLock\x12\x1b.cordum.v1.RenewLockRequest\x1a\x0f.cordum.v1.Lock\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\x94\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\"\x04\x90\x03\x94\x03\x12\x89\x01\n" +
+	"\vAcquireLock\x12\x1d.cordum.v1.AcquireLockRequest\x1a\x0f.cordum.v1.Lock\"J\xd2\xf3\x18F\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x0329none: a lock says itself who holds it, and ends by itself\x12\x98\x01\n" +
+	"\vReleaseLock\x12\x1d.cordum.v1.ReleaseLockRequest\x1a\x1e.cordum.v1.ReleaseLockResponse\"J\xd2\xf3\x18F\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x0329none: a lock says itself who holds it, and ends by itself\x12\x85\x01\n" +
+	"\tRenewLock\x12\x1b.cordum.v1.RenewLockRequest\x1a\x0f.cordum.v1.Lock\"J\xd2\xf3\x18F\n" +
+	"\x01\x03\x18\x01\"\x04\x90\x03\x94\x0329none: a lock says itself who holds it, and ends by itselfBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_locks_proto_rawDescOnce sync.Once

@@ -1443,19 +1443,19 @@ const file_cordum_v1_packs_proto_rawDesc = "" +
 	"\bexpected\x18\x02 \x01(\tR\bexpected\x12\x10\n" +
 	"\x03got\x18\x03 \x01(\tR\x03got\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x0e\n" +
-	"\x02ok\x18\x05 \x01(\bR\x02ok2\x9e\x03\n" +
+	"\x02ok\x18\x05 \x01(\bR\x02ok2\xd6\x03\n" +
 	"\x05Packs\x12O\n" +
 	"\tListPacks\x12\x1b.cordum.v1.ListPacksRequest\x1a\x1c.cordum.v1.ListPacksResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12B\n" +
 	"\aGetPack\x12\x19.cordum.v1.GetPackRequest\x1a\x0f.cordum.v1.Pack\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x03\"\x02\x94\x03\x12P\n" +
-	"\vInstallPack\x12\x1d.cordum.v1.InstallPackRequest\x1a\x0f.cordum.v1.Pack\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x03\x18\x03\"\x06\x90\x03\x99\x03\x9d\x03\x12T\n" +
-	"\rUninstallPack\x12\x1f.cordum.v1.UninstallPackRequest\x1a\x0f.cordum.v1.Pack\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x03\x12X\n" +
+	"\x01\x03\"\x02\x94\x03\x12^\n" +
+	"\vInstallPack\x12\x1d.cordum.v1.InstallPackRequest\x1a\x0f.cordum.v1.Pack\"\x1f\xd2\xf3\x18\x1b\n" +
+	"\x01\x03\x18\x03\"\x06\x90\x03\x99\x03\x9d\x032\finstall pack\x12d\n" +
+	"\rUninstallPack\x12\x1f.cordum.v1.UninstallPackRequest\x1a\x0f.cordum.v1.Pack\"!\xd2\xf3\x18\x1d\n" +
+	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x032\x0euninstall pack\x12r\n" +
 	"\n" +
-	"VerifyPack\x12\x1c.cordum.v1.VerifyPackRequest\x1a\x1d.cordum.v1.VerifyPackResponse\"\r\xd2\xf3\x18\t\n" +
-	"\x01\x03\"\x04\x94\x03\xf7\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"VerifyPack\x12\x1c.cordum.v1.VerifyPackRequest\x1a\x1d.cordum.v1.VerifyPackResponse\"'\xd2\xf3\x18#\n" +
+	"\x01\x03\"\x04\x94\x03\xf7\x032\x18none: it changes nothingBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_packs_proto_rawDescOnce sync.Once

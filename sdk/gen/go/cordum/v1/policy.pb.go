@@ -42,7 +42,7 @@ type PolicyRequest struct {
 	WorkflowId string `protobuf:"bytes,6,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
 	// The step; selects configuration.
 	StepId string `protobuf:"bytes,7,opt,name=step_id,json=stepId,proto3" json:"step_id,omitempty"`
-	// On whose behalf it would run.
+	// On whose behalf it would run; the caller's principal when empty.
 	PrincipalId string `protobuf:"bytes,8,opt,name=principal_id,json=principalId,proto3" json:"principal_id,omitempty"`
 	// interactive, batch or critical.
 	Priority string `protobuf:"bytes,9,opt,name=priority,proto3" json:"priority,omitempty"`
@@ -522,14 +522,14 @@ const file_cordum_v1_policy_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1c\n" +
 	"\x1aListPolicySnapshotsRequest\";\n" +
 	"\x1bListPolicySnapshotsResponse\x12\x1c\n" +
-	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots2\x95\x03\n" +
-	"\x06Policy\x12]\n" +
-	"\bEvaluate\x12\x18.cordum.v1.PolicyRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x03\x12]\n" +
-	"\bSimulate\x12\x18.cordum.v1.PolicyRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x03\x12X\n" +
-	"\aExplain\x12\x18.cordum.v1.PolicyRequest\x1a .cordum.agent.v1.ExplainResponse\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x03\x12s\n" +
+	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots2\xe3\x03\n" +
+	"\x06Policy\x12w\n" +
+	"\bEvaluate\x12\x18.cordum.v1.PolicyRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"+\xd2\xf3\x18'\n" +
+	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x032\x18none: it changes nothing\x12w\n" +
+	"\bSimulate\x12\x18.cordum.v1.PolicyRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"+\xd2\xf3\x18'\n" +
+	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x032\x18none: it changes nothing\x12r\n" +
+	"\aExplain\x12\x18.cordum.v1.PolicyRequest\x1a .cordum.agent.v1.ExplainResponse\"+\xd2\xf3\x18'\n" +
+	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x032\x18none: it changes nothing\x12s\n" +
 	"\x13ListPolicySnapshots\x12%.cordum.v1.ListPolicySnapshotsRequest\x1a&.cordum.v1.ListPolicySnapshotsResponse\"\r\xd2\xf3\x18\t\n" +
 	"\x01\x02\"\x04\xf6\x03\xf7\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 

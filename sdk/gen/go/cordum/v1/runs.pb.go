@@ -1912,30 +1912,32 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\bagent_id\x18\x06 \x01(\tR\aagentId\x12\x1d\n" +
 	"\n" +
 	"agent_name\x18\a \x01(\tR\tagentName\x12+\n" +
-	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xb2\a\n" +
-	"\x04Runs\x12X\n" +
-	"\bStartRun\x12\x1a.cordum.v1.StartRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x13\xd2\xf3\x18\x0f\n" +
-	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x03\x12h\n" +
+	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xa7\b\n" +
+	"\x04Runs\x12c\n" +
+	"\bStartRun\x12\x1a.cordum.v1.StartRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1e\xd2\xf3\x18\x1a\n" +
+	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x032\tstart run\x12h\n" +
 	"\x10ListWorkflowRuns\x12\".cordum.v1.ListWorkflowRunsRequest\x1a#.cordum.v1.ListWorkflowRunsResponse\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12R\n" +
-	"\tCancelRun\x12\x1b.cordum.v1.CancelRunRequest\x1a\x16.google.protobuf.Empty\"\x10\xd2\xf3\x18\f\n" +
-	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x03\x12Z\n" +
-	"\vApproveStep\x12\x1d.cordum.v1.ApproveStepRequest\x1a\x16.google.protobuf.Empty\"\x14\xd2\xf3\x18\x10\n" +
-	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x94\x03\x99\x03\x12L\n" +
+	"\x01\x02\"\x02\x94\x03\x12^\n" +
+	"\tCancelRun\x12\x1b.cordum.v1.CancelRunRequest\x1a\x16.google.protobuf.Empty\"\x1c\xd2\xf3\x18\x18\n" +
+	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\n" +
+	"cancel run\x12l\n" +
+	"\vApproveStep\x12\x1d.cordum.v1.ApproveStepRequest\x1a\x16.google.protobuf.Empty\"&\xd2\xf3\x18\"\n" +
+	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\x10approve_step run\x12L\n" +
 	"\bListRuns\x12\x1a.cordum.v1.ListRunsRequest\x1a\x1b.cordum.v1.ListRunsResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12?\n" +
 	"\x06GetRun\x12\x18.cordum.v1.GetRunRequest\x1a\x0e.cordum.v1.Run\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12R\n" +
-	"\tDeleteRun\x12\x1b.cordum.v1.DeleteRunRequest\x1a\x16.google.protobuf.Empty\"\x10\xd2\xf3\x18\f\n" +
-	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x03\x12Y\n" +
+	"\x01\x02\"\x02\x94\x03\x12^\n" +
+	"\tDeleteRun\x12\x1b.cordum.v1.DeleteRunRequest\x1a\x16.google.protobuf.Empty\"\x1c\xd2\xf3\x18\x18\n" +
+	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\n" +
+	"delete run\x12Y\n" +
 	"\vGetTimeline\x12\x1d.cordum.v1.GetTimelineRequest\x1a\x1e.cordum.v1.GetTimelineResponse\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12T\n" +
-	"\bRerunRun\x12\x1a.cordum.v1.RerunRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x03\x12P\n" +
+	"\x01\x02\"\x02\x94\x03\x12_\n" +
+	"\bRerunRun\x12\x1a.cordum.v1.RerunRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1a\xd2\xf3\x18\x16\n" +
+	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x032\trerun run\x12P\n" +
 	"\bListChat\x12\x1a.cordum.v1.ListChatRequest\x1a\x1b.cordum.v1.ListChatResponse\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12P\n" +
-	"\bPostChat\x12\x1a.cordum.v1.PostChatRequest\x1a\x16.cordum.v1.ChatMessage\"\x10\xd2\xf3\x18\f\n" +
-	"\x02\x03\x04\x18\x01\"\x04\x90\x03\x94\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\"\x02\x94\x03\x12\x84\x01\n" +
+	"\bPostChat\x12\x1a.cordum.v1.PostChatRequest\x1a\x16.cordum.v1.ChatMessage\"D\xd2\xf3\x18@\n" +
+	"\x02\x03\x04\x18\x01\"\x04\x90\x03\x94\x0322none: a message says itself who wrote it, and whenBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_runs_proto_rawDescOnce sync.Once

@@ -78,7 +78,9 @@ type GetStatusResponse struct {
 	// The workers.
 	Workers *WorkerCount `protobuf:"bytes,6,opt,name=workers,proto3" json:"workers,omitempty"`
 	// The newest jobs of the tenant, counted; left out when they cannot be counted.
-	Pipeline      *PipelineCounts `protobuf:"bytes,7,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Pipeline *PipelineCounts `protobuf:"bytes,7,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// The policy in force; left out when it cannot be read.
+	Policy        *PolicyState `protobuf:"bytes,8,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -162,6 +164,104 @@ func (x *GetStatusResponse) GetPipeline() *PipelineCounts {
 	return nil
 }
 
+func (x *GetStatusResponse) GetPolicy() *PolicyState {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// PolicyState is how the policy in force is.
+type PolicyState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, as decisions carry it.
+	Snapshot string `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Grows with everything that decisions depend on.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The signature of the base policy: verified, unsigned, unverified (the plane has no key), invalid (nothing is decided), or none without a base.
+	Signature string `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
+	// When the base policy was put in force, RFC 3339; empty for never.
+	LoadedAt string `protobuf:"bytes,4,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
+	// Why a later one was not, or why nothing is decided; for administrators only.
+	LastError string `protobuf:"bytes,5,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// When that was, RFC 3339.
+	LastErrorAt   string `protobuf:"bytes,6,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyState) Reset() {
+	*x = PolicyState{}
+	mi := &file_cordum_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyState) ProtoMessage() {}
+
+func (x *PolicyState) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyState.ProtoReflect.Descriptor instead.
+func (*PolicyState) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PolicyState) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *PolicyState) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PolicyState) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+func (x *PolicyState) GetLoadedAt() string {
+	if x != nil {
+		return x.LoadedAt
+	}
+	return ""
+}
+
+func (x *PolicyState) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *PolicyState) GetLastErrorAt() string {
+	if x != nil {
+		return x.LastErrorAt
+	}
+	return ""
+}
+
 // BuildInfo says what runs.
 type BuildInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -177,7 +277,7 @@ type BuildInfo struct {
 
 func (x *BuildInfo) Reset() {
 	*x = BuildInfo{}
-	mi := &file_cordum_v1_status_proto_msgTypes[2]
+	mi := &file_cordum_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +289,7 @@ func (x *BuildInfo) String() string {
 func (*BuildInfo) ProtoMessage() {}
 
 func (x *BuildInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[2]
+	mi := &file_cordum_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +302,7 @@ func (x *BuildInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuildInfo.ProtoReflect.Descriptor instead.
 func (*BuildInfo) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *BuildInfo) GetVersion() string {
@@ -241,7 +341,7 @@ type BusHealth struct {
 
 func (x *BusHealth) Reset() {
 	*x = BusHealth{}
-	mi := &file_cordum_v1_status_proto_msgTypes[3]
+	mi := &file_cordum_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -253,7 +353,7 @@ func (x *BusHealth) String() string {
 func (*BusHealth) ProtoMessage() {}
 
 func (x *BusHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[3]
+	mi := &file_cordum_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -266,7 +366,7 @@ func (x *BusHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusHealth.ProtoReflect.Descriptor instead.
 func (*BusHealth) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BusHealth) GetConnected() bool {
@@ -303,7 +403,7 @@ type StoreHealth struct {
 
 func (x *StoreHealth) Reset() {
 	*x = StoreHealth{}
-	mi := &file_cordum_v1_status_proto_msgTypes[4]
+	mi := &file_cordum_v1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +415,7 @@ func (x *StoreHealth) String() string {
 func (*StoreHealth) ProtoMessage() {}
 
 func (x *StoreHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[4]
+	mi := &file_cordum_v1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +428,7 @@ func (x *StoreHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreHealth.ProtoReflect.Descriptor instead.
 func (*StoreHealth) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StoreHealth) GetOk() bool {
@@ -356,7 +456,7 @@ type WorkerCount struct {
 
 func (x *WorkerCount) Reset() {
 	*x = WorkerCount{}
-	mi := &file_cordum_v1_status_proto_msgTypes[5]
+	mi := &file_cordum_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +468,7 @@ func (x *WorkerCount) String() string {
 func (*WorkerCount) ProtoMessage() {}
 
 func (x *WorkerCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[5]
+	mi := &file_cordum_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +481,7 @@ func (x *WorkerCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerCount.ProtoReflect.Descriptor instead.
 func (*WorkerCount) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WorkerCount) GetCount() int32 {
@@ -412,7 +512,7 @@ type PipelineCounts struct {
 
 func (x *PipelineCounts) Reset() {
 	*x = PipelineCounts{}
-	mi := &file_cordum_v1_status_proto_msgTypes[6]
+	mi := &file_cordum_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +524,7 @@ func (x *PipelineCounts) String() string {
 func (*PipelineCounts) ProtoMessage() {}
 
 func (x *PipelineCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[6]
+	mi := &file_cordum_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +537,7 @@ func (x *PipelineCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineCounts.ProtoReflect.Descriptor instead.
 func (*PipelineCounts) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PipelineCounts) GetPending() int32 {
@@ -491,7 +591,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_cordum_v1_status_proto_msgTypes[7]
+	mi := &file_cordum_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +603,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[7]
+	mi := &file_cordum_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +616,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 // ListWorkersResponse are workers. In REST it is the bare list.
@@ -530,7 +630,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_cordum_v1_status_proto_msgTypes[8]
+	mi := &file_cordum_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +642,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[8]
+	mi := &file_cordum_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +655,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -600,7 +700,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_cordum_v1_status_proto_msgTypes[9]
+	mi := &file_cordum_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +712,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_status_proto_msgTypes[9]
+	mi := &file_cordum_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +725,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_cordum_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Worker) GetWorkerId() string {
@@ -724,7 +824,7 @@ var File_cordum_v1_status_proto protoreflect.FileDescriptor
 const file_cordum_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x16cordum/v1/status.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xc3\x02\n" +
+	"\x10GetStatusRequest\"\xfb\x02\n" +
 	"\x11GetStatusResponse\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\tR\x04time\x12%\n" +
 	"\x0euptime_seconds\x18\x02 \x01(\x03R\ruptimeSeconds\x12*\n" +
@@ -732,7 +832,16 @@ const file_cordum_v1_status_proto_rawDesc = "" +
 	"\x04nats\x18\x04 \x01(\v2\x14.cordum.v1.BusHealthR\x04nats\x12,\n" +
 	"\x05redis\x18\x05 \x01(\v2\x16.cordum.v1.StoreHealthR\x05redis\x120\n" +
 	"\aworkers\x18\x06 \x01(\v2\x16.cordum.v1.WorkerCountR\aworkers\x12=\n" +
-	"\bpipeline\x18\a \x01(\v2\x19.cordum.v1.PipelineCountsB\x06\xca\xf3\x18\x02\b\x01R\bpipeline\"Q\n" +
+	"\bpipeline\x18\a \x01(\v2\x19.cordum.v1.PipelineCountsB\x06\xca\xf3\x18\x02\b\x01R\bpipeline\x126\n" +
+	"\x06policy\x18\b \x01(\v2\x16.cordum.v1.PolicyStateB\x06\xca\xf3\x18\x02\b\x01R\x06policy\"\xd3\x01\n" +
+	"\vPolicyState\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\tR\tsignature\x12\x1b\n" +
+	"\tloaded_at\x18\x04 \x01(\tR\bloadedAt\x12%\n" +
+	"\n" +
+	"last_error\x18\x05 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tlastError\x12*\n" +
+	"\rlast_error_at\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\vlastErrorAt\"Q\n" +
 	"\tBuildInfo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
@@ -797,37 +906,39 @@ func file_cordum_v1_status_proto_rawDescGZIP() []byte {
 	return file_cordum_v1_status_proto_rawDescData
 }
 
-var file_cordum_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_cordum_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_cordum_v1_status_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),    // 0: cordum.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),   // 1: cordum.v1.GetStatusResponse
-	(*BuildInfo)(nil),           // 2: cordum.v1.BuildInfo
-	(*BusHealth)(nil),           // 3: cordum.v1.BusHealth
-	(*StoreHealth)(nil),         // 4: cordum.v1.StoreHealth
-	(*WorkerCount)(nil),         // 5: cordum.v1.WorkerCount
-	(*PipelineCounts)(nil),      // 6: cordum.v1.PipelineCounts
-	(*ListWorkersRequest)(nil),  // 7: cordum.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil), // 8: cordum.v1.ListWorkersResponse
-	(*Worker)(nil),              // 9: cordum.v1.Worker
-	nil,                         // 10: cordum.v1.Worker.LabelsEntry
+	(*PolicyState)(nil),         // 2: cordum.v1.PolicyState
+	(*BuildInfo)(nil),           // 3: cordum.v1.BuildInfo
+	(*BusHealth)(nil),           // 4: cordum.v1.BusHealth
+	(*StoreHealth)(nil),         // 5: cordum.v1.StoreHealth
+	(*WorkerCount)(nil),         // 6: cordum.v1.WorkerCount
+	(*PipelineCounts)(nil),      // 7: cordum.v1.PipelineCounts
+	(*ListWorkersRequest)(nil),  // 8: cordum.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil), // 9: cordum.v1.ListWorkersResponse
+	(*Worker)(nil),              // 10: cordum.v1.Worker
+	nil,                         // 11: cordum.v1.Worker.LabelsEntry
 }
 var file_cordum_v1_status_proto_depIdxs = []int32{
-	2,  // 0: cordum.v1.GetStatusResponse.build:type_name -> cordum.v1.BuildInfo
-	3,  // 1: cordum.v1.GetStatusResponse.nats:type_name -> cordum.v1.BusHealth
-	4,  // 2: cordum.v1.GetStatusResponse.redis:type_name -> cordum.v1.StoreHealth
-	5,  // 3: cordum.v1.GetStatusResponse.workers:type_name -> cordum.v1.WorkerCount
-	6,  // 4: cordum.v1.GetStatusResponse.pipeline:type_name -> cordum.v1.PipelineCounts
-	9,  // 5: cordum.v1.ListWorkersResponse.workers:type_name -> cordum.v1.Worker
-	10, // 6: cordum.v1.Worker.labels:type_name -> cordum.v1.Worker.LabelsEntry
-	0,  // 7: cordum.v1.Status.GetStatus:input_type -> cordum.v1.GetStatusRequest
-	7,  // 8: cordum.v1.Status.ListWorkers:input_type -> cordum.v1.ListWorkersRequest
-	1,  // 9: cordum.v1.Status.GetStatus:output_type -> cordum.v1.GetStatusResponse
-	8,  // 10: cordum.v1.Status.ListWorkers:output_type -> cordum.v1.ListWorkersResponse
-	9,  // [9:11] is the sub-list for method output_type
-	7,  // [7:9] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	3,  // 0: cordum.v1.GetStatusResponse.build:type_name -> cordum.v1.BuildInfo
+	4,  // 1: cordum.v1.GetStatusResponse.nats:type_name -> cordum.v1.BusHealth
+	5,  // 2: cordum.v1.GetStatusResponse.redis:type_name -> cordum.v1.StoreHealth
+	6,  // 3: cordum.v1.GetStatusResponse.workers:type_name -> cordum.v1.WorkerCount
+	7,  // 4: cordum.v1.GetStatusResponse.pipeline:type_name -> cordum.v1.PipelineCounts
+	2,  // 5: cordum.v1.GetStatusResponse.policy:type_name -> cordum.v1.PolicyState
+	10, // 6: cordum.v1.ListWorkersResponse.workers:type_name -> cordum.v1.Worker
+	11, // 7: cordum.v1.Worker.labels:type_name -> cordum.v1.Worker.LabelsEntry
+	0,  // 8: cordum.v1.Status.GetStatus:input_type -> cordum.v1.GetStatusRequest
+	8,  // 9: cordum.v1.Status.ListWorkers:input_type -> cordum.v1.ListWorkersRequest
+	1,  // 10: cordum.v1.Status.GetStatus:output_type -> cordum.v1.GetStatusResponse
+	9,  // 11: cordum.v1.Status.ListWorkers:output_type -> cordum.v1.ListWorkersResponse
+	10, // [10:12] is the sub-list for method output_type
+	8,  // [8:10] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_cordum_v1_status_proto_init() }
@@ -841,7 +952,7 @@ func file_cordum_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cordum_v1_status_proto_rawDesc), len(file_cordum_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -526,19 +526,19 @@ const file_cordum_v1_workers_proto_rawDesc = "" +
 	"\x04jobs\x18\x03 \x03(\tR\x04jobs\"i\n" +
 	"\fBeatResponse\x124\n" +
 	"\acancels\x18\x01 \x03(\v2\x1a.cordum.agent.v1.JobCancelR\acancels\x12#\n" +
-	"\rsession_token\x18\x02 \x01(\tR\fsessionToken2\xbe\x03\n" +
-	"\aWorkers\x12O\n" +
-	"\aConnect\x12\x1a.cordum.agent.v1.BusPacket\x1a\x1a.cordum.agent.v1.BusPacket\"\b\xd2\xf3\x18\x04\n" +
-	"\x02\a\x03(\x010\x01\x12U\n" +
-	"\bClaimJob\x12\x1a.cordum.v1.ClaimJobRequest\x1a\x1b.cordum.v1.ClaimJobResponse\"\x10\xd2\xf3\x18\f\n" +
-	"\x02\a\x03\x18\x01\"\x04\x90\x03\xf7\x03\x12I\n" +
-	"\x04Beat\x12\x16.cordum.v1.BeatRequest\x1a\x17.cordum.v1.BeatResponse\"\x10\xd2\xf3\x18\f\n" +
-	"\x02\a\x03\x18\x01\"\x04\x90\x03\xf7\x03\x12\\\n" +
+	"\rsession_token\x18\x02 \x01(\tR\fsessionToken2\x85\x05\n" +
+	"\aWorkers\x12\x89\x01\n" +
+	"\aConnect\x12\x1a.cordum.agent.v1.BusPacket\x1a\x1a.cordum.agent.v1.BusPacket\"B\xd2\xf3\x18>\n" +
+	"\x02\a\x0328none: a worker does its job; the job's record says which(\x010\x01\x12\x8f\x01\n" +
+	"\bClaimJob\x12\x1a.cordum.v1.ClaimJobRequest\x1a\x1b.cordum.v1.ClaimJobResponse\"J\xd2\xf3\x18F\n" +
+	"\x02\a\x03\x18\x01\"\x04\x90\x03\xf7\x0328none: a worker does its job; the job's record says which\x12_\n" +
+	"\x04Beat\x12\x16.cordum.v1.BeatRequest\x1a\x17.cordum.v1.BeatResponse\"&\xd2\xf3\x18\"\n" +
+	"\x02\a\x03\x18\x01\"\x04\x90\x03\xf7\x032\x14none: a sign of life\x12\\\n" +
 	"\vReadContext\x12\x1d.cordum.v1.ReadContextRequest\x1a\x1e.cordum.v1.ReadContextResponse\"\x0e\xd2\xf3\x18\n" +
 	"\n" +
-	"\x02\a\x03\"\x04\x94\x03\xf7\x03\x12b\n" +
-	"\vWriteResult\x12\x1d.cordum.v1.WriteResultRequest\x1a\x1e.cordum.v1.WriteResultResponse\"\x14\xd2\xf3\x18\x10\n" +
-	"\x02\a\x03\x18\x01\"\b\x90\x03\x94\x03\x9d\x03\xf7\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x02\a\x03\"\x04\x94\x03\xf7\x03\x12\x9c\x01\n" +
+	"\vWriteResult\x12\x1d.cordum.v1.WriteResultRequest\x1a\x1e.cordum.v1.WriteResultResponse\"N\xd2\xf3\x18J\n" +
+	"\x02\a\x03\x18\x01\"\b\x90\x03\x94\x03\x9d\x03\xf7\x0328none: a worker does its job; the job's record says whichBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_workers_proto_rawDescOnce sync.Once

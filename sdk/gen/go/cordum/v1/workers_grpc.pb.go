@@ -49,7 +49,7 @@ type WorkersClient interface {
 	ReadContext(ctx context.Context, in *ReadContextRequest, opts ...grpc.CallOption) (*ReadContextResponse, error)
 	// WriteResult stores the output of a job that the caller's worker holds and answers the pointer to put into the job's result. It does
 	// not end the job. NOT_FOUND for a job that the worker does not hold, FAILED_PRECONDITION for an attempt that is not the present one,
-	// INVALID_ARGUMENT for output over the size limit.
+	// INVALID_ARGUMENT (413) for output over the size limit, or over the max_artifact_bytes of the policy: the job can still fail.
 	WriteResult(ctx context.Context, in *WriteResultRequest, opts ...grpc.CallOption) (*WriteResultResponse, error)
 }
 
@@ -134,7 +134,7 @@ type WorkersServer interface {
 	ReadContext(context.Context, *ReadContextRequest) (*ReadContextResponse, error)
 	// WriteResult stores the output of a job that the caller's worker holds and answers the pointer to put into the job's result. It does
 	// not end the job. NOT_FOUND for a job that the worker does not hold, FAILED_PRECONDITION for an attempt that is not the present one,
-	// INVALID_ARGUMENT for output over the size limit.
+	// INVALID_ARGUMENT (413) for output over the size limit, or over the max_artifact_bytes of the policy: the job can still fail.
 	WriteResult(context.Context, *WriteResultRequest) (*WriteResultResponse, error)
 	mustEmbedUnimplementedWorkersServer()
 }

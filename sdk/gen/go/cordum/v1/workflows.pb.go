@@ -219,6 +219,8 @@ type Step struct {
 	InputSchemaId string `protobuf:"bytes,12,opt,name=input_schema_id,json=inputSchemaId,proto3" json:"input_schema_id,omitempty"`
 	// Where in the run's context the output is stored besides, a path with dots.
 	OutputPath string `protobuf:"bytes,13,opt,name=output_path,json=outputPath,proto3" json:"output_path,omitempty"`
+	// Which part of a job's result is the output, a path with dots; all of it when empty.
+	ResultDataPath string `protobuf:"bytes,23,opt,name=result_data_path,json=resultDataPath,proto3" json:"result_data_path,omitempty"`
 	// JSON Schema of the output.
 	OutputSchema *Json `protobuf:"bytes,14,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	// The same by the id of a registered schema.
@@ -236,7 +238,9 @@ type Step struct {
 	// The time to wait for, RFC 3339, for delay.
 	DelayUntil string `protobuf:"bytes,21,opt,name=delay_until,json=delayUntil,proto3" json:"delay_until,omitempty"`
 	// Labels of its jobs, which may constrain placement.
-	RouteLabels   map[string]string `protobuf:"bytes,22,rep,name=route_labels,json=routeLabels,proto3" json:"route_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	RouteLabels map[string]string `protobuf:"bytes,22,rep,name=route_labels,json=routeLabels,proto3" json:"route_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a user interface shows that policy would say: allow, deny or require_approval. It decides nothing.
+	PolicyGate    string `protobuf:"bytes,24,opt,name=policy_gate,json=policyGate,proto3" json:"policy_gate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -362,6 +366,13 @@ func (x *Step) GetOutputPath() string {
 	return ""
 }
 
+func (x *Step) GetResultDataPath() string {
+	if x != nil {
+		return x.ResultDataPath
+	}
+	return ""
+}
+
 func (x *Step) GetOutputSchema() *Json {
 	if x != nil {
 		return x.OutputSchema
@@ -423,6 +434,13 @@ func (x *Step) GetRouteLabels() map[string]string {
 		return x.RouteLabels
 	}
 	return nil
+}
+
+func (x *Step) GetPolicyGate() string {
+	if x != nil {
+		return x.PolicyGate
+	}
+	return ""
 }
 
 // StepMeta is what policy sees of a step's jobs. What is not set is left out.
@@ -716,7 +734,7 @@ type CreateWorkflowRequest struct {
 	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
 	// Seconds that a run may take, 0 to 604,800 (a week).
 	TimeoutSec int64 `protobuf:"varint,7,opt,name=timeout_sec,json=timeoutSec,proto3" json:"timeout_sec,omitempty"`
-	// The steps by their ids.
+	// The steps by their ids. {} is none; absent or null keeps those that are stored.
 	Steps map[string]*Step `protobuf:"bytes,8,rep,name=steps,proto3" json:"steps,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Free configuration, an object.
 	Config *Json `protobuf:"bytes,9,opt,name=config,proto3" json:"config,omitempty"`
@@ -725,9 +743,11 @@ type CreateWorkflowRequest struct {
 	// Hints for user interfaces, a list of objects.
 	Parameters *Json `protobuf:"bytes,11,opt,name=parameters,proto3" json:"parameters,omitempty"`
 	// Who made it.
-	CreatedBy     string `protobuf:"bytes,12,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CreatedBy string `protobuf:"bytes,12,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Rules for the jobs of the workflow. Not supported yet: 400 unless it is empty.
+	PolicyOverride string `protobuf:"bytes,13,opt,name=policy_override,json=policyOverride,proto3" json:"policy_override,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateWorkflowRequest) Reset() {
@@ -840,6 +860,13 @@ func (x *CreateWorkflowRequest) GetParameters() *Json {
 func (x *CreateWorkflowRequest) GetCreatedBy() string {
 	if x != nil {
 		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *CreateWorkflowRequest) GetPolicyOverride() string {
+	if x != nil {
+		return x.PolicyOverride
 	}
 	return ""
 }
@@ -1222,7 +1249,7 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\n" +
 	"StepsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12%\n" +
-	"\x05value\x18\x02 \x01(\v2\x0f.cordum.v1.StepR\x05value:\x028\x01\"\xde\a\n" +
+	"\x05value\x18\x02 \x01(\v2\x0f.cordum.v1.StepR\x05value:\x028\x01\"\xb9\b\n" +
 	"\x04Step\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1239,7 +1266,8 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\finput_schema\x18\v \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\vinputSchema\x12.\n" +
 	"\x0finput_schema_id\x18\f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\rinputSchemaId\x12'\n" +
 	"\voutput_path\x18\r \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
-	"outputPath\x12<\n" +
+	"outputPath\x120\n" +
+	"\x10result_data_path\x18\x17 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x0eresultDataPath\x12<\n" +
 	"\routput_schema\x18\x0e \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\foutputSchema\x120\n" +
 	"\x10output_schema_id\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x0eoutputSchemaId\x12/\n" +
 	"\x04meta\x18\x10 \x01(\v2\x13.cordum.v1.StepMetaB\x06\xca\xf3\x18\x02\b\x01R\x04meta\x12!\n" +
@@ -1250,7 +1278,9 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\tdelay_sec\x18\x14 \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\bdelaySec\x12'\n" +
 	"\vdelay_until\x18\x15 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
 	"delayUntil\x12K\n" +
-	"\froute_labels\x18\x16 \x03(\v2 .cordum.v1.Step.RouteLabelsEntryB\x06\xca\xf3\x18\x02\b\x01R\vrouteLabels\x1a>\n" +
+	"\froute_labels\x18\x16 \x03(\v2 .cordum.v1.Step.RouteLabelsEntryB\x06\xca\xf3\x18\x02\b\x01R\vrouteLabels\x12'\n" +
+	"\vpolicy_gate\x18\x18 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
+	"policyGate\x1a>\n" +
 	"\x10RouteLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x03\n" +
@@ -1280,7 +1310,7 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\x14ListWorkflowsRequest\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\"J\n" +
 	"\x15ListWorkflowsResponse\x121\n" +
-	"\tworkflows\x18\x01 \x03(\v2\x13.cordum.v1.WorkflowR\tworkflows\"\x83\x04\n" +
+	"\tworkflows\x18\x01 \x03(\v2\x13.cordum.v1.WorkflowR\tworkflows\"\xac\x04\n" +
 	"\x15CreateWorkflowRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x17\n" +
@@ -1298,7 +1328,8 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"parameters\x18\v \x01(\v2\x0f.cordum.v1.JsonR\n" +
 	"parameters\x12\x1d\n" +
 	"\n" +
-	"created_by\x18\f \x01(\tR\tcreatedBy\x1aI\n" +
+	"created_by\x18\f \x01(\tR\tcreatedBy\x12'\n" +
+	"\x0fpolicy_override\x18\r \x01(\tR\x0epolicyOverride\x1aI\n" +
 	"\n" +
 	"StepsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12%\n" +
@@ -1324,19 +1355,18 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\tstep_type\x18\x03 \x01(\tR\bstepType\x12\x1a\n" +
 	"\bdecision\x18\x04 \x01(\tR\bdecision\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x17\n" +
-	"\arule_id\x18\x06 \x01(\tR\x06ruleId2\xe7\x03\n" +
+	"\arule_id\x18\x06 \x01(\tR\x06ruleId2\xa8\x04\n" +
 	"\tWorkflows\x12[\n" +
 	"\rListWorkflows\x12\x1f.cordum.v1.ListWorkflowsRequest\x1a .cordum.v1.ListWorkflowsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x02\x12i\n" +
-	"\x0eCreateWorkflow\x12 .cordum.v1.CreateWorkflowRequest\x1a!.cordum.v1.CreateWorkflowResponse\"\x12\xd2\xf3\x18\x0e\n" +
-	"\x01\x03\x10\xc9\x01\x18\x01\"\x04\x90\x03\x9d\x03\x12N\n" +
+	"\x01\x02\x12|\n" +
+	"\x0eCreateWorkflow\x12 .cordum.v1.CreateWorkflowRequest\x1a!.cordum.v1.CreateWorkflowResponse\"%\xd2\xf3\x18!\n" +
+	"\x01\x03\x10\xc9\x01\x18\x01\"\x06\x90\x03\x99\x03\x9d\x032\x0fcreate workflow\x12N\n" +
 	"\vGetWorkflow\x12\x1d.cordum.v1.GetWorkflowRequest\x1a\x13.cordum.v1.Workflow\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12Z\n" +
-	"\x0eDeleteWorkflow\x12 .cordum.v1.DeleteWorkflowRequest\x1a\x16.google.protobuf.Empty\"\x0e\xd2\xf3\x18\n" +
-	"\n" +
-	"\x01\x03\x10\xcc\x01\"\x02\x94\x03\x12f\n" +
-	"\x0eDryRunWorkflow\x12 .cordum.v1.DryRunWorkflowRequest\x1a!.cordum.v1.DryRunWorkflowResponse\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\"\x02\x94\x03\x12m\n" +
+	"\x0eDeleteWorkflow\x12 .cordum.v1.DeleteWorkflowRequest\x1a\x16.google.protobuf.Empty\"!\xd2\xf3\x18\x1d\n" +
+	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\x0fdelete workflow\x12\x80\x01\n" +
+	"\x0eDryRunWorkflow\x12 .cordum.v1.DryRunWorkflowRequest\x1a!.cordum.v1.DryRunWorkflowResponse\")\xd2\xf3\x18%\n" +
+	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x032\x18none: it changes nothingBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_workflows_proto_rawDescOnce sync.Once

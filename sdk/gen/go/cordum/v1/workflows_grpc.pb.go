@@ -35,13 +35,14 @@ const (
 //
 // Workflows stores definitions: graphs of steps that runs go through. Ids are unique per tenant, and there is one stored version per id.
 type WorkflowsClient interface {
-	// ListWorkflows lists the newest saved 100 workflows of the tenant.
+	// ListWorkflows lists the newest saved workflows of the tenant, at most 100, and no more than 2 MiB of them.
 	ListWorkflows(ctx context.Context, in *ListWorkflowsRequest, opts ...grpc.CallOption) (*ListWorkflowsResponse, error)
 	// CreateWorkflow saves a workflow, new or not.
 	//
 	// What an existing workflow has and the request leaves empty is kept; steps are replaced as a whole, or kept when absent. created_at
-	// stays. Runs that have started keep the definition that they started with. 400 "invalid json" or what is wrong with the steps: an
-	// unknown or circular dependency, a bad step id, a negative number, a schema that does not compile; 403 for a foreign org_id.
+	// stays. Runs that have started keep the definition that they started with. 400 "invalid json", or all that is wrong with the workflow as it
+	// would be saved: an unknown or circular dependency, a bad step id, a negative number, a schema that does not compile; the member problems
+	// lists step, field and message of each. 403 for a foreign org_id. 409 when others keep saving the workflow meanwhile.
 	CreateWorkflow(ctx context.Context, in *CreateWorkflowRequest, opts ...grpc.CallOption) (*CreateWorkflowResponse, error)
 	// GetWorkflow answers a workflow as it is stored.
 	//
@@ -49,7 +50,7 @@ type WorkflowsClient interface {
 	GetWorkflow(ctx context.Context, in *GetWorkflowRequest, opts ...grpc.CallOption) (*Workflow, error)
 	// DeleteWorkflow removes a workflow. Its runs stay.
 	//
-	// 404 "not found".
+	// 404 "not found", also for another tenant's. 409 when others keep saving the workflow meanwhile.
 	DeleteWorkflow(ctx context.Context, in *DeleteWorkflowRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// DryRunWorkflow asks policy about every step that would dispatch a job. Nothing is stored or dispatched.
 	//
@@ -121,13 +122,14 @@ func (c *workflowsClient) DryRunWorkflow(ctx context.Context, in *DryRunWorkflow
 //
 // Workflows stores definitions: graphs of steps that runs go through. Ids are unique per tenant, and there is one stored version per id.
 type WorkflowsServer interface {
-	// ListWorkflows lists the newest saved 100 workflows of the tenant.
+	// ListWorkflows lists the newest saved workflows of the tenant, at most 100, and no more than 2 MiB of them.
 	ListWorkflows(context.Context, *ListWorkflowsRequest) (*ListWorkflowsResponse, error)
 	// CreateWorkflow saves a workflow, new or not.
 	//
 	// What an existing workflow has and the request leaves empty is kept; steps are replaced as a whole, or kept when absent. created_at
-	// stays. Runs that have started keep the definition that they started with. 400 "invalid json" or what is wrong with the steps: an
-	// unknown or circular dependency, a bad step id, a negative number, a schema that does not compile; 403 for a foreign org_id.
+	// stays. Runs that have started keep the definition that they started with. 400 "invalid json", or all that is wrong with the workflow as it
+	// would be saved: an unknown or circular dependency, a bad step id, a negative number, a schema that does not compile; the member problems
+	// lists step, field and message of each. 403 for a foreign org_id. 409 when others keep saving the workflow meanwhile.
 	CreateWorkflow(context.Context, *CreateWorkflowRequest) (*CreateWorkflowResponse, error)
 	// GetWorkflow answers a workflow as it is stored.
 	//
@@ -135,7 +137,7 @@ type WorkflowsServer interface {
 	GetWorkflow(context.Context, *GetWorkflowRequest) (*Workflow, error)
 	// DeleteWorkflow removes a workflow. Its runs stay.
 	//
-	// 404 "not found".
+	// 404 "not found", also for another tenant's. 409 when others keep saving the workflow meanwhile.
 	DeleteWorkflow(context.Context, *DeleteWorkflowRequest) (*emptypb.Empty, error)
 	// DryRunWorkflow asks policy about every step that would dispatch a job. Nothing is stored or dispatched.
 	//

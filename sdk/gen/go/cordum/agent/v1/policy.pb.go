@@ -104,13 +104,14 @@ type PolicyCheckRequest struct {
 	EstimatedCost float64 `protobuf:"fixed64,5,opt,name=estimated_cost,json=estimatedCost,proto3" json:"estimated_cost,omitempty"`
 	// Its limits.
 	Budget *Budget `protobuf:"bytes,6,opt,name=budget,proto3" json:"budget,omitempty"`
-	// On whose behalf it runs.
+	// On whose behalf it runs; the caller's principal when empty.
 	PrincipalId string `protobuf:"bytes,7,opt,name=principal_id,json=principalId,proto3" json:"principal_id,omitempty"`
-	// The labels that rules match, the mcp.* labels among them.
+	// The labels that rules match, the mcp.* labels among them; workflow_id and step_id select configuration, too.
 	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The memory that it uses.
 	MemoryId string `protobuf:"bytes,9,opt,name=memory_id,json=memoryId,proto3" json:"memory_id,omitempty"`
-	// The effective configuration as JSON text; its "safety" section may deny what rules allow. Empty: none.
+	// The effective configuration as JSON text; its "safety" section may deny what rules allow. Empty: the one in force for the tenant and
+	// the workflow.
 	EffectiveConfig []byte `protobuf:"bytes,10,opt,name=effective_config,json=effectiveConfig,proto3" json:"effective_config,omitempty"`
 	// Who asks and what the job can do.
 	Meta *JobMetadata `protobuf:"bytes,11,opt,name=meta,proto3" json:"meta,omitempty"`
@@ -392,7 +393,8 @@ type ExplainResponse struct {
 	ApprovalRef string `protobuf:"bytes,8,opt,name=approval_ref,json=approvalRef,proto3" json:"approval_ref,omitempty"`
 	// What the submitter could do instead.
 	Remediations []*PolicyRemediation `protobuf:"bytes,9,rep,name=remediations,proto3" json:"remediations,omitempty"`
-	// What was consulted, in order: the rules up to the one that matched, then "tenant:mcp" and "effective_config" where they had a say.
+	// What was consulted, in order: every rule, of which the first that matched counts, then the tenant's topic lists, "tenant:mcp" and
+	// "effective_config" where they had a say.
 	// Our addition; its number is far from those of the original message.
 	Trace         []*ExplainStep `protobuf:"bytes,1000,rep,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields

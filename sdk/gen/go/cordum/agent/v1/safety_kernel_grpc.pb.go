@@ -32,11 +32,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SafetyKernel judges jobs by the policy in force. All four judging methods evaluate alike and change nothing; they differ in name, so
-// that audit can tell them apart. INVALID_ARGUMENT for a request that cannot be read, PERMISSION_DENIED for a foreign tenant,
-// UNAVAILABLE when the policy cannot be loaded.
+// SafetyKernel judges jobs by the policy in force. All four judging methods evaluate alike and store nothing; they differ in name, so
+// that audit can tell them apart, and only Check counts for the velocities of rules. INVALID_ARGUMENT for a request that cannot be read,
+// PERMISSION_DENIED for a foreign tenant, UNAVAILABLE when policy or configuration are out of reach.
 type SafetyKernelClient interface {
-	// Check judges a job that is about to run.
+	// Check judges a job that is about to run. It counts as a request of the windows that rules with a velocity look at.
 	Check(ctx context.Context, in *PolicyCheckRequest, opts ...grpc.CallOption) (*PolicyCheckResponse, error)
 	// Evaluate judges a job that somebody thinks about.
 	Evaluate(ctx context.Context, in *PolicyCheckRequest, opts ...grpc.CallOption) (*PolicyCheckResponse, error)
@@ -110,11 +110,11 @@ func (c *safetyKernelClient) ListSnapshots(ctx context.Context, in *ListSnapshot
 // All implementations must embed UnimplementedSafetyKernelServer
 // for forward compatibility.
 //
-// SafetyKernel judges jobs by the policy in force. All four judging methods evaluate alike and change nothing; they differ in name, so
-// that audit can tell them apart. INVALID_ARGUMENT for a request that cannot be read, PERMISSION_DENIED for a foreign tenant,
-// UNAVAILABLE when the policy cannot be loaded.
+// SafetyKernel judges jobs by the policy in force. All four judging methods evaluate alike and store nothing; they differ in name, so
+// that audit can tell them apart, and only Check counts for the velocities of rules. INVALID_ARGUMENT for a request that cannot be read,
+// PERMISSION_DENIED for a foreign tenant, UNAVAILABLE when policy or configuration are out of reach.
 type SafetyKernelServer interface {
-	// Check judges a job that is about to run.
+	// Check judges a job that is about to run. It counts as a request of the windows that rules with a velocity look at.
 	Check(context.Context, *PolicyCheckRequest) (*PolicyCheckResponse, error)
 	// Evaluate judges a job that somebody thinks about.
 	Evaluate(context.Context, *PolicyCheckRequest) (*PolicyCheckResponse, error)

@@ -274,7 +274,12 @@ type MethodRule struct {
 	// Whether the request needs a body.
 	Body BodyRule `protobuf:"varint,3,opt,name=body,proto3,enum=cordum.options.v1.BodyRule" json:"body,omitempty"`
 	// The HTTP statuses of its own refusals, beyond 401, 403, 429 and 500 that every protected route has.
-	Errors        []int32 `protobuf:"varint,4,rep,packed,name=errors,proto3" json:"errors,omitempty"`
+	Errors []int32 `protobuf:"varint,4,rep,packed,name=errors,proto3" json:"errors,omitempty"`
+	// What a body that is no such message is called in the 400, where it is not "invalid json".
+	BadBody string `protobuf:"bytes,5,opt,name=bad_body,json=badBody,proto3" json:"bad_body,omitempty"`
+	// What its entry in the audit trail says: a verb and a resource, "cancel job"; or why it leaves none, "none: it changes nothing".
+	// Every method that a client changes something with has one.
+	Audit         string `protobuf:"bytes,6,opt,name=audit,proto3" json:"audit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -337,6 +342,20 @@ func (x *MethodRule) GetErrors() []int32 {
 	return nil
 }
 
+func (x *MethodRule) GetBadBody() string {
+	if x != nil {
+		return x.BadBody
+	}
+	return ""
+}
+
+func (x *MethodRule) GetAudit() string {
+	if x != nil {
+		return x.Audit
+	}
+	return ""
+}
+
 var file_cordum_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
@@ -379,13 +398,15 @@ const file_cordum_options_v1_options_proto_rawDesc = "" +
 	"\x1fcordum/options/v1/options.proto\x12\x11cordum.options.v1\x1a google/protobuf/descriptor.proto\"X\n" +
 	"\tFieldJson\x127\n" +
 	"\bpresence\x18\x01 \x01(\x0e2\x1b.cordum.options.v1.PresenceR\bpresence\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x9c\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xcd\x01\n" +
 	"\n" +
 	"MethodRule\x12-\n" +
 	"\x05roles\x18\x01 \x03(\x0e2\x17.cordum.options.v1.RoleR\x05roles\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12/\n" +
 	"\x04body\x18\x03 \x01(\x0e2\x1b.cordum.options.v1.BodyRuleR\x04body\x12\x16\n" +
-	"\x06errors\x18\x04 \x03(\x05R\x06errors*V\n" +
+	"\x06errors\x18\x04 \x03(\x05R\x06errors\x12\x19\n" +
+	"\bbad_body\x18\x05 \x01(\tR\abadBody\x12\x14\n" +
+	"\x05audit\x18\x06 \x01(\tR\x05audit*V\n" +
 	"\bPresence\x12\x18\n" +
 	"\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PRESENCE_OMIT_EMPTY\x10\x01\x12\x17\n" +

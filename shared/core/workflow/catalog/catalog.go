@@ -1,0 +1,263 @@
+// Package catalog keeps the definitions of workflows: one for each id of a tenant, as it was last saved. It is kept until somebody deletes it: a
+// definition is what its author made, not a trace of something that happened, so that nothing in it ages.
+package catalog
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/audit"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/core/workflow"
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/resources"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Store keeps definitions. One is shared by everything in a process; all its methods may be called at once.
+type Store struct {
+	Table store.Table
+	Blobs blob.Store
+	Clock clock.Clock
+	IDs   ids.Source
+
+	micros clock.Unique
+}
+
+// What callers hear.
+var (
+	ErrUnknown  = fault.New(fault.NotFound, "not found")
+	errConflict = fault.New(fault.Conflict, "workflow was changed by somebody else meanwhile; retry")
+)
+
+// A definition is the item WF#<tenant>#<id> | D. Its text is in the item or, when it is larger than job.InlineLimit, in the blob store under its
+// hash. The hash is the item's revision too: the text has the time of saving in it, so that no two are the same. Texts in the blob store are
+// never removed: a run goes on by the one that it began with, whatever becomes of the workflow.
+//
+//	by_time  WF#<tenant>   definitions of a tenant, by the microsecond of their last saving
+func key(tenant, id string) store.Key {
+	return store.Key{PK: partition(tenant) + "#" + id, SK: "D"}
+}
+
+func partition(tenant string) string { return "WF#" + job.Segment(tenant) }
+
+// Names of the attributes of the item: the hash of the text, its length in bytes, and itself unless it is in the blob store.
+const (
+	attrHash = "hash"
+	attrSize = "size"
+	attrText = "text"
+)
+
+func object(hash string) string { return resources.WorkflowObjects + "/" + hash }
+
+// version is a definition as it is stored, or is about to be.
+type version struct {
+	*workflow.Workflow
+
+	hash string
+	text []byte
+}
+
+func versionOf(w *workflow.Workflow) (*version, error) {
+	text, err := json.Marshal(w)
+	if err != nil {
+		return nil, fmt.Errorf("workflow %s: encode: %w", w.ID, err)
+	}
+	sum := sha256.Sum256(text)
+	return &version{w, hex.EncodeToString(sum[:]), text}, nil
+}
+
+// revision is what the audit trail calls it; "" for none.
+func (v *version) revision() string {
+	if v == nil {
+		return ""
+	}
+	return v.hash
+}
+
+// unchanged holds while the stored definition is this one; nil was not there.
+func (v *version) unchanged() store.Cond {
+	if v == nil {
+		return store.NotExists()
+	}
+	return store.Equal(attrHash, v.hash)
+}
+
+// put writes it; its text must be in the blob store when it is large.
+func (v *version) put(micros int64) store.Op {
+	attrs := store.Attrs{attrHash: v.hash, attrSize: int64(len(v.text))}
+	if !v.large() {
+		attrs[attrText] = v.text
+	}
+	return store.Put(store.Item{
+		Key: key(v.OrgID, v.ID), Attrs: attrs,
+		Index: map[store.Index]store.Key{store.ByTime: {PK: partition(v.OrgID), SK: listing.Sortable(micros) + "#" + v.ID}},
+	})
+}
+
+func (v *version) large() bool { return len(v.text) > job.InlineLimit }
+
+func (s *Store) read(ctx context.Context, it store.Item) (*version, error) {
+	v := &version{hash: it.Attrs.String(attrHash), text: it.Attrs.Bytes(attrText)}
+	var err error
+	if v.text == nil {
+		if v.text, _, err = s.Blobs.Get(ctx, object(v.hash), 0); err != nil {
+			return nil, fmt.Errorf("workflow %s: %w", it.Key, err)
+		}
+	}
+	v.Workflow, err = workflow.Decode(v.text)
+	return v, err
+}
+
+// find answers nil for an id that the tenant has not.
+func (s *Store) find(ctx context.Context, tenant, id string) (*version, error) {
+	if !workflow.ValidID(id) {
+		return nil, nil
+	}
+	it, err := s.Table.Get(ctx, key(tenant, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.read(ctx, it)
+}
+
+// Get answers a tenant's definition; an unknown one is ErrUnknown.
+func (s *Store) Get(ctx context.Context, tenant, id string) (*workflow.Workflow, error) {
+	v, err := s.find(ctx, tenant, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case v == nil:
+		return nil, ErrUnknown
+	}
+	return v.Workflow, nil
+}
+
+// tries is how often a change that collided with another is made anew.
+const tries = 20
+
+// Save stores what the posted definition makes of the stored one, or of nothing: see workflow.Merge. It belongs to the caller's tenant, and gets
+// an id when it has none. Everything that is wrong with it is one fault, and nothing is stored. When others save it meanwhile it is merged anew
+// with what they stored. It answers the id.
+func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow.Workflow) (id string, err error) {
+	mine := *posted
+	if mine.OrgID = by.Tenant; mine.ID == "" {
+		mine.ID = s.IDs.UUID()
+	}
+	var tried *version
+	for range tries {
+		before, err := s.find(ctx, by.Tenant, mine.ID)
+		if err != nil {
+			return "", err
+		}
+		if tried != nil && before.revision() == tried.hash { // it was stored, and the answer was lost
+			return mine.ID, nil
+		}
+		micros := s.micros.Micros(s.Clock.Now())
+		if tried, err = merged(before, &mine, micros); err != nil {
+			return "", err
+		}
+		if tried.large() {
+			if err := s.Blobs.Put(ctx, object(tried.hash), tried.text, blob.PutOptions{ContentType: "application/json"}); err != nil {
+				return "", err
+			}
+		}
+		entry := audit.By(by, micros, "create", "workflow", mine.ID)
+		entry.ResourceName, entry.Before, entry.After = tried.Name, before.revision(), tried.revision()
+		if err := s.Table.Write(ctx, tried.put(micros).If(before.unchanged()), entry.Op()); !collided(err) {
+			return mine.ID, err
+		}
+	}
+	return "", errConflict
+}
+
+// merged is what is to be stored, if nothing is wrong with it.
+func merged(before *version, posted *workflow.Workflow, micros int64) (*version, error) {
+	var stored *workflow.Workflow
+	if before != nil {
+		stored = before.Workflow
+	}
+	w := workflow.Merge(stored, posted, time.UnixMicro(micros))
+	if problems := workflow.Validate(w).Fault(); problems != nil {
+		return nil, problems
+	}
+	return versionOf(w)
+}
+
+// collided says that others were faster.
+func collided(err error) bool {
+	_, lost := errors.AsType[*store.ConditionError](err)
+	return lost || errors.Is(err, store.ErrConflict)
+}
+
+// Delete removes a definition of the caller's tenant; an unknown one is ErrUnknown. Its runs stay.
+func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) error {
+	for range tries {
+		before, err := s.find(ctx, by.Tenant, id)
+		switch {
+		case err != nil:
+			return err
+		case before == nil:
+			return ErrUnknown
+		}
+		entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "workflow", id)
+		entry.ResourceName, entry.Before = before.Name, before.revision()
+		if err := s.Table.Write(ctx, store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()); !collided(err) {
+			return err
+		}
+	}
+	return errConflict
+}
+
+// Limits of a list. A function answers 6 MB at most, after what it answers was quoted once more, which at worst doubles it.
+const (
+	listLength = 100
+	listBytes  = 2 << 20
+)
+
+// List answers the definitions of a tenant that were saved last, the newest first: at most 100, fewer when they are large.
+func (s *Store) List(ctx context.Context, tenant string) ([]*workflow.Workflow, error) {
+	left := int64(listBytes)
+	l := listing.List[workflow.Workflow]{Table: s.Table, Partitions: []string{partition(tenant)}}
+	l.Load = func(ctx context.Context, entries []listing.Entry) ([]*workflow.Workflow, error) {
+		out := make([]*workflow.Workflow, len(entries))
+		if left < 0 {
+			return out, nil
+		}
+		keys := make([]store.Key, len(entries))
+		place := make(map[store.Key]int, len(entries))
+		for i, e := range entries {
+			keys[i], place[e.Key] = e.Key, i
+		}
+		items, err := s.Table.BatchGet(ctx, keys)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range items {
+			if left -= it.Attrs.Int(attrSize); left < 0 {
+				break // what is older is not listed, though it be small
+			}
+			v, err := s.read(ctx, it)
+			if err != nil {
+				return nil, err
+			}
+			out[place[it.Key]] = v.Workflow
+		}
+		return out, nil
+	}
+	all, _, err := l.Page(ctx, listLength)
+	return all, err
+}
