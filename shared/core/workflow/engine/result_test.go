@@ -252,8 +252,8 @@ func TestO19_ALostResult(t *testing.T) {
 	newWorld(t, `{"x":{}}`, `{}`).begin().do(JobResult{JobID: "r1:x@1", Status: JobSucceeded, Found: true}).status(Succeeded)
 }
 
-// The engine's part of it: the same events give the same run from whatever pass they are taken up again.
-func TestO20_AnEventThatIsDeliveredAgainIsNotLost(t *testing.T) {
+// The same events give the same run, however often they are delivered.
+func TestAnEventThatIsDeliveredAgainIsAppliedOnce(t *testing.T) {
 	w := newWorld(t, `{"x":{}}`, `{}`).begin()
 	e := w.result("x@1", JobSucceeded)
 	a, err := Advance(w.plan, w.run, everything{w}, []Event{e}, w.now)
