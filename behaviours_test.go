@@ -32,6 +32,8 @@ type group struct {
 
 const (
 	workflows = "workflows"
+	starts    = workflows + ": runs are started"
+	lists     = workflows + ": lists of runs and the timeline"
 	packs     = "packs, artifacts and schemas"
 	locks     = "resource locks"
 	contexts  = "memory and the context engine"
@@ -64,13 +66,28 @@ var contract = []numbered{
 	},
 	{
 		list: "workflows.md 10, approvals", form: regexp.MustCompile(`^A(\d{2})$`), groups: []group{{"approvals", 1, 13}},
-		later: map[int]string{
-			1: workflows + ": approval steps", 2: workflows + ": approval steps", 3: workflows + ": approval steps", 13: workflows + ": a run that was cancelled",
-		},
 	},
 	{
 		list: "workflows.md 10, workflows W01-W12", form: regexp.MustCompile(`^W(\d{2})$`), groups: []group{{"workflows and definitions", 1, 12}},
-		later: map[int]string{11: workflows + ": runs", 12: workflows + ": runs"},
+	},
+	{
+		list: "workflows.md 10, runs R01-R13", form: regexp.MustCompile(`^R(\d{2})$`), groups: []group{{"run start, idempotency, limits", 1, 13}},
+		later: map[int]string{
+			1: starts, 2: starts, 3: starts, 4: starts, 5: starts, 6: starts, 7: starts, 10: workflows + ": a dry run on the plane", 12: starts, 13: starts,
+		},
+	},
+	{
+		list: "workflows.md 10, scheduling S01-S27", form: regexp.MustCompile(`^S(\d{2})$`), groups: []group{{"scheduling, fan-out, conditions", 1, 27}},
+	},
+	{
+		list: "workflows.md 10, results O01-O20", form: regexp.MustCompile(`^O(\d{2})$`), groups: []group{{"results, retries, output", 1, 20}},
+		later: map[int]string{20: workflows + ": two writers of one run"},
+	},
+	{
+		list: "workflows.md 10, runs C01-C11", form: regexp.MustCompile(`^C(\d{2})$`), groups: []group{{"cancel, rerun, delete, lists", 1, 11}},
+		later: map[int]string{
+			6: workflows + ": runs are deleted", 7: lists, 8: lists, 9: lists, 10: lists, 11: lists,
+		},
 	},
 	{
 		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
