@@ -201,11 +201,34 @@ func goldenLife(r *rig) map[string]string {
 	w.job()
 	r.await(jobs["held"], "DISPATCHED")
 	jobs["waiting"] = r.submit("context", map[string]int{"n": 1}).JobID
+	goldenGovernance(r, jobs)
 	return jobs
 }
 
+// goldenGovernance leaves what people decide: bundles in force and as drafts, approvals, a remediation, a workflow.
+func goldenGovernance(r *rig, jobs map[string]string) {
+	bundle := func(topic string) map[string]any {
+		return map[string]any{"content": "rules: [{id: " + topic + ", match: {topics: [job.golden." + topic + "]}, decision: deny, reason: golden}]", "author": "maya"}
+	}
+	r.as("k-ada", "PUT", "/api/v1/policy/bundles/secops~published", bundle("published")).ok(200)
+	r.as("k-ada", "POST", "/api/v1/policy/publish", map[string]any{"note": "first"}).ok(200)
+	r.as("k-ada", "PUT", "/api/v1/policy/bundles/secops~draft", bundle("draft")).ok(200)
+	jobs["approved"] = r.submit("topic", "job.test.ask").JobID
+	r.as("k-ada", "POST", "/api/v1/approvals/"+jobs["approved"]+"/approve", map[string]any{"reason": "golden", "note": "and why"}).ok(200)
+	jobs["rejected"] = r.submit("topic", "job.test.ask").JobID
+	r.as("k-ada", "POST", "/api/v1/approvals/"+jobs["rejected"]+"/reject", map[string]any{"reason": "not golden"}).ok(200)
+	jobs["remedy"], _ = r.as("k-ada", "POST", "/api/v1/jobs/"+jobs["denied"]+"/remediate", nil).ok(200).object()["job_id"].(string)
+	r.as("k-ada", "POST", "/api/v1/workflows", map[string]any{
+		"id": "golden.flow", "name": "Golden", "steps": map[string]any{"a": map[string]any{"topic": "job.test.work", "input": map[string]any{"n": 12345678901234567}}},
+	}).ok(201)
+}
+
 func goldenPaths(jobs map[string]string) []string {
-	paths := []string{"/api/v1/jobs?limit=50", "/api/v1/jobs?state=FAILED", "/api/v1/dlq", "/api/v1/dlq/page", "/api/v1/workers"}
+	paths := []string{
+		"/api/v1/jobs?limit=50", "/api/v1/jobs?state=FAILED", "/api/v1/dlq", "/api/v1/dlq/page", "/api/v1/workers", "/api/v1/approvals?include_resolved=true",
+		"/api/v1/policy/bundles", "/api/v1/policy/bundles/secops~draft", "/api/v1/policy/bundles/snapshots", "/api/v1/policy/rules?include_disabled=true",
+		"/api/v1/policy/snapshots", "/api/v1/policy/audit", "/api/v1/workflows", "/api/v1/workflows/golden.flow",
+	}
 	for _, what := range slices.Sorted(maps.Keys(jobs)) {
 		paths = append(paths, "/api/v1/jobs/"+jobs[what], "/api/v1/jobs/"+jobs[what]+"/decisions", "/api/v1/memory?ptr=redis://ctx:"+jobs[what])
 	}
@@ -246,7 +269,10 @@ func (g goldenData) outlive(t *testing.T) {
 func (g goldenData) goOn(r *rig) {
 	r.work(map[string]worker.Handler{"job.test.*": succeed}, func(c *worker.Config) { c.ID = "w-held" })
 	r.work(map[string]worker.Handler{"job.test.*": succeed}, func(c *worker.Config) { c.Labels = map[string]string{"place.rack": "r7"} })
-	for _, what := range []string{"held", "waiting", "targeted"} {
+	for _, what := range []string{"held", "waiting", "targeted", "approved", "remedy"} {
+		if g.Jobs[what] == "" {
+			continue // of a release that had none
+		}
 		if j := r.await(g.Jobs[what], "SUCCEEDED"); j["attempts"] != 1.0 {
 			r.t.Errorf("the %s job took %v attempts", what, j["attempts"])
 		}
@@ -258,6 +284,17 @@ func (g goldenData) goOn(r *rig) {
 	r.await(retried.JobID, "SUCCEEDED")
 	if rc := r.submit("topic", "job.test.fail", "idempotency_key", "golden"); rc.JobID != g.Jobs["failed"] {
 		r.t.Errorf("a key that was used before the upgrade makes a new job %s", rc.JobID)
+	}
+	if g.Jobs["approved"] != "" { // what was published is in force, and the draft can be
+		denies := func(topic, reason string) {
+			if rc := r.submit("topic", "job.golden."+topic); rc.Status != "denied" || rc.Reason != reason {
+				r.t.Errorf("%s: %+v", topic, rc)
+			}
+		}
+		denies("published", "golden")
+		denies("draft", "no matching rule")
+		r.as("k-ada", "POST", "/api/v1/policy/publish", map[string]any{"bundle_ids": []string{"secops/draft"}}).ok(200)
+		denies("draft", "golden")
 	}
 	r.post("/api/v1/jobs/"+g.Jobs["throttled"]+"/cancel", nil).ok(200)
 	r.await(g.Jobs["throttled"], "CANCELLED")

@@ -243,41 +243,42 @@ func (b *bench) roundTrips(ctx context.Context) error {
 		if !b.wanted("roundtrip") {
 			continue
 		}
-		// The end is learned by reading the job. So that the readers of many jobs do not take the machine from the plane, a first look waits for
-		// most of the time that earlier jobs took, and later ones come at intervals. The reader of one job looks again at once: a sleep would be
-		// longer than the job.
 		var usual atomic.Int64
-		err := b.measure(ctx, fmt.Sprintf("roundtrip_c%d", n), n, func(ctx context.Context) error {
-			began := time.Now()
-			r, err := b.client.Submit(ctx, benchBody)
-			if err != nil {
-				return err
-			}
-			if n > 1 {
-				time.Sleep(time.Duration(usual.Load())*3/4 - time.Since(began))
-			}
-			for {
-				j, err := b.client.Get(ctx, r.JobID)
-				if err != nil {
-					return err
-				}
-				if j.State == "SUCCEEDED" {
-					usual.Store((usual.Load()*15 + int64(time.Since(began))) / 16)
-					return nil
-				}
-				if j.Ended() {
-					return fmt.Errorf("job %s ended %s", j.ID, j.State)
-				}
-				if n > 1 {
-					time.Sleep(time.Duration(n) * 100 * time.Microsecond)
-				}
-			}
-		})
+		err := b.measure(ctx, fmt.Sprintf("roundtrip_c%d", n), n, func(ctx context.Context) error { return b.roundTrip(ctx, n, &usual) })
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// roundTrip takes a job, one of n at a time, to its end, which is learned by reading it. So that the readers of many jobs do not take the machine from the
+// plane, a first look waits for most of the time that earlier jobs took, and later ones come at intervals. The reader of one job looks again at once: a
+// sleep would be longer than the job.
+func (b *bench) roundTrip(ctx context.Context, n int, usual *atomic.Int64) error {
+	wait := time.Sleep
+	if n == 1 {
+		wait = func(time.Duration) {}
+	}
+	began := time.Now()
+	r, err := b.client.Submit(ctx, benchBody)
+	if err != nil {
+		return err
+	}
+	wait(time.Duration(usual.Load())*3/4 - time.Since(began))
+	for {
+		j, err := b.client.Get(ctx, r.JobID)
+		switch {
+		case err != nil:
+			return err
+		case j.State == "SUCCEEDED":
+			usual.Store((usual.Load()*15 + int64(time.Since(began))) / 16)
+			return nil
+		case j.Ended():
+			return fmt.Errorf("job %s ended %s", j.ID, j.State)
+		}
+		wait(time.Duration(n) * 100 * time.Microsecond)
+	}
 }
 
 // measure calls fn from n goroutines and prints rate, median and 99th percentile.
