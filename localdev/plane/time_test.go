@@ -167,7 +167,8 @@ func TestIdleJobsCostNothing(t *testing.T) {
 		for range 200 {
 			r.submit("topic", "job.test.ask", "deadline_ms", (48 * time.Hour).Milliseconds())
 		}
-		if with := hour(); with.WriteUnits > without.WriteUnits+10 || with.ReadUnits > without.ReadUnits+10 {
+		minute := without.ReadUnits / 60 // an hour may hold one run more of what runs each minute
+		if with := hour(); with.WriteUnits > without.WriteUnits+10 || with.ReadUnits > without.ReadUnits+minute+10 {
 			t.Errorf("an hour costs %+v, with 200 waiting jobs %+v", without, with)
 		}
 	})
