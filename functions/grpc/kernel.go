@@ -19,11 +19,7 @@ func (s *SafetyKernel) Check(ctx context.Context, req *agentv1.PolicyCheckReques
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.kernel.Count(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return asking.Answer(d, req.GetJobId()), nil
+	return s.kernel.Count(ctx, q)
 }
 
 // Evaluate judges a job that somebody thinks about.
@@ -41,11 +37,7 @@ func (s *SafetyKernel) decide(ctx context.Context, req *agentv1.PolicyCheckReque
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.kernel.Decide(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return asking.Answer(d, req.GetJobId()), nil
+	return s.kernel.Decide(ctx, q)
 }
 
 // Explain judges, and answers what was looked at.
@@ -54,11 +46,7 @@ func (s *SafetyKernel) Explain(ctx context.Context, req *agentv1.PolicyCheckRequ
 	if err != nil {
 		return nil, err
 	}
-	d, trace, err := s.kernel.Explain(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return asking.Explanation(d, trace, req.GetJobId()), nil
+	return s.kernel.Explain(ctx, q)
 }
 
 // ListSnapshots answers the ids of the policies that are and were in force.

@@ -44,11 +44,7 @@ func (s *Service) decide(ctx context.Context, req *cordumv1.PolicyRequest) (*age
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.kernel.Decide(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return asking.Answer(d, req.GetJobId()), nil
+	return s.kernel.Decide(ctx, q)
 }
 
 // Explain judges, and answers what was looked at.
@@ -57,11 +53,7 @@ func (s *Service) Explain(ctx context.Context, req *cordumv1.PolicyRequest) (*ag
 	if err != nil {
 		return nil, err
 	}
-	d, trace, err := s.kernel.Explain(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return asking.Explanation(d, trace, req.GetJobId()), nil
+	return s.kernel.Explain(ctx, q)
 }
 
 // ListPolicySnapshots answers the ids of the policies that are and were in force.

@@ -779,7 +779,7 @@ func TestAPublishHoldsEverywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		v, err := another.Decide(ctx, q)
-		if err != nil || question.Answer(v, "").GetRuleId() != want {
+		if err != nil || v.GetRuleId() != want {
 			t.Errorf("another instance: %+v, %v", v, err)
 		}
 		if got := r.says("job.b.x"); strings.HasPrefix(got, "scheduled") != allowed {

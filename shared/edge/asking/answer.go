@@ -23,8 +23,8 @@ func Answer(d policy.Decision, jobID string) *agentv1.PolicyCheckResponse {
 	}
 }
 
-// Explanation shows a decision and the way to it.
-func Explanation(d policy.Decision, trace []policy.TraceEntry, jobID string) *agentv1.ExplainResponse {
+// explanation shows a decision and the way to it.
+func explanation(d policy.Decision, trace []policy.TraceEntry, jobID string) *agentv1.ExplainResponse {
 	out := &agentv1.ExplainResponse{
 		Decision: verdicts[d.Verdict], Reason: d.Reason, PolicySnapshot: d.Snapshot, RuleId: d.RuleID,
 		Constraints: dispatch.WireConstraints(d.Constraints), ApprovalRequired: d.ApprovalRequired, ApprovalRef: approvalRef(d, jobID),

@@ -3,6 +3,7 @@ package asking
 import (
 	"context"
 
+	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
@@ -27,31 +28,31 @@ func NewKernel(d *dispatch.Dispatcher) *Kernel {
 }
 
 // Decide answers what would become of a job.
-func (k *Kernel) Decide(ctx context.Context, q *Question) (policy.Decision, error) {
-	h, err := k.prepare(ctx, q, k.Rates.Seen)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	return h.Policy.Decide(&q.Request), nil
+func (k *Kernel) Decide(ctx context.Context, q *Question) (*agentv1.PolicyCheckResponse, error) {
+	return k.decide(ctx, q, k.Rates.Seen)
 }
 
 // Count decides, and counts the job in the windows of the velocities that ask for it. It does not count against itself.
-func (k *Kernel) Count(ctx context.Context, q *Question) (policy.Decision, error) {
-	h, err := k.prepare(ctx, q, k.Rates.Count)
+func (k *Kernel) Count(ctx context.Context, q *Question) (*agentv1.PolicyCheckResponse, error) {
+	return k.decide(ctx, q, k.Rates.Count)
+}
+
+func (k *Kernel) decide(ctx context.Context, q *Question, seen rate.Asked) (*agentv1.PolicyCheckResponse, error) {
+	h, err := k.prepare(ctx, q, seen)
 	if err != nil {
-		return policy.Decision{}, err
+		return nil, err
 	}
-	return h.Policy.Decide(&q.Request), nil
+	return Answer(h.Policy.Decide(&q.Request), q.Request.JobID), nil
 }
 
 // Explain decides, and answers the way to the decision.
-func (k *Kernel) Explain(ctx context.Context, q *Question) (policy.Decision, []policy.TraceEntry, error) {
+func (k *Kernel) Explain(ctx context.Context, q *Question) (*agentv1.ExplainResponse, error) {
 	h, err := k.prepare(ctx, q, k.Rates.Seen)
 	if err != nil {
-		return policy.Decision{}, nil, err
+		return nil, err
 	}
 	d, trace := h.Policy.Explain(&q.Request)
-	return d, trace, nil
+	return explanation(d, trace, q.Request.JobID), nil
 }
 
 // Snapshots answers the ids of the policies that are and were in force, the present one first, at most 10.
