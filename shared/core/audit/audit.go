@@ -9,10 +9,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/identity"
@@ -82,23 +80,15 @@ const (
 
 // LogKey is where the sealer finds an item: its place in the log by its time. name is its partition and sort key.
 func LogKey(name store.Key, micros int64) store.Key {
-	return store.Key{PK: LogPartition(int(hash(name.String()) % LogShards)), SK: listing.Sortable(micros)}
+	return store.Key{PK: LogPartition(int(listing.Hash(name.String()) % LogShards)), SK: listing.Sortable(micros)}
 }
 
 // LogPartition names a partition of the log, 0 to LogShards-1.
 func LogPartition(n int) string { return fmt.Sprintf("LOG#%d", n) }
 
-func hash(s string) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(s))
-	return h.Sum32()
-}
-
 func partition(tenant string, shard uint32) string {
-	return fmt.Sprintf("AU#%s#%d", segments.Replace(tenant), shard)
+	return fmt.Sprintf("AU#%s#%d", listing.Segment(tenant), shard)
 }
-
-var segments = strings.NewReplacer("%", "%25", "#", "%23")
 
 // Names of the attributes that hold what is sealed: an entry, a decision with its Origin, and the request that a submission stored.
 const (
@@ -120,7 +110,7 @@ func (e Entry) Op() store.Op {
 			panic("audit: encode: " + err.Error())
 		}
 	}
-	key := store.Key{PK: partition(e.Tenant, hash(e.ID)%tenantShards), SK: listing.Sortable(e.At) + "#" + e.ID}
+	key := store.Key{PK: partition(e.Tenant, listing.Hash(e.ID)%tenantShards), SK: listing.Sortable(e.At) + "#" + e.ID}
 	return store.Put(store.Item{
 		Key: key, Attrs: store.Attrs{AttrEntry: text}, Index: map[store.Index]store.Key{store.ByTime: LogKey(key, e.At)},
 	}).If(store.NotExists())

@@ -2,9 +2,7 @@ package dispatch
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
-	"hash/fnv"
 	"maps"
 	"strconv"
 	"strings"
@@ -77,9 +75,7 @@ func (d *Dispatcher) letterEntry(id identity.Identity, action string, e dlq.Entr
 
 // retryID is the same for every retry of one dead letter.
 func retryID(e dlq.Entry) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(e.JobID + "\x00" + strconv.FormatInt(e.CreatedAt, 10)))
-	return e.JobID + "-retry-" + hex.EncodeToString(h.Sum(nil))
+	return e.JobID + "-retry-" + job.Mark(e.JobID+"\x00"+strconv.FormatInt(e.CreatedAt, 10))
 }
 
 // retried makes the request of a retry: the stored one, or, when the job has gone, what the dead letter knows. payload is nil when the input

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/listing"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/core/worker"
@@ -439,9 +439,7 @@ func throttle(base time.Duration, tries int64, id string) time.Duration {
 
 // backoff spreads retries: doubling, up to a minute, with a part that differs from job to job.
 func backoff(base time.Duration, tries int64, id string) time.Duration {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	return schedule.Backoff(base, int(tries), retryMax, float64(h.Sum32())/(1<<32))
+	return schedule.Backoff(base, int(tries), retryMax, float64(listing.Hash(id))/(1<<32))
 }
 
 // StatusWord is a state as the answer to a submission spells it.

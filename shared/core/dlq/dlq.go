@@ -105,7 +105,7 @@ func (e Entry) Put(shards job.Shards) store.Op {
 }
 
 func partition(tenant string, shard int) string {
-	return fmt.Sprintf("X#%s#%d", job.Segment(tenant), shard)
+	return fmt.Sprintf("X#%s#%d", listing.Segment(tenant), shard)
 }
 
 // Delete removes the dead letter if it is still this one; it takes part in the transaction that retries the job.

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 	"strings"
 	"time"
-
-	"github.com/cordum-serverless/cordum/shared/core/job"
-	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // Everybody is the tenant of connections that get the events of all tenants. No tenant can have this name.
@@ -50,7 +49,7 @@ const (
 // Indexes:
 //
 //	by_due  SDUE   every connection, by its next keep-alive
-func streamPartition(tenant string) string { return "STREAM#" + job.Segment(tenant) }
+func streamPartition(tenant string) string { return "STREAM#" + listing.Segment(tenant) }
 func presenceKey(tenant string) store.Key {
 	return store.Key{PK: streamPartition(tenant), SK: "P"}
 }

@@ -102,7 +102,7 @@ const (
 	aApproval      = "av"
 )
 
-func resolvedFamily(tenant string) string { return "JR#" + Segment(tenant) }
+func resolvedFamily(tenant string) string { return "JR#" + listing.Segment(tenant) }
 
 // Op stores the approval of a job; it takes part in the transaction that resolves it.
 func (a Approval) Op(r *Record) store.Op {

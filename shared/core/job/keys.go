@@ -2,7 +2,6 @@ package job
 
 import (
 	"fmt"
-	"hash/fnv"
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/listing"
@@ -75,53 +74,39 @@ func Acknowledged(body store.Key) (state store.Key, named func(store.Item) bool,
 }
 
 func traceLink(tenant, trace, id string) store.Key {
-	return store.Key{PK: "T#" + Segment(tenant) + "#" + trace, SK: id}
+	return store.Key{PK: "T#" + listing.Segment(tenant) + "#" + trace, SK: id}
 }
 
 func holderLink(tenant, worker, id string) store.Key {
-	return store.Key{PK: "H#" + Segment(tenant) + "#" + worker, SK: id}
+	return store.Key{PK: "H#" + listing.Segment(tenant) + "#" + worker, SK: id}
 }
 
 // Suspected marks that a result of a worker which did not have the job is noted; its condition fails when it is already. It takes part in the
 // transaction that notes it.
 func Suspected(r *Record, tenant, worker string) store.Op {
-	key := store.Key{PK: Partition(r.ID), SK: suspectPrefix + Segment(tenant) + "#" + worker}
+	key := store.Key{PK: Partition(r.ID), SK: suspectPrefix + listing.Segment(tenant) + "#" + worker}
 	return store.Put(store.Item{Key: key, Expires: r.ExpiresAt}).If(store.NotExists())
 }
 
 // counterKey is the item that counts a tenant's active jobs; it exists only where a limit exists.
-func counterKey(tenant string) store.Key { return store.Key{PK: "C#" + Segment(tenant), SK: "active"} }
+func counterKey(tenant string) store.Key {
+	return store.Key{PK: "C#" + listing.Segment(tenant), SK: "active"}
+}
 
 func dueKey(id string, micros int64) store.Key {
-	return store.Key{PK: DuePartition(int(hash(id) % DueShards)), SK: sortable(micros) + "#" + id}
+	return store.Key{PK: DuePartition(int(listing.Hash(id) % DueShards)), SK: sortable(micros) + "#" + id}
 }
 
 // DuePartition names a partition of the due index, 0 to DueShards-1.
 func DuePartition(shard int) string { return fmt.Sprintf("DUE#%d", shard) }
 
-// Segment makes a name safe inside a key, so that no two tenants share one.
-func Segment(name string) string { return segments.Replace(name) }
-
-// Unsegment answers the name that Segment made safe.
-func Unsegment(s string) string { return unsegments.Replace(s) }
-
-var unsegments = strings.NewReplacer("%25", "%", "%23", "#")
-
-var segments = strings.NewReplacer("%", "%25", "#", "%23")
-
 func sortable(micros int64) string { return listing.Sortable(micros) }
-
-func hash(id string) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	return h.Sum32()
-}
 
 // Shards is the number of partitions that a tenant's newest-first lists are spread over: each takes about 1,000 writes a second.
 type Shards int
 
 // Of answers the shard of a job.
-func (n Shards) Of(id string) int { return int(hash(id) % uint32(max(n, 1))) }
+func (n Shards) Of(id string) int { return int(listing.Hash(id) % uint32(max(n, 1))) }
 
 // listKey is where a job stands in its tenant's lists.
 func (n Shards) listKey(r *Record) store.Key {
@@ -136,18 +121,18 @@ func (n Shards) listKey(r *Record) store.Key {
 const markLength = 8
 
 // Mark is a hash of a word that lists filter by.
-func Mark(word string) string { return fmt.Sprintf("%08x", hash(word)) }
+func Mark(word string) string { return fmt.Sprintf("%08x", listing.Hash(word)) }
 
 func (n Shards) family(tenant, id string, s State) string {
 	switch {
 	case s == ApprovalRequired:
-		return "JA#" + Segment(tenant)
+		return "JA#" + listing.Segment(tenant)
 	case s.Unsuccessful():
-		return fmt.Sprintf("JX#%s#%d", Segment(tenant), n.Of(id))
+		return fmt.Sprintf("JX#%s#%d", listing.Segment(tenant), n.Of(id))
 	case s == Succeeded:
-		return fmt.Sprintf("JT#%s#%d", Segment(tenant), n.Of(id))
+		return fmt.Sprintf("JT#%s#%d", listing.Segment(tenant), n.Of(id))
 	default:
-		return fmt.Sprintf("JW#%s#%d", Segment(tenant), n.Of(id))
+		return fmt.Sprintf("JW#%s#%d", listing.Segment(tenant), n.Of(id))
 	}
 }
 
@@ -155,17 +140,17 @@ func (n Shards) family(tenant, id string, s State) string {
 func (n Shards) families(tenant string, s State) []string {
 	var out []string
 	if s == "" || s == ApprovalRequired {
-		out = append(out, "JA#"+Segment(tenant))
+		out = append(out, "JA#"+listing.Segment(tenant))
 	}
 	for i := range max(int(n), 1) {
 		if s == "" || s.Unsuccessful() {
-			out = append(out, fmt.Sprintf("JX#%s#%d", Segment(tenant), i))
+			out = append(out, fmt.Sprintf("JX#%s#%d", listing.Segment(tenant), i))
 		}
 		if s == "" || s == Succeeded {
-			out = append(out, fmt.Sprintf("JT#%s#%d", Segment(tenant), i))
+			out = append(out, fmt.Sprintf("JT#%s#%d", listing.Segment(tenant), i))
 		}
 		if s == "" || !s.Terminal() && s != ApprovalRequired {
-			out = append(out, fmt.Sprintf("JW#%s#%d", Segment(tenant), i))
+			out = append(out, fmt.Sprintf("JW#%s#%d", listing.Segment(tenant), i))
 		}
 	}
 	return out

@@ -14,7 +14,7 @@ import (
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
-	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/listing"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 	"github.com/cordum-serverless/cordum/shared/platform/turn"
@@ -93,7 +93,7 @@ func Validate(b *agentv1.Heartbeat) error {
 //	         WX            those that serve every tenant
 //	by_due   WDUE          every worker, by when it is lost unless it was heard since; early, never late
 func key(tenant, id string) store.Key {
-	return store.Key{PK: "W#" + job.Segment(tenant) + "#" + id, SK: "W"}
+	return store.Key{PK: "W#" + listing.Segment(tenant) + "#" + id, SK: "W"}
 }
 
 const (
@@ -102,10 +102,10 @@ const (
 )
 
 func dueKey(tenant, id string, micros int64) store.Key {
-	return store.Key{PK: duePartition, SK: fmt.Sprintf("%016d#%s#%s", micros, job.Segment(tenant), id)}
+	return store.Key{PK: duePartition, SK: fmt.Sprintf("%016d#%s#%s", micros, listing.Segment(tenant), id)}
 }
 
-func homePartition(tenant string) string { return "WS#" + job.Segment(tenant) }
+func homePartition(tenant string) string { return "WS#" + listing.Segment(tenant) }
 
 // Registry keeps workers in the table.
 type Registry struct {
@@ -113,10 +113,10 @@ type Registry struct {
 	// Turn is taken to list workers.
 	Turn turn.Turn
 
-	cache map[string]listing
+	cache map[string]roll
 }
 
-type listing struct {
+type roll struct {
 	workers []Worker
 	read    time.Time
 }
@@ -133,7 +133,7 @@ func (r *Registry) Put(ctx context.Context, w Worker, first bool) (registered bo
 	}
 	link := store.Key{PK: homePartition(w.Tenant), SK: w.ID()}
 	if w.CrossTenant {
-		link = store.Key{PK: crossPartition, SK: job.Segment(w.Tenant) + "#" + w.ID()}
+		link = store.Key{PK: crossPartition, SK: listing.Segment(w.Tenant) + "#" + w.ID()}
 	}
 	op := store.Update(key(w.Tenant, w.ID())).
 		SetAttrs(store.Attrs{"tn": w.Tenant, "x": w.CrossTenant, "hb": raw, "at": w.SeenAt, "dq": w.Delivery, "tk": w.Token}).
@@ -165,7 +165,7 @@ func (r *Registry) Due(ctx context.Context, limit int, now time.Time) ([]Ref, er
 	refs := make([]Ref, 0, len(page.Items))
 	for _, it := range page.Items {
 		tenant, id, _ := strings.Cut(strings.TrimPrefix(it.PK, "W#"), "#")
-		refs = append(refs, Ref{Tenant: job.Unsegment(tenant), Worker: id})
+		refs = append(refs, Ref{Tenant: listing.Unsegment(tenant), Worker: id})
 	}
 	return refs, nil
 }
@@ -257,7 +257,7 @@ func (r *Registry) List(ctx context.Context, tenant string, now time.Time) ([]Wo
 	if err != nil {
 		return nil, err
 	}
-	cross, err := r.partition(ctx, crossPartition, job.Segment(tenant)+"#", now)
+	cross, err := r.partition(ctx, crossPartition, listing.Segment(tenant)+"#", now)
 	if err != nil {
 		return nil, err
 	}
@@ -287,9 +287,9 @@ func (r *Registry) Serving(ctx context.Context, tenant string, now time.Time) ([
 		return nil, err
 	}
 	if r.cache == nil || len(r.cache) > 1000 {
-		r.cache = map[string]listing{}
+		r.cache = map[string]roll{}
 	}
-	l := listing{workers: slices.Concat(own, cross), read: now}
+	l := roll{workers: slices.Concat(own, cross), read: now}
 	r.cache[tenant] = l
 	return l.workers, nil
 }

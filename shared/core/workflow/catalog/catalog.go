@@ -49,7 +49,7 @@ func key(tenant, id string) store.Key {
 	return store.Key{PK: partition(tenant) + "#" + id, SK: "D"}
 }
 
-func partition(tenant string) string { return "WF#" + job.Segment(tenant) }
+func partition(tenant string) string { return "WF#" + listing.Segment(tenant) }
 
 // Names of the attributes of the item: the hash of the text, its length in bytes, and itself unless it is in the blob store.
 const (
