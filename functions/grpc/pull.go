@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
@@ -111,7 +112,7 @@ func (p *puller) receive(n int) {
 	if err != nil {
 		if p.w.pulling.Err() == nil {
 			p.w.log.Error("pool queue cannot be read", "pool", p.pool, "error", err)
-			pause(p.w.pulling, pollPause)
+			_ = clock.Pause(p.w.pulling, pollPause)
 		}
 		return
 	}
@@ -245,15 +246,6 @@ func (w *Workers) giveBack(name string, m queue.Received, after time.Duration) {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
 // Run keeps the container's place among those that serve workers: it leases a delivery queue and handles what comes on it, jobs for one
 // certain worker and cancels. It returns when ctx ends, after what was unclaimed is given back.
 func (w *Workers) Run(ctx context.Context) error {
@@ -262,7 +254,7 @@ func (w *Workers) Run(ctx context.Context) error {
 		lease, ok, err := w.d.Workers.Lease(ctx, w.owner, w.d.Clock.Now())
 		if err != nil || !ok {
 			w.log.Warn("no delivery queue to be had; jobs for one certain worker wait", "error", err)
-			pause(ctx, pollPause*5)
+			_ = clock.Pause(ctx, pollPause*5)
 			continue
 		}
 		w.mu.Lock()
@@ -296,8 +288,7 @@ func (w *Workers) deliver(ctx context.Context, lease int) {
 	renewing.Go(func() {
 		defer cancel()
 		for {
-			pause(ctx, leaseRenew)
-			if ctx.Err() != nil {
+			if clock.Pause(ctx, leaseRenew) != nil {
 				return
 			}
 			if ok, err := w.d.Workers.Renew(ctx, w.owner, lease, w.d.Clock.Now()); err != nil || !ok {
@@ -311,7 +302,7 @@ func (w *Workers) deliver(ctx context.Context, lease int) {
 		if err != nil {
 			if ctx.Err() == nil {
 				w.log.Error("delivery queue cannot be read", "queue", name, "error", err)
-				pause(ctx, pollPause)
+				_ = clock.Pause(ctx, pollPause)
 			}
 			continue
 		}

@@ -118,7 +118,7 @@ func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, erro
 		}
 		ops = append(ops, store.Put(store.Item{Key: validKey, Attrs: store.Attrs{"data": kept}}))
 	}
-	err := s.write(ctx, ops)
+	err := store.Transact(ctx, s.Table, ops...)
 	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		return 0, ErrConflict
 	}
@@ -126,19 +126,6 @@ func (s *Store) Put(ctx context.Context, d Document, now time.Time) (int64, erro
 		return 0, fmt.Errorf("config %s/%s: %w", d.Scope, d.ID, err)
 	}
 	return d.Revision + 1, nil
-}
-
-// writeTries is how often a write that collided with a publish, or with another document's write, is tried.
-const writeTries = 5
-
-func (s *Store) write(ctx context.Context, ops []store.Op) error {
-	var err error
-	for range writeTries {
-		if err = s.Table.Write(ctx, ops...); !errors.Is(err, store.ErrConflict) {
-			break
-		}
-	}
-	return err
 }
 
 // Seed adds top-level members that the document does not have yet, so that what an operator changed stays. It says whether anything was

@@ -155,9 +155,6 @@ func (s *Store) Get(ctx context.Context, tenant, id string, now time.Time) (Entr
 // Add stores the dead letter of a message.
 func (s *Store) Add(ctx context.Context, e Entry) error { return s.Table.Write(ctx, e.Put(s.Shards)) }
 
-// conflictTries is how often a transaction that collided with another is tried.
-const conflictTries = 5
-
 // Remove removes a tenant's dead letter of a job; one that is not there is no error. trail makes what the removal leaves, in its transaction.
 func (s *Store) Remove(ctx context.Context, tenant, id string, now time.Time, trail func(Entry) store.Op) error {
 	e, err := s.Get(ctx, tenant, id, now)
@@ -167,12 +164,7 @@ func (s *Store) Remove(ctx context.Context, tenant, id string, now time.Time, tr
 	if err != nil {
 		return err
 	}
-	ops := []store.Op{e.Delete(), trail(e)}
-	for range conflictTries {
-		if err = s.Table.Write(ctx, ops...); !errors.Is(err, store.ErrConflict) {
-			break
-		}
-	}
+	err = store.Transact(ctx, s.Table, e.Delete(), trail(e))
 	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		return nil
 	}

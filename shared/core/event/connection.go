@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/cordum-serverless/cordum/shared/core/listing"
-	"github.com/cordum-serverless/cordum/shared/platform/store"
 	"strings"
 	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // Everybody is the tenant of connections that get the events of all tenants. No tenant can have this name.

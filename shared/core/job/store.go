@@ -235,16 +235,8 @@ func (s *Store) ActiveCount(ctx context.Context, tenant string) (int64, error) {
 	return it.Attrs.Int("n"), err
 }
 
-// conflictTries is how often a transaction that collided with another is tried.
-const conflictTries = 5
-
 func (s *Store) write(ctx context.Context, ops []store.Op) error {
-	var err error
-	for range conflictTries {
-		if err = s.Table.Write(ctx, ops...); !errors.Is(err, store.ErrConflict) {
-			break
-		}
-	}
+	err := store.Transact(ctx, s.Table, ops...)
 	var failed *store.ConditionError
 	if !errors.As(err, &failed) {
 		return err

@@ -160,8 +160,7 @@ const tries = 20
 func again(ctx context.Context, change func() error) error {
 	for range tries {
 		err := change()
-		_, lost := errors.AsType[*store.ConditionError](err)
-		if !lost && !errors.Is(err, store.ErrConflict) && !errors.Is(err, head.ErrConflict) {
+		if !store.Overtaken(err) && !errors.Is(err, head.ErrConflict) {
 			return err
 		}
 		if ctx.Err() != nil {

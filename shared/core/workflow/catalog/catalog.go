@@ -177,7 +177,7 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 		}
 		entry := audit.By(by, micros, "create", "workflow", mine.ID)
 		entry.ResourceName, entry.Before, entry.After = tried.Name, before.revision(), tried.revision()
-		if err := s.Table.Write(ctx, tried.put(micros).If(before.unchanged()), entry.Op()); !collided(err) {
+		if err := s.Table.Write(ctx, tried.put(micros).If(before.unchanged()), entry.Op()); !store.Overtaken(err) {
 			return mine.ID, err
 		}
 	}
@@ -197,12 +197,6 @@ func merged(before *version, posted *workflow.Workflow, micros int64) (*version,
 	return versionOf(w)
 }
 
-// collided says that others were faster.
-func collided(err error) bool {
-	_, lost := errors.AsType[*store.ConditionError](err)
-	return lost || errors.Is(err, store.ErrConflict)
-}
-
 // Delete removes a definition of the caller's tenant; an unknown one is ErrUnknown. Its runs stay.
 func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) error {
 	for range tries {
@@ -215,7 +209,7 @@ func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) err
 		}
 		entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "workflow", id)
 		entry.ResourceName, entry.Before = before.Name, before.revision()
-		if err := s.Table.Write(ctx, store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()); !collided(err) {
+		if err := s.Table.Write(ctx, store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()); !store.Overtaken(err) {
 			return err
 		}
 	}
