@@ -93,28 +93,33 @@ func (s *Service) RetryDeadLetter(ctx context.Context, req *cordumv1.RetryDeadLe
 func (s *Service) RetryDeadLetters(
 	ctx context.Context, req *cordumv1.RetryDeadLettersRequest,
 ) (*cordumv1.BulkDeadLettersResponse, error) {
-	ids, more, err := s.meant(ctx, req.GetJobIds(), req.GetFilter(), req.GetLimit())
-	if err != nil {
-		return nil, err
-	}
-	res := &cordumv1.BulkDeadLettersResponse{More: more}
-	for _, id := range ids {
-		item := &cordumv1.DeadLetterResult{JobId: id}
-		r, err := s.d.Retry(ctx, identity.From(ctx), id)
-		if item.Ok = err == nil; item.GetOk() {
+	return s.each(ctx, req, func(item *cordumv1.DeadLetterResult) error {
+		r, err := s.d.Retry(ctx, identity.From(ctx), item.GetJobId())
+		if err == nil {
 			item.NewJobId, item.TraceId, item.Status, item.Reason = r.JobID, r.TraceID, dispatch.StatusWord(r.State), r.Reason
-		} else {
-			item.Error = s.told(ctx, id, err)
 		}
-		res.Items = append(res.Items, item)
-	}
-	return res, nil
+		return err
+	})
 }
 
 // DeleteDeadLetters removes many entries.
 func (s *Service) DeleteDeadLetters(
 	ctx context.Context, req *cordumv1.DeleteDeadLettersRequest,
 ) (*cordumv1.BulkDeadLettersResponse, error) {
+	return s.each(ctx, req, func(item *cordumv1.DeadLetterResult) error {
+		return s.d.DeleteLetter(ctx, identity.From(ctx), item.GetJobId())
+	})
+}
+
+// bulk is a request that means many entries.
+type bulk interface {
+	GetJobIds() []string
+	GetFilter() *cordumv1.DeadLetterFilter
+	GetLimit() int32
+}
+
+// each does something with every entry that a request means, and answers what became of each.
+func (s *Service) each(ctx context.Context, req bulk, do func(*cordumv1.DeadLetterResult) error) (*cordumv1.BulkDeadLettersResponse, error) {
 	ids, more, err := s.meant(ctx, req.GetJobIds(), req.GetFilter(), req.GetLimit())
 	if err != nil {
 		return nil, err
@@ -122,7 +127,7 @@ func (s *Service) DeleteDeadLetters(
 	res := &cordumv1.BulkDeadLettersResponse{More: more}
 	for _, id := range ids {
 		item := &cordumv1.DeadLetterResult{JobId: id}
-		err := s.d.DeleteLetter(ctx, identity.From(ctx), id)
+		err := do(item)
 		if item.Ok = err == nil; !item.GetOk() {
 			item.Error = s.told(ctx, id, err)
 		}

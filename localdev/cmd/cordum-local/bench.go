@@ -100,16 +100,11 @@ func (c *benchCmd) measure(ctx context.Context, out io.Writer) error {
 
 // requests measures what clients wait for, on a plane and a worker that are processes of their own.
 func (b *bench) requests(ctx context.Context) error {
-	dir, remove, err := benchDir()
+	p, done, err := b.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer remove()
-	p, err := b.start(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
+	defer done()
 	b.line("plane_memory_idle", p.rss(), "MB")
 	worker, err := child(ctx, nil, "work", "--target", p.grpc, "--parallel", "64")
 	if err != nil {
@@ -157,6 +152,19 @@ func (b *bench) start(ctx context.Context, dir string) (*planeProcess, error) {
 		return nil, err
 	}
 	return &planeProcess{process: p, grpc: grpcAddr}, nil
+}
+
+// open starts a plane on a folder of its own; done ends both.
+func (b *bench) open(ctx context.Context) (p *planeProcess, done func(), err error) {
+	dir, remove, err := benchDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	if p, err = b.start(ctx, dir); err != nil {
+		remove()
+		return nil, nil, err
+	}
+	return p, func() { p.stop(); remove() }, nil
 }
 
 type bench struct {

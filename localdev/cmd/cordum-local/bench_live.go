@@ -21,16 +21,11 @@ type arrival struct {
 
 // events measures how long it takes from a submission until a client that listens has the frame that tells of it.
 func (b *bench) events(ctx context.Context) error {
-	dir, remove, err := benchDir()
+	_, done, err := b.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer remove()
-	p, err := b.start(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
+	defer done()
 	stream, err := b.client.Stream(ctx)
 	if err != nil {
 		return err
@@ -93,16 +88,11 @@ var life = []string{"jobRequest", "jobResult"}
 
 // sockets has many clients listen to many jobs, and counts what they hear: every frame must reach every client once, in the order of its job.
 func (b *bench) sockets(ctx context.Context) error {
-	dir, remove, err := benchDir()
+	p, done, err := b.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer remove()
-	p, err := b.start(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
+	defer done()
 	worker, err := child(ctx, nil, "work", "--target", p.grpc, "--parallel", "64")
 	if err != nil {
 		return err

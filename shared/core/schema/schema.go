@@ -16,6 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/cordum-serverless/cordum/shared/core/workflow/expr"
+	"github.com/cordum-serverless/cordum/shared/platform/nesting"
 )
 
 // Limits of schemas and of values.
@@ -57,7 +58,7 @@ func compile(raw []byte) (*Schema, error) {
 	if len(raw) > MaxSize {
 		return nil, fmt.Errorf("larger than %d bytes", MaxSize)
 	}
-	if tooDeep(raw) {
+	if nesting.Deeper(raw, MaxDepth) {
 		return nil, fmt.Errorf("nested deeper than %d", MaxDepth)
 	}
 	doc, err := expr.Decode(raw)
@@ -92,27 +93,6 @@ func compile(raw []byte) (*Schema, error) {
 		return nil, explain(err)
 	}
 	return s, s.work.bind(s.root)
-}
-
-// tooDeep counts brackets outside of texts.
-func tooDeep(data []byte) bool {
-	depth, quoted := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }
 
 // closed loads nothing.

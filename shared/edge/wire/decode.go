@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/cordum-serverless/cordum/shared/platform/nesting"
 )
 
 // MaxDepth is how deep objects and lists may lie in one another.
@@ -28,7 +30,7 @@ var (
 // Unmarshal reads exactly one JSON value into a message, or into a pointer to a message, which it fills when it is nil. Unknown members are
 // passed over, null leaves a field empty; a member that comes twice, or has the wrong type, is an error.
 func Unmarshal(data []byte, v any) error {
-	if tooDeep(data) {
+	if nesting.Deeper(data, MaxDepth) {
 		return errDepth
 	}
 	if !utf8.Valid(data) || !json.Valid(data) {
@@ -53,27 +55,6 @@ func Unmarshal(data []byte, v any) error {
 		return fmt.Errorf("wire: cannot read into %T", v)
 	}
 	return decodeMessage(data, m.ProtoReflect())
-}
-
-// tooDeep counts brackets outside strings, before anything recursive sees the text.
-func tooDeep(data []byte) bool {
-	depth, quoted := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }
 
 func decodeMessage(data []byte, m protoreflect.Message) error {
