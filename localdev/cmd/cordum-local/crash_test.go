@@ -13,7 +13,7 @@ import (
 // TestCrash is the trial in short: the real program, killed three times.
 func TestCrash(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it kills processes for some ten seconds")
+		t.Skip("-short: it kills processes for some ten seconds; `make test` runs it")
 	}
 	program := filepath.Join(t.TempDir(), "cordum-local")
 	if runtime.GOOS == "windows" {
