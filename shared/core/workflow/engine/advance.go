@@ -404,10 +404,8 @@ func (t *tx) approval(e Approval) string {
 	switch {
 	case u.kind != workflow.Approval, r == nil, r.Status != Waiting, !live(t.run.Marks[u.top.i]):
 		return NotWaiting
-	case e.JobID != "" && e.JobID != r.JobID:
+	case e.JobID != r.JobID:
 		return Stale
-	case e.JobID == "" && !t.room():
-		return Busy
 	}
 	data := map[string]any{}
 	for k, v := range map[string]string{"by": e.By, "reason": e.Reason, "note": e.Note} {
@@ -418,19 +416,14 @@ func (t *tx) approval(e Approval) string {
 	if len(data) == 0 {
 		data = nil
 	}
-	status := Succeeded
 	entry := Entry{Type: "step_approved", StepID: id, JobID: r.JobID, Status: Succeeded, Data: data}
 	if !e.Approved {
-		status = Failed
 		entry.Type, entry.Status, entry.Message = "step_rejected", Failed, "approval rejected"
 		if e.Reason != "" {
 			entry.Message = e.Reason
 		}
 	}
 	t.log(entry)
-	if e.JobID == "" {
-		t.send(PendingEffect{Kind: ResolveGateKind, Record: id, Target: r.JobID, Reason: string(status)})
-	}
 	if e.Approved {
 		t.succeed(u, Value{}, false)
 	} else {

@@ -167,18 +167,6 @@ func TestEffectsAreMadeAgainUntilTheyAreConfirmed(t *testing.T) {
 	}
 }
 
-// An approval that has no room to tell its gate waits; the caller tries again.
-func TestBusy(t *testing.T) {
-	w := newWorld(t, `{"g":{"type":"approval"},"fan":{"for_each":"input.i"}}`, `{"i":[`+strings.TrimSuffix(strings.Repeat("1,", 60), ",")+`]}`)
-	w.hold = true
-	w.begin().approve("g", true).step("g", Waiting)
-	if !slices.Equal(w.ignored, []string{Busy}) {
-		t.Error(w.ignored)
-	}
-	w.hold = false
-	w.do(Resend{}).approve("g", true).step("g", Succeeded)
-}
-
 func TestStartTwice(t *testing.T) {
 	w := newWorld(t, `{"a":{}}`, `{}`).begin().begin()
 	if !slices.Equal(w.ignored, []string{Duplicate}) || len(w.effects) != 1 {

@@ -17,26 +17,25 @@ type Kind string
 
 // The kinds of effects.
 const (
-	DispatchKind    Kind = "dispatch"
-	GateKind        Kind = "gate"
-	CancelJobKind   Kind = "cancel"
-	ResolveGateKind Kind = "resolve"
-	StartRunKind    Kind = "start"
-	CancelRunKind   Kind = "cancel-run"
-	AlertKind       Kind = "alert"
-	NotifyKind      Kind = "notify"
+	DispatchKind  Kind = "dispatch"
+	GateKind      Kind = "gate"
+	CancelJobKind Kind = "cancel"
+	StartRunKind  Kind = "start"
+	CancelRunKind Kind = "cancel-run"
+	AlertKind     Kind = "alert"
+	NotifyKind    Kind = "notify"
 )
 
 // PendingEffect is an effect in the header: what is needed to make it again.
 type PendingEffect struct {
 	// ID is "<kind>:<target>".
-	ID     string
-	Kind   Kind
-	Record string
+	ID     string `json:"id"`
+	Kind   Kind   `json:"kind"`
+	Record string `json:"record,omitzero"`
 	// Target is the job or run that it is about.
-	Target string
-	// Reason is why something is cancelled, or approved or rejected for a gate.
-	Reason string
+	Target string `json:"target"`
+	// Reason is why something is cancelled.
+	Reason string `json:"reason,omitzero"`
 }
 
 // Effect is something to be sent. One of the pointers is set.
@@ -44,7 +43,6 @@ type Effect struct {
 	ID       string
 	Job      *Job
 	Cancel   *CancelJob
-	Resolve  *ResolveGate
 	StartRun *StartRun
 	// CancelRun is the child run to be cancelled.
 	CancelRun string
@@ -84,12 +82,6 @@ const GateTopic = "job.cordum.workflow.approval"
 
 // CancelJob asks a worker, or the holder of a gate, to stop.
 type CancelJob struct{ JobID, Reason, RequestedBy string }
-
-// ResolveGate closes a gate job whose step was decided at the step's own route.
-type ResolveGate struct {
-	JobID    string
-	Approved bool
-}
 
 // StartRun asks for a run of another workflow of the same tenant. The run has this id, so that a repetition finds it.
 type StartRun struct {
@@ -136,8 +128,6 @@ func (t *tx) effect(e PendingEffect) Effect {
 		made.Job = t.gateJob(t.get(e.Record), e.Target)
 	case CancelJobKind:
 		made.Cancel = &CancelJob{e.Target, e.Reason, engineName}
-	case ResolveGateKind:
-		made.Resolve = &ResolveGate{e.Target, e.Reason == string(Succeeded)}
 	case StartRunKind:
 		made.StartRun = t.startRun(t.get(e.Record), e.Target)
 	case CancelRunKind:

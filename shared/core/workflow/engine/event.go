@@ -37,10 +37,8 @@ type JobResult struct {
 // Timer says that the time has come that a record asked for; Record is "" for the deadline of the run.
 type Timer struct{ Record string }
 
-// Approval is a decision of a human, whichever way it came.
+// Approval is the decision about a gate job, whichever way it came.
 type Approval struct {
-	// Record is the step, or the child of a for_each; JobID may name its gate job instead.
-	Record   string
 	JobID    string
 	Approved bool
 	// By, Reason and Note are for the timeline.
@@ -77,11 +75,8 @@ func (e JobResult) record() string {
 }
 func (e Timer) record() string { return e.Record }
 func (e Approval) record() string {
-	if e.Record == "" {
-		_, record, _ := SplitJobID(e.JobID)
-		return record
-	}
-	return e.Record
+	_, record, _ := SplitJobID(e.JobID)
+	return record
 }
 func (Cancel) record() string       { return "" }
 func (e ChildEnded) record() string { return e.Record }
@@ -99,8 +94,6 @@ const (
 	Early      = "not yet due"
 	NotAnEnd   = "not the end of a job"
 	NotAGate   = "a result does not decide an approval"
-	// Busy is not final: the event is to be tried again when effects were confirmed.
-	Busy = "workflow run is busy, retry"
 )
 
 // Ignored is an event that changed nothing.

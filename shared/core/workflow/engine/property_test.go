@@ -425,11 +425,7 @@ func (g *game) eventFor(e Effect, s JobStatus) Event {
 		if s == JobCancelled || s == "RUNNING" {
 			return JobResult{JobID: e.Job.ID, Status: s}
 		}
-		a := Approval{JobID: e.Job.ID, Approved: s == JobSucceeded}
-		if len(e.Job.ID)%2 == 0 {
-			a = Approval{Record: e.Job.StepID, Approved: s == JobSucceeded}
-		}
-		return a
+		return Approval{JobID: e.Job.ID, Approved: s == JobSucceeded}
 	}
 	return JobResult{JobID: e.Job.ID, Status: s, ResultPtr: "redis://res:" + e.Job.ID, Result: []byte(`"ok"`)}
 }
@@ -438,7 +434,7 @@ func (g *game) answer(i int, s JobStatus) {
 	e := g.open[i]
 	event := g.eventFor(e, s)
 	g.give(event)
-	if s != "RUNNING" && !slices.Contains(g.ignored, Busy) {
+	if s != "RUNNING" {
 		g.open = slices.Delete(g.open, i, i+1)
 		g.old = append(g.old, event)
 	}

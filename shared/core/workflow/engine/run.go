@@ -52,71 +52,74 @@ func (s Status) Terminal() bool { return s != Pending && s != Running && s != Wa
 // Value is a JSON tree with json.Number for numbers, or the name of one that is kept elsewhere. The engine makes inline ones only; a caller
 // may put large ones elsewhere before it stores a record, and a Source gives them back by their Ref. The zero value is none.
 type Value struct {
-	Inline any
-	Ref    string
+	Inline any    `json:"inline,omitempty"`
+	Ref    string `json:"ref,omitzero"`
 }
 
 // Run is the header.
 type Run struct {
-	ID         string
-	WorkflowID string
-	OrgID      string
-	TeamID     string
+	ID         string `json:"id,omitzero"`
+	WorkflowID string `json:"workflow_id,omitzero"`
+	OrgID      string `json:"org,omitzero"`
+	TeamID     string `json:"team,omitzero"`
 	// Plan is the fingerprint of the definition that the run began with and keeps to.
-	Plan   string
-	Status Status
+	Plan   string `json:"plan,omitzero"`
+	Status Status `json:"status,omitzero"`
 	// Input is an object.
-	Input Value
+	Input Value `json:"input,omitzero"`
 	// Priority is batch, interactive or critical.
-	Priority string
-	MemoryID string
+	Priority string `json:"priority,omitzero"`
+	MemoryID string `json:"memory_id,omitzero"`
 	// Error is what went wrong with the run as a whole, "" for nothing.
-	Error          string
-	TriggeredBy    string
-	Labels         map[string]string
-	Metadata       map[string]string
-	IdempotencyKey string
-	RerunOf        string
-	RerunStep      string
-	DryRun         bool
+	Error          string            `json:"error,omitzero"`
+	TriggeredBy    string            `json:"triggered_by,omitzero"`
+	Labels         map[string]string `json:"labels,omitempty"`
+	Metadata       map[string]string `json:"metadata,omitempty"`
+	IdempotencyKey string            `json:"idempotency_key,omitzero"`
+	RerunOf        string            `json:"rerun_of,omitzero"`
+	RerunStep      string            `json:"rerun_step,omitzero"`
+	DryRun         bool              `json:"dry_run,omitzero"`
 	// Parent is the step that started this run, if one did, and CallStack the workflows above this one, the outermost first.
-	Parent    *Parent
-	CallStack []string
+	Parent    *Parent  `json:"parent,omitzero"`
+	CallStack []string `json:"call_stack,omitempty"`
 
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
-	StartedAt   time.Time
-	CompletedAt time.Time
+	CreatedAt   time.Time `json:"created_at,omitzero"`
+	UpdatedAt   time.Time `json:"updated_at,omitzero"`
+	StartedAt   time.Time `json:"started_at,omitzero"`
+	CompletedAt time.Time `json:"completed_at,omitzero"`
 	// Deadline is when the run times out, zero for never.
-	Deadline time.Time
+	Deadline time.Time `json:"deadline,omitzero"`
 	// Version counts commits.
-	Version int64
+	Version int64 `json:"version,omitzero"`
 
 	// Marks has a letter for each step in the order of their ids: see mark.
-	Marks []byte
+	Marks []byte `json:"marks,omitempty"`
 	// Owners says which parallel step runs a step, where a template said so.
-	Owners map[string]string
+	Owners map[string]string `json:"owners,omitempty"`
 	// Roots are the members of the context beside steps, sorted.
-	Roots []string
+	Roots []string `json:"roots,omitempty"`
 	// Outbox is what is not known to have been sent, in order.
-	Outbox []PendingEffect
+	Outbox []PendingEffect `json:"outbox,omitempty"`
 	// Sweeps are steps that have ended while something of them was live, and is to be cancelled.
-	Sweeps []Sweep
+	Sweeps []Sweep `json:"sweeps,omitempty"`
 	// SkipReason is why steps are skipped that have no record.
-	SkipReason string
+	SkipReason string `json:"skip_reason,omitzero"`
 }
 
 // Parent is the step of another run.
-type Parent struct{ RunID, StepID string }
+type Parent struct {
+	RunID  string `json:"run,omitzero"`
+	StepID string `json:"step,omitzero"`
+}
 
 // Sweep are steps whose live jobs, child runs and children are to be ended.
 type Sweep struct {
-	Steps []string
+	Steps []string `json:"steps,omitempty"`
 	// Status and Error are for their records.
-	Status Status
-	Error  string
+	Status Status `json:"status,omitzero"`
+	Error  string `json:"error,omitzero"`
 	// Reason is for the workers.
-	Reason string
+	Reason string `json:"reason,omitzero"`
 }
 
 func (r *Run) clone() *Run {
@@ -168,38 +171,38 @@ func live(m mark) bool { return strings.IndexByte("hzrgw", m) >= 0 }
 // Record is one step or child that was reached, or a root of the context.
 type Record struct {
 	// ID is the step, "<step>[<index>]" for a child, "$<name>" for a root of the context.
-	ID          string
-	Status      Status
-	StartedAt   time.Time
-	CompletedAt time.Time
+	ID          string    `json:"id,omitzero"`
+	Status      Status    `json:"status,omitzero"`
+	StartedAt   time.Time `json:"started_at,omitzero"`
+	CompletedAt time.Time `json:"completed_at,omitzero"`
 	// NextAttemptAt is the end of a delay or of a backoff; it stays after it has passed.
-	NextAttemptAt time.Time
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 	// Due is when the record wants a Timer, zero for never.
-	Due      time.Time
-	Attempts int
+	Due      time.Time `json:"due,omitzero"`
+	Attempts int       `json:"attempts,omitzero"`
 	// JobID is that of the last attempt; of a subworkflow the child run.
-	JobID string
+	JobID string `json:"job_id,omitzero"`
 	// Input is the payload.
-	Input Value
+	Input Value `json:"input,omitzero"`
 	// Item is that of a child of a for_each, and Index the position of a child.
-	Item  Value
-	Index int
+	Item  Value `json:"item,omitzero"`
+	Index int   `json:"index,omitzero"`
 	// Output is what the context shows, if Recorded; HasOutput tells a null from nothing.
-	Output    Value
-	HasOutput bool
-	Recorded  bool
-	ResultPtr string
+	Output    Value  `json:"output,omitzero"`
+	HasOutput bool   `json:"has_output,omitzero"`
+	Recorded  bool   `json:"recorded,omitzero"`
+	ResultPtr string `json:"result_ptr,omitzero"`
 	// Error has at least a message.
-	Error map[string]any
+	Error map[string]any `json:"error,omitempty"`
 	// SkipReason is only in what Show answers.
-	SkipReason string
+	SkipReason string `json:"skip_reason,omitzero"`
 	// Cause is the error that an error handler was started for.
-	Cause map[string]any
+	Cause map[string]any `json:"cause,omitempty"`
 	// Labels are the route labels.
-	Labels map[string]string
-	Fan    *Fan
-	Group  *Group
-	Loop   *Loop
+	Labels map[string]string `json:"labels,omitempty"`
+	Fan    *Fan              `json:"fan,omitzero"`
+	Group  *Group            `json:"group,omitzero"`
+	Loop   *Loop             `json:"loop,omitzero"`
 }
 
 func (r *Record) clone() *Record {
@@ -232,29 +235,31 @@ func (r *Record) Values() []*Value {
 
 // Fan is what the parent of a for_each knows of its children.
 type Fan struct {
-	Count int
+	Count int `json:"count,omitzero"`
 	// Next is the first child that was never started; those from it on have no records.
-	Next int
+	Next int `json:"next,omitzero"`
 	// Busy counts the children that take a place of max_parallel.
-	Busy int
+	Busy int `json:"busy,omitzero"`
 	// Live are the started children that have not ended, Due those of them whose backoff is over, Done those that succeeded.
-	Live, Due, Done Bits
+	Live Bits `json:"live,omitempty"`
+	Due  Bits `json:"due,omitempty"`
+	Done Bits `json:"done,omitempty"`
 	// Items are frozen when the step starts, itemChunk a value.
-	Items []Value
+	Items []Value `json:"items,omitempty"`
 }
 
 // Group is a parallel step: it has succeeded with so many of its children.
 type Group struct {
-	Children []string
-	Strategy workflow.Strategy
-	Required int
+	Children []string          `json:"children,omitempty"`
+	Strategy workflow.Strategy `json:"strategy,omitzero"`
+	Required int               `json:"required,omitzero"`
 }
 
 // Loop is how far a loop is.
 type Loop struct {
-	Index    int
-	Max      int
-	Previous Value
+	Index    int   `json:"index,omitzero"`
+	Max      int   `json:"max,omitzero"`
+	Previous Value `json:"previous,omitzero"`
 }
 
 // Bits is a set of small numbers.

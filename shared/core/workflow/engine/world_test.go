@@ -352,7 +352,7 @@ func (w *world) ok(name string, result ...string) *world {
 
 func (w *world) approve(step string, approved bool) *world {
 	w.t.Helper()
-	return w.do(Approval{Record: step, Approved: approved, By: "alice"})
+	return w.do(Approval{JobID: JobID(runID, step, 1), Approved: approved, By: "alice"})
 }
 
 // want compares the history.

@@ -28,6 +28,8 @@ const (
 	ChildEnded Kind = "child"
 	// Cancelled asks for the end of the run: By.
 	Cancelled Kind = "cancel"
+	// Preparing stands there while a run is being made whose parts come before its header; what is left of one that was never made is removed.
+	Preparing Kind = "preparing"
 )
 
 // Event is something that happened to a run.
@@ -46,13 +48,13 @@ type Event struct {
 
 // Everything of one run lies in one partition, R#<run>; package runs says what else.
 //
-//	S           the header
 //	E#<event>   what has happened and is not taken in
+//	H           the header; it stands right behind, so that one query reads both
 //
 // In by_due at DR#<shard> stands, by the microsecond when somebody must look: an event that nobody has taken in, the header of a run that has
 // something to send, a deadline, or an end of its retention, and a record of a step that has a timer.
 const (
-	headerSK    = "S"
+	headerSK    = "H"
 	eventPrefix = "E#"
 	attrEvent   = "ev"
 	// Status is the attribute of the header that says how the run stands, and Tenant whose it is.
@@ -72,29 +74,40 @@ func RunOf(partition string) string { return strings.TrimPrefix(partition, "R#")
 // Header is the key of the header of a run.
 func Header(run string) store.Key { return store.Key{PK: Partition(run), SK: headerSK} }
 
-// Events is the query that answers what has happened to a run, and Parse reads its items.
-func Events(run string) store.Query {
-	return store.Query{PK: Partition(run), Prefix: eventPrefix}
+// most is how many events are read at once.
+const most = 25
+
+// News is the query that answers the header of a run first, and then what has happened to it, at most 25 events. Parse reads those.
+func News(run string) store.Query {
+	return store.Query{PK: Partition(run), From: eventPrefix, To: headerSK, Desc: true, Limit: most + 1}
 }
+
+// IsHeader tells the header from an event.
+func IsHeader(it store.Item) bool { return it.SK == headerSK }
 
 // grace is how long an event may lie before the sweep wakes the engine.
 const grace = 30 * time.Second
 
 // Put writes an event to a run's inbox. The same event twice is one.
-func Put(run string, e Event, now time.Time) store.Op {
+func Put(run string, e Event, now time.Time) store.Op { return PutUntil(run, e, now.Add(grace)) }
+
+// PutUntil is Put of an event that may lie there until a time.
+func PutUntil(run string, e Event, until time.Time) store.Op {
 	text, err := json.Marshal(e)
 	if err != nil {
 		panic("inbox: encode: " + err.Error()) // an Event always encodes
 	}
 	return store.Put(store.Item{
-		Key:   store.Key{PK: Partition(run), SK: eventPrefix + e.name()},
+		Key:   Key(run, e),
 		Attrs: store.Attrs{attrEvent: text},
-		Index: map[store.Index]store.Key{store.ByDue: Due(run, now.Add(grace).UnixMicro())},
+		Index: map[store.Index]store.Key{store.ByDue: Due(run, until.UnixMicro())},
 	})
 }
 
-// name tells events of one run apart.
-func (e Event) name() string { return string(e.Kind) + "#" + e.Job + e.Child }
+// Key is where an event lies: two of one kind and one job, or child, are the same.
+func Key(run string, e Event) store.Key {
+	return store.Key{PK: Partition(run), SK: eventPrefix + string(e.Kind) + "#" + e.Job + e.Child}
+}
 
 // Parse reads an item of the inbox.
 func Parse(it store.Item) (Event, error) {
