@@ -13,11 +13,13 @@ import (
 	"github.com/cordum-serverless/cordum/functions/bundles"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
 	"github.com/cordum-serverless/cordum/functions/dlq"
+	"github.com/cordum-serverless/cordum/functions/engine"
 	"github.com/cordum-serverless/cordum/functions/fallback"
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
 	"github.com/cordum-serverless/cordum/functions/memory"
 	"github.com/cordum-serverless/cordum/functions/policy"
+	"github.com/cordum-serverless/cordum/functions/runs"
 	"github.com/cordum-serverless/cordum/functions/scheduler"
 	"github.com/cordum-serverless/cordum/functions/sealer"
 	"github.com/cordum-serverless/cordum/functions/seed"
@@ -30,6 +32,7 @@ import (
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	workflowruns "github.com/cordum-serverless/cordum/shared/core/workflow/runs"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
@@ -69,12 +72,14 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
 	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),
+	"runs":       answers(func(d *dispatch.Dispatcher) rest.Group { return runs.New(d).Group() }),
 	"status":     answers(func(d *dispatch.Dispatcher) rest.Group { return status.New(d).Group() }),
 	"traces":     answers(func(d *dispatch.Dispatcher) rest.Group { return traces.New(d).Group() }),
 	"workers":    answers(func(d *dispatch.Dispatcher) rest.Group { return workers.New(d, nil).Group() }),
 	"workflows":  answers(func(d *dispatch.Dispatcher) rest.Group { return workflows.New(d).Group() }),
 	"broadcast":  func(d *dispatch.Dispatcher, _ rest.Config) any { return broadcast.Handler(d) },
 	"deadletter": func(d *dispatch.Dispatcher, _ rest.Config) any { return deadletter.Handler(d) },
+	"engine":     func(d *dispatch.Dispatcher, _ rest.Config) any { return engine.Handler(workflowruns.New(d, nil)) },
 	"inbox":      func(d *dispatch.Dispatcher, _ rest.Config) any { return inbox.Handler(d) },
 	"scheduler":  func(d *dispatch.Dispatcher, _ rest.Config) any { return scheduler.Handler(d) },
 	"seed": func(d *dispatch.Dispatcher, _ rest.Config) any {

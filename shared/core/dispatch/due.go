@@ -28,6 +28,8 @@ type Swept struct {
 	Looked int `json:"looked"`
 	Woken  int `json:"woken"`
 	Failed int `json:"failed"`
+	// Runs is how many headers, events and timers of runs were due, or will be before the next sweep.
+	Runs int `json:"runs"`
 }
 
 // How a sweep works.
@@ -47,6 +49,7 @@ func (d *Dispatcher) Sweep(ctx context.Context, limit int) (Swept, error) {
 	if d.SweepEvery > precise {
 		until = now.Add(d.SweepEvery)
 	}
+	failed = errors.Join(failed, d.sweepRuns(ctx, limit, now, until, &done))
 	for shard := range job.DueShards {
 		start := ""
 		for first := true; (first || start != "") && ctx.Err() == nil && done.Looked < limit; first = false {

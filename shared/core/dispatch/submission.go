@@ -190,11 +190,14 @@ func (s *Submission) checkNames() error {
 	s.IdempotencyKey = strings.TrimSpace(s.IdempotencyKey)
 	s.PackID, s.Capability = strings.TrimSpace(s.PackID), strings.TrimSpace(s.Capability)
 	s.MemoryID = strings.TrimSpace(s.MemoryID)
-	if s.MemoryID != "" && !memoryForm.MatchString(s.MemoryID) {
+	if s.MemoryID != "" && !ValidMemoryID(s.MemoryID) {
 		return fault.New(fault.Invalid, "invalid memory id")
 	}
 	return nil
 }
+
+// ValidMemoryID says whether a memory may have the id.
+func ValidMemoryID(id string) bool { return memoryForm.MatchString(id) }
 
 var memoryForm = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,256}$`)
 

@@ -8,22 +8,25 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/worker"
+	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
 
-// Wake is a message of the dispatch queue: look at this job, or at this worker, now. It may come early, late, twice or for nothing.
+// Wake is a message of the dispatch queue: look at this job, this worker or this run, now. It may come early, late, twice or for nothing.
 type Wake struct {
-	Wake   string `json:"wake"` // "job" or "worker"
+	Wake   string `json:"wake"` // "job", "worker" or "run"
 	Job    string `json:"job,omitempty"`
 	Tenant string `json:"tenant,omitempty"`
 	Worker string `json:"worker,omitempty"`
+	// Run is handed on to the queue of runs.
+	Run *inbox.Wake `json:"run,omitempty"`
 }
 
 // ParseWake reads a message of the dispatch queue; ok is false for one that is none.
 func ParseWake(body string) (w Wake, ok bool) {
 	err := json.Unmarshal([]byte(body), &w)
-	return w, err == nil && (w.Wake == "job" && w.Job != "" || w.Wake == "worker" && w.Worker != "")
+	return w, err == nil && (w.Wake == "job" && w.Job != "" || w.Wake == "worker" && w.Worker != "" || w.Wake == "run" && w.Run != nil)
 }
 
 // message hides the wake-up until a time; whole seconds, rounded up, and at least one, so that no two of them chase each other.
@@ -59,8 +62,11 @@ func (d *Dispatcher) wake(ctx context.Context, r *job.Record) {
 
 // Woken does what a wake-up asks for. An error means that it must come again.
 func (d *Dispatcher) Woken(ctx context.Context, w Wake) error {
-	if w.Wake == "worker" {
+	switch w.Wake {
+	case "worker":
 		return d.lookAtWorker(ctx, w.Tenant, w.Worker)
+	case "run":
+		return d.Queues.Send(ctx, resources.Runs, w.Run.Message(d.IDs.UUID()))
 	}
 	r, err := d.Jobs.Load(ctx, job.AnyTenant, w.Job, d.now())
 	switch {

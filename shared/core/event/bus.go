@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
@@ -71,6 +72,13 @@ func (b *Bus) Job(ctx context.Context, r *job.Record, step int, packets ...*agen
 	}
 }
 
+// Run announces frames about a run, in this order; version orders those of one run.
+func (b *Bus) Run(ctx context.Context, tenant, run, version string, frames []json.RawMessage) {
+	if len(frames) > 0 && b.Listened(ctx, tenant) {
+		b.frames(ctx, Event{Tenant: tenant, Group: "run:" + run, Version: version, Frames: frames})
+	}
+}
+
 // Worker announces a heartbeat to a tenant.
 func (b *Bus) Worker(ctx context.Context, tenant, worker string, packet *agentv1.BusPacket) {
 	if b.Listened(ctx, tenant) {
@@ -88,11 +96,19 @@ func (b *Bus) send(ctx context.Context, e Event, packets []*agentv1.BusPacket) {
 		}
 		e.Frames = append(e.Frames, frame)
 	}
+	if err != nil {
+		b.Log.WarnContext(ctx, "live event not sent", "group", e.Group, "error", err)
+	}
 	if len(e.Frames) > 0 {
-		var m queue.Message
-		if m, err = e.message(); err == nil {
-			err = b.Queues.Send(ctx, resources.Events, m)
-		}
+		b.frames(ctx, e)
+	}
+}
+
+// frames sends an event that has its frames.
+func (b *Bus) frames(ctx context.Context, e Event) {
+	m, err := e.message()
+	if err == nil {
+		err = b.Queues.Send(ctx, resources.Events, m)
 	}
 	if err != nil {
 		b.Log.WarnContext(ctx, "live event not sent", "group", e.Group, "error", err)

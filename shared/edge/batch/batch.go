@@ -27,6 +27,19 @@ type Handler func(context.Context, events.SQSEvent) (events.SQSEventResponse, er
 // Each handles every message by itself, several at once on a standard queue and in order within a group of a FIFO queue. A message whose
 // handling fails comes again, and so do those that follow it in its group. yield is called where the handling of a group begins.
 func Each(log *slog.Logger, yield turn.Yield, handle func(context.Context, Message) error) Handler {
+	return Grouped(log, yield, func(ctx context.Context, group []Message) (done int, err error) {
+		for i, m := range group {
+			if err := handle(ctx, m); err != nil {
+				return i, err
+			}
+		}
+		return len(group), nil
+	})
+}
+
+// Grouped hands the messages of each group of a FIFO queue to one call, several groups at once. It says how many of them are done; those that are not
+// come again.
+func Grouped(log *slog.Logger, yield turn.Yield, handle func(context.Context, []Message) (done int, err error)) Handler {
 	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 		var order []string
 		groups := map[string][]Message{}
@@ -46,12 +59,9 @@ func Each(log *slog.Logger, yield turn.Yield, handle func(context.Context, Messa
 		for i, lane := range order {
 			handling.Go(func() {
 				yield.At(ctx, "handle "+groups[lane][0].ID)
-				for j, m := range groups[lane] {
-					if err := handle(ctx, m); err != nil {
-						log.ErrorContext(ctx, "message not handled; it comes again", "message", m.ID, "error", err)
-						failed[i] = groups[lane][j:]
-						return
-					}
+				done, err := handle(ctx, groups[lane])
+				if failed[i] = groups[lane][done:]; err != nil {
+					log.ErrorContext(ctx, "message not handled; it comes again", "message", failed[i][0].ID, "error", err)
 				}
 			})
 		}

@@ -78,6 +78,7 @@ const (
 	ResultObjects   = "res"       // results likewise
 	AuditObjects    = "audit"     // sealed blocks of the audit trail, kept for ever
 	WorkflowObjects = "workflows" // definitions that are too large for the table, by their hash
+	RunObjects      = "runs"      // values of runs that are too large for the table, by run and hash; they go with the run
 )
 
 // Class is a retention class of objects: those with the tag class=<Name> are gone some time after Keep, which the bucket's lifecycle counts in
@@ -108,6 +109,12 @@ var Functions = []Function{
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ContextObjects),
 		unproven("a tenant's jobs are counted where they are limited", update), unproven(velocities, query),
 		unproven("a message that nobody could handle goes back to its queue", send(Inbox)))},
+	{Name: "engine", Memory: 512, Timeout: 30 * time.Second, Grants: grants(get, batchGet, query, put, remove, movesJobs, readObjects(PolicyObjects),
+		writeObjects(ContextObjects), readObjects(ResultObjects),
+		unproven("a tenant's runs, and its jobs, are counted where they are limited", update), unproven("the children of a cancelled job are cancelled", on(store.ByLink)),
+		unproven("a decision on a gate may find that its run is over", check),
+		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)),
+		unproven("a large value of a run is kept as an object", readObjects(RunObjects), allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject")))},
 	{Name: "fallback", Default: true, Memory: 256, Timeout: 5 * time.Second, Grants: grants(secret)},
 	{Name: "inbox", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, send(DeadLetters), send(Events),
 		unproven("a worker that was forgotten is watched when it speaks again", send(Dispatch)))},
@@ -118,6 +125,10 @@ var Functions = []Function{
 		readObjects(ResultObjects))},
 	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, readObjects(PolicyObjects),
 		unproven(velocities, query))},
+	{Name: "runs", Service: "cordum.v1.Runs", Memory: 512, Timeout: 25 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove, check,
+		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(PolicyObjects), writeObjects(ContextObjects), readObjects(ResultObjects),
+		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)),
+		unproven("a large value of a run is kept as an object", readObjects(RunObjects), allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject")))},
 	{Name: "scheduler", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, update,
 		unproven("it does what the sweep was not first to do", batchGet, put, remove, on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), toPools,
 			toDeliveries, readObjects(PolicyObjects)),
@@ -204,7 +215,7 @@ var (
 	// takes is what a consumer of a queue does.
 	takes = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
 	// movesJobs is for whatever takes a job a step further: to its pool or its worker, to its end, to those who listen.
-	movesJobs    = slices.Concat(send(Dispatch), send(DeadLetters), send(Events), toPools, toDeliveries)
+	movesJobs    = slices.Concat(send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools, toDeliveries)
 	toPools      = allow(Target{Kind: AllPools}, "sqs:SendMessage")
 	toDeliveries = allow(Target{Kind: AllDeliveries}, "sqs:SendMessage")
 )

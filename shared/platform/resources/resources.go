@@ -39,12 +39,10 @@ func indexes() []IndexDef {
 const (
 	// Inbox takes CAP BusPackets from workers with AWS credentials.
 	Inbox = "inbox"
-	// Dispatch wakes functions/scheduler: jobs to be decided or sent again, sooner than the next sweep.
+	// Dispatch wakes functions/scheduler: jobs to be decided or sent again, and runs to be looked at, sooner than the next sweep.
 	Dispatch = "dispatch"
 	// Runs wakes functions/engine, grouped by run.
 	Runs = "runs.fifo"
-	// Wake forwards delayed wake-ups to Runs, which takes no delay.
-	Wake = "wake"
 	// Events carries live events to functions/broadcast, grouped by job or run.
 	Events = "events.fifo"
 	// DeadLetters takes what was received too often on a standard queue, and every unsuccessful outcome.
@@ -80,6 +78,7 @@ type Source struct {
 var Sources = []Source{
 	{Inbox, "inbox", 10},
 	{Dispatch, "scheduler", 10},
+	{Runs, "engine", 10},
 	{Events, "broadcast", 10},
 	{DeadLetters, "deadletter", 10},
 	{DeadLettersFIFO, "deadletter", 10},
@@ -93,7 +92,7 @@ func Queues(pools ...string) []queue.Def {
 	defs := []queue.Def{
 		{Name: DeadLetters, Visibility: time.Minute, Retention: 14 * day},
 		{Name: DeadLettersFIFO, FIFO: true, Visibility: time.Minute, Retention: 14 * day},
-		standard(Inbox), standard(Dispatch), standard(Wake), fifo(Runs), fifo(Events),
+		standard(Inbox), standard(Dispatch), fifo(Runs), fifo(Events),
 	}
 	for n := range DeliveryQueues {
 		defs = append(defs, offers(Delivery(n)))

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/audit"
@@ -16,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/core/schema"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
@@ -32,6 +35,9 @@ type Store struct {
 	IDs   ids.Source
 
 	micros clock.Unique
+
+	mu       sync.Mutex
+	versions map[store.Key]*Version
 }
 
 // What callers hear.
@@ -49,6 +55,11 @@ func key(tenant, id string) store.Key {
 	return store.Key{PK: partition(tenant) + "#" + id, SK: "D"}
 }
 
+// keptKey is that of a version that runs began with: V#<name> in the same partition.
+func keptKey(tenant, id, name string) store.Key {
+	return store.Key{PK: partition(tenant) + "#" + id, SK: "V#" + name}
+}
+
 func partition(tenant string) string { return "WF#" + listing.Segment(tenant) }
 
 // Names of the attributes of the item: the hash of the text, its length in bytes, and itself unless it is in the blob store.
@@ -60,42 +71,74 @@ const (
 
 func object(hash string) string { return resources.WorkflowObjects + "/" + hash }
 
-// version is a definition as it is stored, or is about to be.
-type version struct {
+// Version is a definition as it is stored, or is about to be. It never changes.
+type Version struct {
 	*workflow.Workflow
 
-	hash string
+	// Hash is its revision.
+	Hash string
 	text []byte
+
+	once  sync.Once
+	input *schema.Schema
+	err   error
 }
 
-func versionOf(w *workflow.Workflow) (*version, error) {
+// CheckInput says what is wrong with the input of a run.
+func (v *Version) CheckInput(input any) error {
+	v.once.Do(func() {
+		if !v.InputSchema.IsZero() {
+			v.input, v.err = schema.Compile(v.InputSchema, "input_schema")
+		}
+	})
+	if v.err != nil || v.input == nil {
+		return v.err
+	}
+	return v.input.Validate(input)
+}
+
+// SchemaIDs are the registered schemas that its steps name, sorted.
+func (v *Version) SchemaIDs() []string {
+	var ids []string
+	for _, s := range v.Steps {
+		for _, id := range []string{s.InputSchemaID, s.OutputSchemaID} {
+			if id != "" {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func versionOf(w *workflow.Workflow) (*Version, error) {
 	text, err := json.Marshal(w)
 	if err != nil {
 		return nil, fmt.Errorf("workflow %s: encode: %w", w.ID, err)
 	}
 	sum := sha256.Sum256(text)
-	return &version{w, hex.EncodeToString(sum[:]), text}, nil
+	return &Version{Workflow: w, Hash: hex.EncodeToString(sum[:]), text: text}, nil
 }
 
 // revision is what the audit trail calls it; "" for none.
-func (v *version) revision() string {
+func (v *Version) revision() string {
 	if v == nil {
 		return ""
 	}
-	return v.hash
+	return v.Hash
 }
 
 // unchanged holds while the stored definition is this one; nil was not there.
-func (v *version) unchanged() store.Cond {
+func (v *Version) unchanged() store.Cond {
 	if v == nil {
 		return store.NotExists()
 	}
-	return store.Equal(attrHash, v.hash)
+	return store.Equal(attrHash, v.Hash)
 }
 
 // put writes it; its text must be in the blob store when it is large.
-func (v *version) put(micros int64) store.Op {
-	attrs := store.Attrs{attrHash: v.hash, attrSize: int64(len(v.text))}
+func (v *Version) put(micros int64) store.Op {
+	attrs := store.Attrs{attrHash: v.Hash, attrSize: int64(len(v.text))}
 	if !v.large() {
 		attrs[attrText] = v.text
 	}
@@ -105,13 +148,13 @@ func (v *version) put(micros int64) store.Op {
 	})
 }
 
-func (v *version) large() bool { return len(v.text) > job.InlineLimit }
+func (v *Version) large() bool { return len(v.text) > job.InlineLimit }
 
-func (s *Store) read(ctx context.Context, it store.Item) (*version, error) {
-	v := &version{hash: it.Attrs.String(attrHash), text: it.Attrs.Bytes(attrText)}
+func (s *Store) read(ctx context.Context, it store.Item) (*Version, error) {
+	v := &Version{Hash: it.Attrs.String(attrHash), text: it.Attrs.Bytes(attrText)}
 	var err error
 	if v.text == nil {
-		if v.text, _, err = s.Blobs.Get(ctx, object(v.hash), 0); err != nil {
+		if v.text, _, err = s.Blobs.Get(ctx, object(v.Hash), 0); err != nil {
 			return nil, fmt.Errorf("workflow %s: %w", it.Key, err)
 		}
 	}
@@ -120,7 +163,7 @@ func (s *Store) read(ctx context.Context, it store.Item) (*version, error) {
 }
 
 // find answers nil for an id that the tenant has not.
-func (s *Store) find(ctx context.Context, tenant, id string) (*version, error) {
+func (s *Store) find(ctx context.Context, tenant, id string) (*Version, error) {
 	if !workflow.ValidID(id) {
 		return nil, nil
 	}
@@ -146,6 +189,95 @@ func (s *Store) Get(ctx context.Context, tenant, id string) (*workflow.Workflow,
 	return v.Workflow, nil
 }
 
+// Current is Get of a definition for whom its revision matters, too; nil for an unknown one.
+func (s *Store) Current(ctx context.Context, tenant, id string) (*Version, error) {
+	if !workflow.ValidID(id) {
+		return nil, nil
+	}
+	it, err := s.Table.Get(ctx, key(tenant, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.remember(ctx, tenant, id, it)
+}
+
+// Exists says whether the tenant has a definition.
+func (s *Store) Exists(ctx context.Context, tenant, id string) (bool, error) {
+	_, err := s.Table.Get(ctx, key(tenant, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Keep stores a version for the runs that begin with it, whatever becomes of the workflow; they know it by a name.
+func (s *Store) Keep(ctx context.Context, v *Version, name string) error {
+	k := keptKey(v.OrgID, v.ID, name)
+	if s.known(k) != nil {
+		return nil
+	}
+	attrs := store.Attrs{attrHash: v.Hash, attrSize: int64(len(v.text))}
+	if !v.large() {
+		attrs[attrText] = v.text
+	}
+	if err := s.Table.Write(ctx, store.Put(store.Item{Key: k, Attrs: attrs})); err != nil {
+		return err
+	}
+	s.learn(k, v)
+	return nil
+}
+
+// Kept answers a version that was kept by a name.
+func (s *Store) Kept(ctx context.Context, tenant, id, name string) (*Version, error) {
+	k := keptKey(tenant, id, name)
+	if v := s.known(k); v != nil {
+		return v, nil
+	}
+	it, err := s.Table.Get(ctx, k)
+	if err != nil {
+		return nil, fmt.Errorf("workflow %s: version %s: %w", id, name, err)
+	}
+	v, err := s.read(ctx, it)
+	if err == nil {
+		s.learn(k, v)
+	}
+	return v, err
+}
+
+// remember reads an item of a definition, once for each revision.
+func (s *Store) remember(ctx context.Context, tenant, id string, it store.Item) (*Version, error) {
+	k := keptKey(tenant, id, it.Attrs.String(attrHash))
+	if v := s.known(k); v != nil {
+		return v, nil
+	}
+	v, err := s.read(ctx, it)
+	if err == nil {
+		s.learn(k, v)
+	}
+	return v, err
+}
+
+// remembered is how many versions a process keeps.
+const remembered = 256
+
+func (s *Store) known(k store.Key) *Version {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.versions[k]
+}
+
+func (s *Store) learn(k store.Key, v *Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.versions == nil || len(s.versions) >= remembered {
+		s.versions = map[store.Key]*Version{}
+	}
+	s.versions[k] = v
+}
+
 // tries is how often a change that collided with another is made anew.
 const tries = 20
 
@@ -157,13 +289,13 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 	if mine.OrgID = by.Tenant; mine.ID == "" {
 		mine.ID = s.IDs.UUID()
 	}
-	var tried *version
+	var tried *Version
 	for range tries {
 		before, err := s.find(ctx, by.Tenant, mine.ID)
 		if err != nil {
 			return "", err
 		}
-		if tried != nil && before.revision() == tried.hash { // it was stored, and the answer was lost
+		if tried != nil && before.revision() == tried.Hash { // it was stored, and the answer was lost
 			return mine.ID, nil
 		}
 		micros := s.micros.Micros(s.Clock.Now())
@@ -171,7 +303,7 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 			return "", err
 		}
 		if tried.large() {
-			if err := s.Blobs.Put(ctx, object(tried.hash), tried.text, blob.PutOptions{ContentType: "application/json"}); err != nil {
+			if err := s.Blobs.Put(ctx, object(tried.Hash), tried.text, blob.PutOptions{ContentType: "application/json"}); err != nil {
 				return "", err
 			}
 		}
@@ -185,7 +317,7 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 }
 
 // merged is what is to be stored, if nothing is wrong with it.
-func merged(before *version, posted *workflow.Workflow, micros int64) (*version, error) {
+func merged(before *Version, posted *workflow.Workflow, micros int64) (*Version, error) {
 	var stored *workflow.Workflow
 	if before != nil {
 		stored = before.Workflow

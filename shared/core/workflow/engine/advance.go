@@ -563,11 +563,11 @@ func (t *tx) reached() []string {
 		case r == nil:
 		case r.Fan != nil:
 			for i := range r.Fan.Next {
-				ids = append(ids, childID(id, i))
+				ids = append(ids, ChildID(id, i))
 			}
 		case r.Loop != nil:
 			for i := range r.Loop.Index + 1 {
-				ids = append(ids, childID(id, i))
+				ids = append(ids, ChildID(id, i))
 			}
 		}
 	}

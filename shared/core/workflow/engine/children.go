@@ -57,7 +57,7 @@ func (t *tx) pumpFan(n *node) bool {
 			t.mark(n.i, running)
 			return progress
 		}
-		u := t.unit(childID(n.ID, i))
+		u := t.unit(ChildID(n.ID, i))
 		if t.sends(u) && !t.room() {
 			t.blocked = true
 			return progress
@@ -326,7 +326,7 @@ func until(n *node) workflow.LoopTerms {
 // pumpLoop starts the iteration that a loop is at, or a retry of it.
 func (t *tx) pumpLoop(n *node) bool {
 	p := t.get(n.ID)
-	u := t.unit(childID(n.ID, p.Loop.Index))
+	u := t.unit(ChildID(n.ID, p.Loop.Index))
 	if t.sends(u) && !t.room() {
 		t.blocked = true
 		return false

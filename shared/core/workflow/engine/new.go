@@ -144,11 +144,11 @@ func (c *copier) step(n, old *node, m mark) {
 	switch {
 	case r.Fan != nil:
 		for i := range r.Fan.Next {
-			c.take(childID(n.ID, i))
+			c.take(ChildID(n.ID, i))
 		}
 	case r.Loop != nil:
 		for i := range r.Loop.Index + 1 {
-			c.take(childID(n.ID, i))
+			c.take(ChildID(n.ID, i))
 		}
 	case r.Group != nil:
 		for _, id := range r.Group.Children {

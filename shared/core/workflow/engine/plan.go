@@ -332,3 +332,18 @@ func (r *reads) scan(text string) {
 }
 
 func rootID(name string) string { return "$" + name }
+
+// Steps are the ids of its steps, sorted.
+func (p *Plan) Steps() []string {
+	ids := make([]string, len(p.nodes))
+	for i, n := range p.nodes {
+		ids[i] = n.ID
+	}
+	return ids
+}
+
+// Has says whether a record of that id may come to be: a step, or a child of one.
+func (p *Plan) Has(id string) bool {
+	step, _, _ := splitChild(id)
+	return p.node(step) != nil
+}

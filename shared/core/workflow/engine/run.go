@@ -294,8 +294,8 @@ func (b Bits) count() int {
 	return n
 }
 
-// childID names a child.
-func childID(step string, index int) string { return step + "[" + strconv.Itoa(index) + "]" }
+// ChildID names a child.
+func ChildID(step string, index int) string { return step + "[" + strconv.Itoa(index) + "]" }
 
 // splitChild reads the id of a child; ok is false for one that is none.
 func splitChild(id string) (step string, index int, ok bool) {

@@ -471,14 +471,14 @@ func (t *tx) sweepStep(id string, s Sweep) bool {
 	switch {
 	case r.Fan != nil:
 		for i := r.Fan.Live.first(); i >= 0; i = r.Fan.Live.first() {
-			if !t.end(childID(id, i), s) {
+			if !t.end(ChildID(id, i), s) {
 				return false
 			}
 			r = t.edit(id)
 			r.Fan.Live.set(i, false)
 		}
 	case r.Loop != nil:
-		if !t.end(childID(id, r.Loop.Index), s) {
+		if !t.end(ChildID(id, r.Loop.Index), s) {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ package inbox
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,13 +51,16 @@ type Event struct {
 //
 //	E#<event>   what has happened and is not taken in
 //	H           the header; it stands right behind, so that one query reads both
+//	P#<record>  a step, a child or a root of the context
 //
 // In by_due at DR#<shard> stands, by the microsecond when somebody must look: an event that nobody has taken in, the header of a run that has
 // something to send, a deadline, or an end of its retention, and a record of a step that has a timer.
 const (
-	headerSK    = "H"
-	eventPrefix = "E#"
-	attrEvent   = "ev"
+	headerSK     = "H"
+	eventPrefix  = "E#"
+	recordPrefix = "P#"
+	attrEvent    = "ev"
+	attrDue      = "du"
 	// Status is the attribute of the header that says how the run stands, and Tenant whose it is.
 	Status = "st"
 	Tenant = "tn"
@@ -73,6 +77,14 @@ func RunOf(partition string) string { return strings.TrimPrefix(partition, "R#")
 
 // Header is the key of the header of a run.
 func Header(run string) store.Key { return store.Key{PK: Partition(run), SK: headerSK} }
+
+// Record is the key of a record of a run.
+func Record(run, id string) store.Key {
+	return store.Key{PK: Partition(run), SK: recordPrefix + id}
+}
+
+// Records is the query that answers all records of a run.
+func Records(run string) store.Query { return store.Query{PK: Partition(run), Prefix: recordPrefix} }
 
 // most is how many events are read at once.
 const most = 25
@@ -99,7 +111,7 @@ func PutUntil(run string, e Event, until time.Time) store.Op {
 	}
 	return store.Put(store.Item{
 		Key:   Key(run, e),
-		Attrs: store.Attrs{attrEvent: text},
+		Attrs: store.Attrs{attrEvent: text, attrDue: until.UnixMicro()},
 		Index: map[store.Index]store.Key{store.ByDue: Due(run, until.UnixMicro())},
 	})
 }
@@ -109,13 +121,12 @@ func Key(run string, e Event) store.Key {
 	return store.Key{PK: Partition(run), SK: eventPrefix + string(e.Kind) + "#" + e.Job + e.Child}
 }
 
-// Parse reads an item of the inbox.
-func Parse(it store.Item) (Event, error) {
-	var e Event
+// Parse reads an item of the inbox: what has happened, and when the sweep wakes the engine for it.
+func Parse(it store.Item) (e Event, due time.Time, err error) {
 	if err := json.Unmarshal(it.Attrs.Bytes(attrEvent), &e); err != nil {
-		return e, fmt.Errorf("inbox: %s: %w", it.Key, err)
+		return e, due, fmt.Errorf("inbox: %s: %w", it.Key, err)
 	}
-	return e, nil
+	return e, time.UnixMicro(it.Attrs.Int(attrDue)), nil
 }
 
 // StillLive makes a transaction depend on a run that has not ended.
@@ -133,6 +144,20 @@ func Due(run string, micros int64) store.Key {
 
 // DuePartition names a partition of what is due of runs, 0 to DueShards-1.
 func DuePartition(shard int) string { return fmt.Sprintf("DR#%d", shard) }
+
+// DueUntil is the bound of a query for what is due up to a microsecond.
+func DueUntil(micros int64) string { return listing.Sortable(micros) + "#\U0010FFFF" }
+
+// DueEntry reads an entry of by_due: whom to wake, and when.
+func DueEntry(it store.Item) (w Wake, at time.Time) {
+	w.Run = RunOf(it.PK)
+	if record, ok := strings.CutPrefix(it.SK, recordPrefix); ok {
+		w.Timer = record
+	}
+	micros, _, _ := strings.Cut(it.Index[store.ByDue].SK, "#")
+	n, _ := strconv.ParseInt(micros, 10, 64) // Due wrote it
+	return w, time.UnixMicro(n)
+}
 
 // Wake is a message of the runs queue: see what has happened to this run. It may come early, late, twice or for nothing.
 type Wake struct {

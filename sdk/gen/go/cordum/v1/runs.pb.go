@@ -295,7 +295,9 @@ type StepRun struct {
 	// The item of a for_each that it is for.
 	Item *Json `protobuf:"bytes,11,opt,name=item,proto3" json:"item,omitempty"`
 	// The children of a for_each by their step_id.
-	Children      map[string]*StepRun `protobuf:"bytes,12,rep,name=children,proto3" json:"children,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Children map[string]*StepRun `protobuf:"bytes,12,rep,name=children,proto3" json:"children,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Why it is skipped.
+	SkipReason    string `protobuf:"bytes,13,opt,name=skip_reason,json=skipReason,proto3" json:"skip_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,6 +414,13 @@ func (x *StepRun) GetChildren() map[string]*StepRun {
 		return x.Children
 	}
 	return nil
+}
+
+func (x *StepRun) GetSkipReason() string {
+	if x != nil {
+		return x.SkipReason
+	}
+	return ""
 }
 
 // RunTimer is a delay that is being waited for.
@@ -1794,7 +1803,7 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfb\x04\n" +
 	"\aStepRun\x12\x17\n" +
 	"\astep_id\x18\x01 \x01(\tR\x06stepId\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12%\n" +
@@ -1809,7 +1818,9 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x06job_id\x18\n" +
 	" \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05jobId\x12+\n" +
 	"\x04item\x18\v \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\x04item\x12D\n" +
-	"\bchildren\x18\f \x03(\v2 .cordum.v1.StepRun.ChildrenEntryB\x06\xca\xf3\x18\x02\b\x01R\bchildren\x1aO\n" +
+	"\bchildren\x18\f \x03(\v2 .cordum.v1.StepRun.ChildrenEntryB\x06\xca\xf3\x18\x02\b\x01R\bchildren\x12'\n" +
+	"\vskip_reason\x18\r \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
+	"skipReason\x1aO\n" +
 	"\rChildrenEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
 	"\x05value\x18\x02 \x01(\v2\x12.cordum.v1.StepRunR\x05value:\x028\x01\"\x80\x01\n" +
@@ -1912,7 +1923,7 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\bagent_id\x18\x06 \x01(\tR\aagentId\x12\x1d\n" +
 	"\n" +
 	"agent_name\x18\a \x01(\tR\tagentName\x12+\n" +
-	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xa7\b\n" +
+	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xa2\b\n" +
 	"\x04Runs\x12c\n" +
 	"\bStartRun\x12\x1a.cordum.v1.StartRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1e\xd2\xf3\x18\x1a\n" +
 	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x032\tstart run\x12h\n" +
@@ -1920,9 +1931,9 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x01\x02\"\x02\x94\x03\x12^\n" +
 	"\tCancelRun\x12\x1b.cordum.v1.CancelRunRequest\x1a\x16.google.protobuf.Empty\"\x1c\xd2\xf3\x18\x18\n" +
 	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\n" +
-	"cancel run\x12l\n" +
-	"\vApproveStep\x12\x1d.cordum.v1.ApproveStepRequest\x1a\x16.google.protobuf.Empty\"&\xd2\xf3\x18\"\n" +
-	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\x10approve_step run\x12L\n" +
+	"cancel run\x12g\n" +
+	"\vApproveStep\x12\x1d.cordum.v1.ApproveStepRequest\x1a\x16.google.protobuf.Empty\"!\xd2\xf3\x18\x1d\n" +
+	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\vapprove job\x12L\n" +
 	"\bListRuns\x12\x1a.cordum.v1.ListRunsRequest\x1a\x1b.cordum.v1.ListRunsResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12?\n" +
 	"\x06GetRun\x12\x18.cordum.v1.GetRunRequest\x1a\x0e.cordum.v1.Run\"\v\xd2\xf3\x18\a\n" +

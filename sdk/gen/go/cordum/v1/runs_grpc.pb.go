@@ -48,7 +48,7 @@ type RunsClient interface {
 	// 400 "invalid json", "input schema validation failed: …", "memory_id must be a string" or "invalid memory id", 404 "workflow not
 	// found", 409 "idempotency key already used", 429 "max concurrent workflow runs exceeded" with the members current and limit.
 	StartRun(ctx context.Context, in *StartRunRequest, opts ...grpc.CallOption) (*StartRunResponse, error)
-	// ListWorkflowRuns lists the newest 100 runs of a workflow.
+	// ListWorkflowRuns lists the newest 100 runs of a workflow, as ListRuns does.
 	//
 	// 404 "workflow not found".
 	ListWorkflowRuns(ctx context.Context, in *ListWorkflowRunsRequest, opts ...grpc.CallOption) (*ListWorkflowRunsResponse, error)
@@ -58,12 +58,14 @@ type RunsClient interface {
 	CancelRun(ctx context.Context, in *CancelRunRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// ApproveStep approves or rejects an approval step that waits.
 	//
-	// 400 "invalid body", "step not found" or "step not waiting", 404 "run not found", 409 "workflow run is busy, retry".
+	// It is the gate's job that is decided, as through the routes of approvals. 400 "invalid body", "step not found", "step not waiting" or "run
+	// terminal", 404 "run not found", 409 "workflow run is busy, retry".
 	ApproveStep(ctx context.Context, in *ApproveStepRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// ListRuns lists runs of the tenant, last changed first.
+	// ListRuns lists runs of the tenant, last changed first. Of their steps it shows the status; GetRun shows the rest.
 	ListRuns(ctx context.Context, in *ListRunsRequest, opts ...grpc.CallOption) (*ListRunsResponse, error)
 	// GetRun answers a run with all its steps.
 	//
+	// It shows values of more than a few kilobytes up to 2 MiB, outputs first; the others are left out, and can be read behind their pointers.
 	// 404 "not found", also for another tenant's.
 	GetRun(ctx context.Context, in *GetRunRequest, opts ...grpc.CallOption) (*Run, error)
 	// DeleteRun removes a run and its timeline. A run that has not ended is cancelled first.
@@ -220,7 +222,7 @@ type RunsServer interface {
 	// 400 "invalid json", "input schema validation failed: …", "memory_id must be a string" or "invalid memory id", 404 "workflow not
 	// found", 409 "idempotency key already used", 429 "max concurrent workflow runs exceeded" with the members current and limit.
 	StartRun(context.Context, *StartRunRequest) (*StartRunResponse, error)
-	// ListWorkflowRuns lists the newest 100 runs of a workflow.
+	// ListWorkflowRuns lists the newest 100 runs of a workflow, as ListRuns does.
 	//
 	// 404 "workflow not found".
 	ListWorkflowRuns(context.Context, *ListWorkflowRunsRequest) (*ListWorkflowRunsResponse, error)
@@ -230,12 +232,14 @@ type RunsServer interface {
 	CancelRun(context.Context, *CancelRunRequest) (*emptypb.Empty, error)
 	// ApproveStep approves or rejects an approval step that waits.
 	//
-	// 400 "invalid body", "step not found" or "step not waiting", 404 "run not found", 409 "workflow run is busy, retry".
+	// It is the gate's job that is decided, as through the routes of approvals. 400 "invalid body", "step not found", "step not waiting" or "run
+	// terminal", 404 "run not found", 409 "workflow run is busy, retry".
 	ApproveStep(context.Context, *ApproveStepRequest) (*emptypb.Empty, error)
-	// ListRuns lists runs of the tenant, last changed first.
+	// ListRuns lists runs of the tenant, last changed first. Of their steps it shows the status; GetRun shows the rest.
 	ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error)
 	// GetRun answers a run with all its steps.
 	//
+	// It shows values of more than a few kilobytes up to 2 MiB, outputs first; the others are left out, and can be read behind their pointers.
 	// 404 "not found", also for another tenant's.
 	GetRun(context.Context, *GetRunRequest) (*Run, error)
 	// DeleteRun removes a run and its timeline. A run that has not ended is cancelled first.
