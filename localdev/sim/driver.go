@@ -59,7 +59,7 @@ var topics = []string{"job.work", "job.work", "job.work", "job.once", "job.few",
 
 // act begins something new.
 func (w *world) act() {
-	switch w.draw(18) {
+	switch w.draw(22) {
 	case 0, 1, 2:
 		w.submit()
 	case 3:
@@ -119,6 +119,8 @@ func (w *world) act() {
 		w.misc()
 	case 16, 17:
 		w.resolveOne()
+	case 18, 19, 20, 21:
+		w.actOnRuns()
 	}
 }
 
@@ -380,7 +382,7 @@ func (w *world) settle() {
 	until := time.Now().Add(peace)
 	for round := 0; time.Now().Before(until); round++ {
 		w.flow()
-		if w.finished() {
+		if w.finished() && w.runsFinished(round%5 == 0) {
 			break
 		}
 		w.work(round)
@@ -516,6 +518,7 @@ func (w *world) judge() {
 	for _, tenant := range keysOfMap(w.heard) {
 		w.judgeFrames(tenant, w.heard[tenant])
 	}
+	w.judgeRuns()
 	w.judgeTrail()
 }
 

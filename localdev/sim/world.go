@@ -23,9 +23,11 @@ import (
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
 	dlqfn "github.com/cordum-serverless/cordum/functions/dlq"
+	"github.com/cordum-serverless/cordum/functions/engine"
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
+	runsfn "github.com/cordum-serverless/cordum/functions/runs"
 	"github.com/cordum-serverless/cordum/functions/scheduler"
 	"github.com/cordum-serverless/cordum/functions/sweep"
 	"github.com/cordum-serverless/cordum/functions/workers"
@@ -36,6 +38,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	coreseed "github.com/cordum-serverless/cordum/shared/core/seed"
+	"github.com/cordum-serverless/cordum/shared/core/workflow/runs"
 	"github.com/cordum-serverless/cordum/shared/edge/batch"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
@@ -118,6 +121,8 @@ type world struct {
 	busy       map[string]*process // functions that run, and in which process
 	seen       map[string]int
 	received   map[string]string // receipt -> body
+	runs       map[string]*ackedRun
+	rawRuns    *runs.Runs
 	rules      []rules           // that were in force, the newest last
 	began      map[string]int64  // process and ticket -> the head's revision when the first claim with it began
 }
@@ -193,16 +198,19 @@ func newWorld(opts Options) (*world, error) {
 		raw:   &job.Store{Table: p.Table(), Blobs: p.Blobs(), Shards: 1},
 		acked: map[string]*acked{}, keys: map[string]string{}, states: map[string][]job.State{}, handed: map[string]string{},
 		heard: map[string][]frame{}, functions: map[string]*function{}, busy: map[string]*process{}, seen: map[string]int{}, received: map[string]string{},
-		heads: &head.Store{Table: p.Table(), Blobs: p.Blobs(), Pick: func(int) int { return 0 }}, began: map[string]int64{},
+		runs: map[string]*ackedRun{}, heads: &head.Store{Table: p.Table(), Blobs: p.Blobs(), Pick: func(int) int { return 0 }}, began: map[string]int64{},
 	}
 	files := coreseed.Files{Policy: []byte(simPolicy), Pools: []byte(simPools), Timeouts: []byte(simTimeouts)}
 	if err := seed.Apply(context.Background(), p.Table(), p.Queues(), w.heads, files, time.Now()); err != nil {
 		return nil, err
 	}
+	if err := w.prepareRuns(); err != nil {
+		return nil, err
+	}
 	w.govern(map[string]bool{})
 	w.startAPI(0)
 	for name, queueName := range map[string]string{
-		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "sweep": "", "sealer": "",
+		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "engine": resources.Runs, "sweep": "", "sealer": "",
 	} {
 		f := &function{name: name, queue: queueName}
 		w.functions[name] = f
@@ -248,7 +256,8 @@ func (w *world) startAPI(gen int) {
 		panic(err) // the keys above are wrong
 	}
 	edge.IDs, edge.Metrics = ids.Source{Reader: w.api.random}, nil
-	w.apiHTTP = rest.New(edge, jobs.New(d).Group(), approvals.New(d).Group(), dlqfn.New(d).Group(), workers.New(d, nil).Group())
+	w.apiHTTP = rest.New(edge, jobs.New(d).Group(), approvals.New(d).Group(), dlqfn.New(d).Group(), workers.New(d, nil).Group(),
+		runsfn.New(d).Group())
 }
 
 func (w *world) startFunction(f *function) {
@@ -264,6 +273,8 @@ func (w *world) startFunction(f *function) {
 		f.handler = deadletter.Handler(d)
 	case "broadcast":
 		f.handler = broadcast.Handler(d)
+	case "engine":
+		f.handler = engine.Handler(runs.New(d, nil))
 	case "sweep":
 		f.run = func(ctx context.Context) error { _, err := sweep.Handler(d)(ctx); return err }
 	case "sealer":

@@ -18,6 +18,7 @@ const (
 	senderGateway   = "api-gateway"
 	senderSubmit    = "api-gateway-http"
 	senderScheduler = "cordum-scheduler"
+	senderEngine    = "workflow-engine"
 )
 
 const protocolVersion = 1

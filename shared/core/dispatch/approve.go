@@ -40,6 +40,7 @@ var (
 	errStalePolicy   = unresolved("approval_stale_snapshot", "policy snapshot changed; re-evaluate before approving")
 	errStaleRequest  = unresolved("approval_stale_request", "job request changed; approval rejected")
 	errContended     = unresolved("approval_retryable_lock", "approval is being resolved by others; retry").With("retryable", true)
+	errTerminalRun   = unresolved("approval_terminal_run", "the run of the workflow has ended")
 	errSelfApproval  = fault.New(fault.Denied, "self-approval is forbidden by policy").With("code", "approval_self_approval").With("retryable", false)
 )
 
@@ -94,6 +95,9 @@ func (d *Dispatcher) resolve(
 		case r.State != job.ApprovalRequired:
 			return nil, notWaiting(r)
 		}
+		if err := d.runIsLive(ctx, r); err != nil {
+			return nil, err
+		}
 		if err := d.overdue(ctx, r, now); err != nil {
 			failed = err
 			continue
@@ -129,6 +133,9 @@ func notWaiting(r *job.Record) error {
 	if r.Grant != nil || r.ErrorCode == dlq.ApprovalRejected {
 		return errResolved
 	}
+	if _, ok := job.RunOf(r.ID); ok && r.State == job.Cancelled {
+		return errTerminalRun
+	}
 	return errNotActionable
 }
 
@@ -150,6 +157,9 @@ func (d *Dispatcher) overdue(ctx context.Context, r *job.Record, now time.Time) 
 }
 
 func (d *Dispatcher) approve(ctx context.Context, id identity.Identity, r *job.Record, w Word, message string, now time.Time) (*job.Record, error) {
+	if r.Gate {
+		return d.approveGate(ctx, id, r, w, message)
+	}
 	request, err := d.Jobs.Request(ctx, r)
 	if errors.Is(err, job.ErrNoRequest) {
 		return nil, fault.Wrap(fault.NotFound, err, "job request not found")
@@ -167,7 +177,7 @@ func (d *Dispatcher) approve(ctx context.Context, id identity.Identity, r *job.R
 		ops: func(to job.State, micros int64) []store.Op {
 			a := resolution(job.Approve, id, r, w, micros)
 			a.Message = message
-			return []store.Op{a.Op(r), resolved(id, r, "approve", to, w, micros)}
+			return append(ofRun(r), a.Op(r), resolved(id, r, "approve", to, w, micros))
 		},
 	}
 	granted := *r
@@ -218,7 +228,9 @@ func (d *Dispatcher) reject(ctx context.Context, id identity.Identity, r *job.Re
 		text = "approval rejected"
 	}
 	a := resolution(job.Reject, id, r, w, micros)
-	done, err := d.end(ctx, r, job.Denied, micros, deniedFor(dlq.ApprovalRejected, text), a.Op(r), resolved(id, r, "reject", job.Denied, w, micros))
+	extra := append(ofRun(r), a.Op(r), resolved(id, r, "reject", job.Denied, w, micros))
+	extra = append(extra, decided(r, a, text, d.now())...)
+	done, err := d.end(ctx, r, job.Denied, micros, deniedFor(dlq.ApprovalRejected, text), extra...)
 	if err == nil {
 		d.bury(ctx, done)
 	}
@@ -264,7 +276,8 @@ func (d *Dispatcher) expire(ctx context.Context, r *job.Record) error {
 	r = r.Unmoved()
 	micros := d.micros.Micros(d.now())
 	a := resolution(job.Expire, identity.Identity{}, r, Word{}, micros)
-	done, err := d.end(ctx, r, job.Denied, micros, deniedFor(dlq.ApprovalExpired, "approval expired: nobody approved or rejected in time"), a.Op(r))
+	const text = "approval expired: nobody approved or rejected in time"
+	done, err := d.end(ctx, r, job.Denied, micros, deniedFor(dlq.ApprovalExpired, text), append(decided(r, a, text, d.now()), a.Op(r))...)
 	if err == nil {
 		d.bury(ctx, done)
 	}

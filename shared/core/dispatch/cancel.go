@@ -9,6 +9,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // Cancelled is the answer to a cancel.
@@ -32,6 +33,30 @@ const (
 // cancels what the first time did not reach.
 // Each job that ends leaves an audit entry.
 func (d *Dispatcher) Cancel(ctx context.Context, by identity.Identity, id, reason string) (Cancelled, error) {
+	return d.cancelAll(ctx, id, reason, canceller{by.Tenant, senderGateway, func(micros int64, id string) audit.Entry {
+		return audit.By(by, micros, "cancel", "job", id)
+	}})
+}
+
+// CancelStep ends the job of a step, as Cancel does, for a run that ends it: that run's own entry in the audit trail says who did. A job that is not
+// there, or has ended, is no error.
+func (d *Dispatcher) CancelStep(ctx context.Context, tenant, id, reason string) error {
+	_, err := d.cancelAll(ctx, id, reason, canceller{tenant: tenant, sender: senderEngine})
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// canceller is who cancels: for which tenant, and as whom clients and workers hear of it. entry begins the audit entry of a job; nil leaves none.
+type canceller struct {
+	tenant string
+	sender string
+	entry  func(micros int64, id string) audit.Entry
+}
+
+// cancelAll ends a job and all that it asked for.
+func (d *Dispatcher) cancelAll(ctx context.Context, id, reason string, by canceller) (Cancelled, error) {
 	done, err := d.cancel(ctx, by, id, reason)
 	if err != nil || done.State != job.Cancelled {
 		return done, err
@@ -59,9 +84,9 @@ func (d *Dispatcher) Cancel(ctx context.Context, by identity.Identity, id, reaso
 }
 
 // cancel ends one job.
-func (d *Dispatcher) cancel(ctx context.Context, by identity.Identity, id, reason string) (Cancelled, error) {
+func (d *Dispatcher) cancel(ctx context.Context, by canceller, id, reason string) (Cancelled, error) {
 	for range cancelTries {
-		r, err := d.Jobs.Load(ctx, by.Tenant, id, d.now())
+		r, err := d.Jobs.Load(ctx, by.tenant, id, d.now())
 		if err != nil {
 			return Cancelled{}, err
 		}
@@ -72,19 +97,23 @@ func (d *Dispatcher) cancel(ctx context.Context, by identity.Identity, id, reaso
 			return Cancelled{JobID: id, State: r.State, Reason: "job already terminal"}, nil
 		}
 		micros := d.micros.Micros(d.now())
-		entry := audit.By(by, micros, "cancel", "job", id)
-		entry.Before, entry.After, entry.Message = string(r.State), string(job.Cancelled), reason
+		var extra []store.Op
+		if by.entry != nil {
+			entry := by.entry(micros, id)
+			entry.Before, entry.After, entry.Message = string(r.State), string(job.Cancelled), reason
+			extra = append(extra, entry.Op())
+		}
 		done, err := d.Jobs.Move(ctx, r, job.Cancelled, 0, func(n *job.Record) {
 			n.UpdatedAt, n.ListedAt, n.Reason, n.CancelReason = micros, micros, "", reason
-		}, entry.Op())
+		}, extra...)
 		if _, ok := errors.AsType[*job.StaleError](err); ok {
 			continue
 		}
 		if err != nil {
 			return Cancelled{}, err
 		}
-		result := envelope(done, senderGateway, d.now(), &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobResult{JobResult: resultOf(done)}})
-		d.Events.Job(ctx, done, 0, result, cancelPacket(done, senderGateway, d.now()))
+		result := envelope(done, by.sender, d.now(), &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobResult{JobResult: resultOf(done)}})
+		d.Events.Job(ctx, done, 0, result, cancelPacket(done, by.sender, d.now()))
 		d.tell(ctx, r)
 		return Cancelled{JobID: id, State: done.State}, nil
 	}

@@ -96,8 +96,16 @@ func New(p Platform) *Dispatcher {
 	for name, t := range map[string]*turn.Turn{"policy": &d.Policy.Turn, "config": &d.Config.Turn, "settings": &d.Settings.Turn, "workers": &d.Workers.Turn} {
 		t.Yield, t.Name = p.Yield, name
 	}
+	counted := func(context.Context, job.State, *job.Record) {}
 	if p.Metrics != nil {
-		d.Jobs.Moved = measure(p.Metrics)
+		counted = measure(p.Metrics)
+	}
+	d.Jobs.Ended = d.ended
+	d.Jobs.Moved = func(ctx context.Context, from job.State, r *job.Record) {
+		counted(ctx, from, r)
+		if run, ok := job.RunOf(r.ID); ok && r.State.Terminal() {
+			d.WakeRun(ctx, run, "", time.Time{})
+		}
 	}
 	return d
 }

@@ -129,17 +129,24 @@ func (s *Submission) checkTokens() error {
 	if s.MaxInputTokens > math.MaxInt32 {
 		return fault.New(fault.Invalid, "max_input_tokens is too large")
 	}
-	if s.DeadlineMS < 0 {
-		return fault.New(fault.Invalid, "deadline_ms must be non-negative")
-	}
-	if s.DeadlineMS > int64(maxDeadline/time.Millisecond) {
-		return fault.New(fault.Invalid, "deadline_ms must be at most %d", int64(maxDeadline/time.Millisecond))
+	if err := s.checkDeadline(); err != nil {
+		return err
 	}
 	if s.MaxInputTokens == 0 {
 		s.MaxInputTokens = DefaultMaxInputTokens
 	}
 	if s.MaxOutputTokens == 0 {
 		s.MaxOutputTokens = DefaultMaxOutputTokens
+	}
+	return nil
+}
+
+func (s *Submission) checkDeadline() error {
+	if s.DeadlineMS < 0 {
+		return fault.New(fault.Invalid, "deadline_ms must be non-negative")
+	}
+	if s.DeadlineMS > int64(maxDeadline/time.Millisecond) {
+		return fault.New(fault.Invalid, "deadline_ms must be at most %d", int64(maxDeadline/time.Millisecond))
 	}
 	return nil
 }

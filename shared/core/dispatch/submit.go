@@ -260,6 +260,9 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 
 // plan decides and routes. It never fails: what cannot be decided now waits.
 func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) *plan {
+	if r.Gate {
+		return d.gate(ctx, request, now)
+	}
 	j, err := d.judge(ctx, r, request, now)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", err)

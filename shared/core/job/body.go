@@ -36,7 +36,7 @@ func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
 		return fmt.Errorf("job %s: encode request: %w", r.ID, err)
 	}
 	a := store.Attrs{aRequest: raw, aDecision: encode(b.First), aCreated: r.CreatedAt}
-	if err := s.payload(ctx, a, aContext, aContextBlob, "ctx/"+r.ID+"/"+r.Body, b.Context, contextOptions); err != nil {
+	if err := s.payload(ctx, a, aContext, aContextBlob, "ctx/"+objectName(r.ID)+"/"+r.Body, b.Context, contextOptions); err != nil {
 		return err
 	}
 	key := bodyKey(r.ID, r.Body)
@@ -135,7 +135,7 @@ func (s *Store) PutResult(ctx context.Context, id string, attempt int64, data []
 	if data == nil {
 		data = []byte{}
 	}
-	if err := s.payload(ctx, a, aPayload, aPayloadBlob, fmt.Sprintf("res/%s/%d", id, attempt), data, resultOptions); err != nil {
+	if err := s.payload(ctx, a, aPayload, aPayloadBlob, fmt.Sprintf("res/%s/%d", objectName(id), attempt), data, resultOptions); err != nil {
 		return "", err
 	}
 	it := store.Item{Key: resultKey(id, attempt), Attrs: a, Expires: now.Add(PayloadRetention).Unix()}

@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/listing"
@@ -59,6 +60,23 @@ func resultKey(id string, attempt int64) store.Key {
 func childKey(parent, id string) store.Key {
 	return store.Key{PK: Partition(parent), SK: childPrefix + id}
 }
+
+// stepForm is the id of the job of a step: "<run>:<step>@<attempt>", of a child of one "<run>:<step>[<index>]@<attempt>".
+var stepForm = regexp.MustCompile(`^([0-9a-f-]{36}):([A-Za-z0-9_-]+(?:\[[0-9]+\])?)@[0-9]+$`)
+
+// RunOf answers the run whose step a job is; ok is false for any other job.
+func RunOf(id string) (run string, ok bool) {
+	m := stepForm.FindStringSubmatch(id)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
+
+// objectName is a job's id in the key of an object, which takes no brackets.
+func objectName(id string) string { return brackets.Replace(id) }
+
+var brackets = strings.NewReplacer("[", "~5B", "]", "~5D")
 
 // RootID is the id of the job that begins a trace, when nothing else settles it: it needs no entry in the index to be found.
 func RootID(trace string) string { return ids.Named("root", trace) }

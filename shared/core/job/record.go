@@ -98,6 +98,8 @@ type Record struct {
 	CancelReason string
 	// Submitter is the id of the credential that submitted the job.
 	Submitter string
+	// Gate says that the job is an approval step of a run: it waits for a human, and nobody carries it out.
+	Gate bool
 	// Remedy says which remediation of its parent the job is; "" for one that is none.
 	Remedy string
 
@@ -142,7 +144,7 @@ const (
 	aProgress, aCancel, aExpires                 = "pg", "cx", "ex"
 	aWaiting, aHold, aFailed                     = "ws", "hl", "ff"
 	aPolicyRevision, aGrant, aApproveBy, aAsked  = "pv", "gr", "ab", "as"
-	aSubmitter, aRemedy                          = "sb", "rm"
+	aSubmitter, aRemedy, aGate                   = "sb", "rm", "gt"
 )
 
 func (r *Record) attrs() store.Attrs {
@@ -183,6 +185,9 @@ func (r *Record) attrs() store.Attrs {
 	if r.Targeted {
 		a[aTargeted] = true
 	}
+	if r.Gate {
+		a[aGate] = true
+	}
 	return a
 }
 
@@ -201,7 +206,7 @@ func parse(it store.Item) *Record {
 		ResultPtr: a.String(aResult), Artifacts: split(a.String(aArtifacts)), ExecutionMS: a.Int(aMS), CancelReason: a.String(aCancel),
 		ExpiresAt: a.Int(aExpires), WaitingSince: a.Int(aWaiting), HoldLimit: a.Int(aHold), FailedAt: a.Int(aFailed),
 		PolicyRevision: a.Int(aPolicyRevision), ApproveBy: a.Int(aApproveBy), Asked: a.Int(aAsked),
-		Submitter: a.String(aSubmitter), Remedy: a.String(aRemedy),
+		Submitter: a.String(aSubmitter), Remedy: a.String(aRemedy), Gate: a.Bool(aGate),
 	}
 	decode(a.Bytes(aDecision), &r.Decision)
 	if b := a.Bytes(aProgress); b != nil {

@@ -60,6 +60,7 @@ var Transitions = []Transition{
 	{Pending, Cancelled, "cancel"},
 	{ApprovalRequired, Pending, "approved, and over a limit, or its queue could not be reached"},
 	{ApprovalRequired, Scheduled, "approved and routed"},
+	{ApprovalRequired, Succeeded, "approved, and it is the gate of a workflow"},
 	{ApprovalRequired, Denied, "rejected, nobody resolved it in time, or approved and forbidden by the configuration meanwhile"},
 	{ApprovalRequired, Failed, "approved, but no pool takes the topic"},
 	{ApprovalRequired, Timeout, "deadline"},

@@ -19,6 +19,16 @@ type Store struct {
 	Shards Shards
 	// Moved, when given, hears of every change of state that was written: from is "" for a new job.
 	Moved func(ctx context.Context, from State, r *Record)
+	// Ended, when given, answers what else is written in the transaction in which a job comes to its end.
+	Ended func(*Record) []store.Op
+}
+
+// ended are the operations that belong to a change of state.
+func (s *Store) ended(from State, r *Record) []store.Op {
+	if s.Ended == nil || from.Terminal() || !r.State.Terminal() {
+		return nil
+	}
+	return s.Ended(r)
 }
 
 func (s *Store) moved(ctx context.Context, from State, r *Record) {
@@ -86,7 +96,8 @@ func (s *Store) Create(ctx context.Context, r *Record, b *Body, limit int64, ext
 	if r.Parent != "" {
 		ops = append(ops, store.Put(childItem(r)))
 	}
-	if err := s.write(ctx, append(ops, extra...)); err != nil {
+	ops = append(append(ops, extra...), s.ended("", r)...)
+	if err := s.write(ctx, ops); err != nil {
 		return err
 	}
 	s.moved(ctx, "", r)
@@ -143,7 +154,8 @@ func (s *Store) move(
 		}
 		ops = append(ops, count(r.Tenant, n, limit))
 	}
-	if err := s.write(ctx, append(ops, extra...)); err != nil {
+	ops = append(append(ops, extra...), s.ended(r.State, &next)...)
+	if err := s.write(ctx, ops); err != nil {
 		return nil, err
 	}
 	s.moved(ctx, r.State, &next)

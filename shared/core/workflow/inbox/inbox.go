@@ -6,6 +6,7 @@ package inbox
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -133,6 +134,9 @@ func Parse(it store.Item) (e Event, due time.Time, err error) {
 func StillLive(run string) store.Op {
 	return store.Check(Header(run), store.OneOf(Status, Live...))
 }
+
+// IsLive says whether a header is of a run that has not ended.
+func IsLive(header store.Item) bool { return slices.Contains(Live, header.Attrs.String(Status)) }
 
 // DueShards is the number of partitions of what is due of runs.
 const DueShards = 4
