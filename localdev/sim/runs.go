@@ -285,6 +285,11 @@ func (w *world) decide(a *ackedRun, approved, byJob bool) {
 // runsFinished says whether all runs that clients know of have ended; for those that wait for a human it decides.
 func (w *world) runsFinished(decide bool) bool {
 	done := true
+	for _, id := range keysOfMap(w.runs) {
+		if w.runs[id].deleted && len(w.partition(id)) > 0 {
+			done = false
+		}
+	}
 	for _, a := range w.knownRuns() {
 		run, err := w.rawRuns.Header(context.Background(), a.tenant, a.id)
 		if err != nil || run.Status.Terminal() && len(run.Outbox) == 0 && len(run.Sweeps) == 0 {
@@ -296,6 +301,15 @@ func (w *world) runsFinished(decide bool) bool {
 		}
 	}
 	return done
+}
+
+// partition is the first of what is stored of a run.
+func (w *world) partition(run string) []store.Item {
+	page, err := w.platform.Table().Query(context.Background(), store.Query{PK: inbox.Partition(run)})
+	if err != nil {
+		w.violated("run %s cannot be read: %v", run, err)
+	}
+	return page.Items
 }
 
 // judgeRuns looks at what is left of runs.
@@ -310,8 +324,8 @@ func (w *world) judgeRuns() {
 		run, err := w.rawRuns.Header(ctx, a.tenant, a.id)
 		switch {
 		case a.deleted:
-			if page, _ := w.platform.Table().Query(ctx, store.Query{PK: inbox.Partition(id)}); len(page.Items) > 0 {
-				w.violated("run %s was deleted, and %d items of it are there, the first is %s", id, len(page.Items), page.Items[0].Key)
+			if items := w.partition(id); len(items) > 0 {
+				w.violated("run %s was deleted, and %d items of it are there, the first is %s", id, len(items), items[0].Key)
 			}
 			continue
 		case err != nil:

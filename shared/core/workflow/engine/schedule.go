@@ -359,7 +359,20 @@ func (t *tx) settle() {
 	t.run.CompletedAt = t.now
 	if s != Succeeded {
 		t.skipDependents()
+		t.takeDown("the run has ended", "workflow run "+string(s))
 	}
+}
+
+// takeDown ends what is under way of a run that has ended: nobody waits for it, and nobody would hear of it.
+func (t *tx) takeDown(message, reason string) {
+	var ids []string
+	for i, n := range t.p.nodes {
+		if live(t.run.Marks[i]) {
+			ids = append(ids, n.ID)
+			t.mark(i, cancelled)
+		}
+	}
+	t.sweepLater(Sweep{Steps: ids, Status: Cancelled, Error: message, Reason: reason})
 }
 
 // stuck says that nothing is under way that could get the run on.

@@ -39,29 +39,32 @@ func (r *Runs) tell(ctx context.Context, h *header, res *engine.Result) {
 const sendAtOnce = 8
 
 // send sends effects in their order, jobs that follow each other several at once. It answers those that were received, and the jobs that nobody will
-// ever take, with the reason. What is in neither is sent again later.
+// ever take, with the reason. What is in neither is sent again later: what fails, and what would overtake something about the same job or run that is
+// not known to have been received.
 func (r *Runs) send(ctx context.Context, st *state, effects []engine.Effect) (sent []string, refused []engine.JobResult) {
+	targets, waits := map[string]string{}, map[string]bool{}
+	for _, p := range st.head.Outbox {
+		targets[p.ID] = p.Target
+		if !slices.ContainsFunc(effects, func(e engine.Effect) bool { return e.ID == p.ID }) {
+			waits[p.Target] = true
+		}
+	}
+	effects = slices.DeleteFunc(slices.Clone(effects), func(e engine.Effect) bool { return waits[targets[e.ID]] })
 	for len(effects) > 0 {
-		n := 1
-		if effects[0].Job != nil {
-			if n = slices.IndexFunc(effects, func(e engine.Effect) bool { return e.Job == nil }); n < 0 {
-				n = len(effects)
-			}
-			n = min(n, sendAtOnce)
-		}
+		n := together(effects)
 		errs := make([]error, n)
-		var sending sync.WaitGroup
-		for i, e := range effects[:n] {
-			if n == 1 {
-				errs[i] = r.deliver(ctx, st.head, e)
-				continue
+		if n == 1 {
+			errs[0] = r.deliver(ctx, st.head, effects[0])
+		} else {
+			var sending sync.WaitGroup
+			for i, e := range effects[:n] {
+				sending.Go(func() {
+					r.Jobs.Yield.At(ctx, "send "+e.ID)
+					errs[i] = r.deliver(ctx, st.head, e)
+				})
 			}
-			sending.Go(func() {
-				r.Jobs.Yield.At(ctx, "send "+e.ID)
-				errs[i] = r.deliver(ctx, st.head, e)
-			})
+			sending.Wait()
 		}
-		sending.Wait()
 		for i, e := range effects[:n] {
 			switch err := errs[i]; {
 			case err == nil:
@@ -71,11 +74,21 @@ func (r *Runs) send(ctx context.Context, st *state, effects []engine.Effect) (se
 				refused = append(refused, engine.JobResult{JobID: e.Job.ID, Status: engine.JobFatal, Error: err.Error()})
 			default:
 				r.Jobs.Log.WarnContext(ctx, "effect of a run not sent; it is sent again", "run", st.head.ID, "effect", e.ID, "error", err)
+				waits[targets[e.ID]] = true
 			}
 		}
-		effects = effects[n:]
+		effects = slices.DeleteFunc(effects[n:], func(e engine.Effect) bool { return waits[targets[e.ID]] })
 	}
 	return sent, refused
+}
+
+// together is how many of the first effects may be sent at once: jobs, which know nothing of each other.
+func together(effects []engine.Effect) int {
+	n := slices.IndexFunc(effects, func(e engine.Effect) bool { return e.Job == nil })
+	if n < 0 {
+		n = len(effects)
+	}
+	return min(max(n, 1), sendAtOnce)
 }
 
 // deliver sends one effect. Whoever receives it twice does it once.
