@@ -14,6 +14,8 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/memory"
+	"github.com/cordum-serverless/cordum/shared/core/workflow/chat"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/runs"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
@@ -24,11 +26,14 @@ import (
 // Service serves cordum.v1.Runs.
 type Service struct {
 	cordumv1.UnimplementedRunsServer
-	runs *runs.Runs
+	runs  *runs.Runs
+	chats *chat.Chats
 }
 
 // New makes the service.
-func New(d *dispatch.Dispatcher) *Service { return &Service{runs: runs.New(d, nil)} }
+func New(d *dispatch.Dispatcher) *Service {
+	return &Service{runs: runs.New(d), chats: &chat.Chats{Memory: &memory.Store{Table: d.Jobs.Table}}}
+}
 
 // Group is the service's routes.
 func (s *Service) Group() rest.Group {

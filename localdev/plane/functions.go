@@ -21,6 +21,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/policy"
 	"github.com/cordum-serverless/cordum/functions/runs"
 	"github.com/cordum-serverless/cordum/functions/scheduler"
+	"github.com/cordum-serverless/cordum/functions/schemas"
 	"github.com/cordum-serverless/cordum/functions/sealer"
 	"github.com/cordum-serverless/cordum/functions/seed"
 	"github.com/cordum-serverless/cordum/functions/status"
@@ -73,13 +74,14 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
 	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),
 	"runs":       answers(func(d *dispatch.Dispatcher) rest.Group { return runs.New(d).Group() }),
+	"schemas":    answers(func(d *dispatch.Dispatcher) rest.Group { return schemas.New(d).Group() }),
 	"status":     answers(func(d *dispatch.Dispatcher) rest.Group { return status.New(d).Group() }),
 	"traces":     answers(func(d *dispatch.Dispatcher) rest.Group { return traces.New(d).Group() }),
 	"workers":    answers(func(d *dispatch.Dispatcher) rest.Group { return workers.New(d, nil).Group() }),
 	"workflows":  answers(func(d *dispatch.Dispatcher) rest.Group { return workflows.New(d).Group() }),
 	"broadcast":  func(d *dispatch.Dispatcher, _ rest.Config) any { return broadcast.Handler(d) },
 	"deadletter": func(d *dispatch.Dispatcher, _ rest.Config) any { return deadletter.Handler(d) },
-	"engine":     func(d *dispatch.Dispatcher, _ rest.Config) any { return engine.Handler(workflowruns.New(d, nil)) },
+	"engine":     func(d *dispatch.Dispatcher, _ rest.Config) any { return engine.Handler(workflowruns.New(d)) },
 	"inbox":      func(d *dispatch.Dispatcher, _ rest.Config) any { return inbox.Handler(d) },
 	"scheduler":  func(d *dispatch.Dispatcher, _ rest.Config) any { return scheduler.Handler(d) },
 	"seed": func(d *dispatch.Dispatcher, _ rest.Config) any {

@@ -72,7 +72,7 @@ func (w *world) prepareRuns() error {
 	d := dispatch.New(dispatch.Platform{
 		Table: w.platform.Table(), Queues: w.platform.Queues(), Blobs: w.platform.Blobs(), Clock: &skew{}, IDs: ids.Source{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Shards: 1,
 	})
-	w.rawRuns = runs.New(d, nil)
+	w.rawRuns = runs.New(d)
 	definitions := &catalog.Store{Table: w.platform.Table(), Blobs: w.platform.Blobs(), Clock: &skew{}}
 	for _, t := range tenants {
 		for _, f := range flows {

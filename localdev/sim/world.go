@@ -123,8 +123,8 @@ type world struct {
 	received   map[string]string // receipt -> body
 	runs       map[string]*ackedRun
 	rawRuns    *runs.Runs
-	rules      []rules           // that were in force, the newest last
-	began      map[string]int64  // process and ticket -> the head's revision when the first claim with it began
+	rules      []rules          // that were in force, the newest last
+	began      map[string]int64 // process and ticket -> the head's revision when the first claim with it began
 }
 
 // met counts something that a run went through.
@@ -274,7 +274,7 @@ func (w *world) startFunction(f *function) {
 	case "broadcast":
 		f.handler = broadcast.Handler(d)
 	case "engine":
-		f.handler = engine.Handler(runs.New(d, nil))
+		f.handler = engine.Handler(runs.New(d))
 	case "sweep":
 		f.run = func(ctx context.Context) error { _, err := sweep.Handler(d)(ctx); return err }
 	case "sealer":

@@ -25,5 +25,5 @@ func main() {
 		Blobs:  s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
-	lambda.Start(engine.Handler(runs.New(d, nil)))
+	lambda.Start(engine.Handler(runs.New(d)))
 }

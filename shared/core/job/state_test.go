@@ -14,7 +14,7 @@ const matrix = `
 from              PEND APPR SCHE DISP RUNN SUCC FAIL CANC TIME DENY
 -                 y    y    y    N    N    n    y    n    n    Y
 PENDING           y    y    y    N    N    n    y    y    y    y
-APPROVAL_REQUIRED y    y    y    N    N    n    y    y    y    y
+APPROVAL_REQUIRED y    y    y    N    N    Y    y    y    y    y
 SCHEDULED         Y    Y    y    y    N    N    y    y    y    y
 DISPATCHED        n    n    Y    y    y    y    y    y    y    n
 RUNNING           n    n    Y    n    y    y    y    y    y    n

@@ -12,6 +12,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/schema"
+	"github.com/cordum-serverless/cordum/shared/core/schema/registry"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/catalog"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
@@ -27,22 +28,16 @@ type Runs struct {
 	Shards  job.Shards
 	Jobs    *dispatch.Dispatcher
 	Catalog *catalog.Store
-	// Schemas answers the registered schemas of a tenant that have these ids, and what stands for them as they are now.
-	Schemas Schemas
+	Schemas *registry.Store
 
 	micros clock.Unique
 	plans  plans
 }
 
-// Schemas is where schemas are registered.
-type Schemas interface {
-	Named(ctx context.Context, tenant string, ids []string) (found map[string]*schema.Schema, revision string, err error)
-}
-
 // New makes them on what moves jobs.
-func New(d *dispatch.Dispatcher, s Schemas) *Runs {
+func New(d *dispatch.Dispatcher) *Runs {
 	c := &catalog.Store{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Clock: d.Clock, IDs: d.IDs}
-	return &Runs{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Shards: d.Jobs.Shards, Jobs: d, Catalog: c, Schemas: s}
+	return &Runs{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Shards: d.Jobs.Shards, Jobs: d, Catalog: c, Schemas: &registry.Store{Table: d.Jobs.Table, Clock: d.Clock}}
 }
 
 // What callers hear.

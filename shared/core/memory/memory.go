@@ -1,0 +1,110 @@
+// Package memory keeps what agents remember: for each memory of a tenant a history of its newest events, which language models see in their next
+// window. A history is gone 30 days after its last event.
+package memory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+const (
+	// MaxEvents is how many events a history has; an older one goes when a new one comes.
+	MaxEvents = 20
+	// Retention is how long a history is kept after its last event.
+	Retention = 30 * 24 * time.Hour
+)
+
+// Store keeps histories.
+type Store struct{ Table store.Table }
+
+// A history lies in one partition, M#<tenant>#<memory>:
+//
+//	E#<number>  an event, by its number
+//	H           the number of the next one
+const (
+	headSK      = "H"
+	eventPrefix = "E#"
+)
+
+func partition(tenant, memory string) string {
+	return "M#" + listing.Segment(tenant) + "#" + listing.Segment(memory)
+}
+
+func eventKey(partition string, n int64) store.Key {
+	return store.Key{PK: partition, SK: fmt.Sprintf("%s%012d", eventPrefix, n)}
+}
+
+// Names of attributes: of the head the next number, of an event its text and what tells it from others.
+const (
+	attrNext = "n"
+	attrText = "x"
+	attrID   = "id"
+)
+
+// tries is how often an event that met another one is appended.
+const tries = 20
+
+var errBusy = fault.New(fault.Conflict, "others keep adding to the memory; retry")
+
+// Append adds an event, once for each id, whoever else adds at that time.
+func (s *Store) Append(ctx context.Context, tenant, memory, id string, event json.RawMessage, now time.Time) error {
+	pk := partition(tenant, memory)
+	expires := now.Add(Retention).Unix()
+	tried := int64(-1)
+	for range tries {
+		head, err := s.Table.Get(ctx, store.Key{PK: pk, SK: headSK})
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		n := head.Attrs.Int(attrNext)
+		if tried >= 0 && n > tried { // it may be there, and only the answer was lost
+			if it, err := s.Table.Get(ctx, eventKey(pk, tried)); err == nil && it.Attrs.String(attrID) == id {
+				return nil
+			}
+		}
+		tried = n
+		unchanged := store.NotExists()
+		if err == nil {
+			unchanged = store.Equal(attrNext, n)
+		}
+		ops := []store.Op{
+			store.Put(store.Item{Key: store.Key{PK: pk, SK: headSK}, Attrs: store.Attrs{attrNext: n + 1}, Expires: expires}).If(unchanged),
+			store.Put(store.Item{Key: eventKey(pk, n), Attrs: store.Attrs{attrText: []byte(event), attrID: id}, Expires: expires}),
+		}
+		if n >= MaxEvents {
+			ops = append(ops, store.Delete(eventKey(pk, n-MaxEvents)))
+		}
+		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
+			return err
+		}
+	}
+	return errBusy
+}
+
+// Events answers the history, the newest event first.
+func (s *Store) Events(ctx context.Context, tenant, memory string, now time.Time) ([]json.RawMessage, error) {
+	var out []json.RawMessage
+	q := store.Query{PK: partition(tenant, memory), Prefix: eventPrefix, Desc: true, Limit: MaxEvents}
+	for len(out) < MaxEvents {
+		page, err := s.Table.Query(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range page.Items {
+			if it.Live(now.Unix()) && len(out) < MaxEvents {
+				out = append(out, it.Attrs.Bytes(attrText))
+			}
+		}
+		if q.Start = page.Next; page.Next == "" {
+			break
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,199 @@
+// Package registry keeps the schemas that steps of workflows name by id: one for each id of a tenant, as it was last registered. A schema is kept until
+// somebody deletes it: it is what its author made.
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/cordum-serverless/cordum/shared/core/audit"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/core/schema"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// Store keeps schemas. One is shared by everything in a process; all its methods may be called at once.
+type Store struct {
+	Table store.Table
+	Clock clock.Clock
+
+	micros   clock.Unique
+	mu       sync.Mutex
+	compiled map[string]*schema.Schema // by the hash of the text
+}
+
+// ErrUnknown is the answer for a schema that a tenant has not.
+var ErrUnknown = fault.New(fault.NotFound, "schema not found")
+
+// maxID is the longest id, in bytes. The text of a schema, which schema.MaxSize bounds, lies in one item.
+const maxID = 256
+
+// A schema is the item SC#<tenant>#<id> | D; its revision is the hash of its text.
+//
+//	by_time  SC#<tenant>   schemas of a tenant, by the microsecond of their last registration
+func key(tenant, id string) store.Key {
+	return store.Key{PK: partition(tenant) + "#" + listing.Segment(id), SK: "D"}
+}
+
+func partition(tenant string) string { return "SC#" + listing.Segment(tenant) }
+
+// Names of the attributes: the id, the text as it was registered, and its hash.
+const (
+	attrID   = "id"
+	attrText = "text"
+	attrHash = "hash"
+)
+
+// Register saves a schema of the caller's tenant, new or not.
+//
+// Faults: Invalid for an id or a schema that is none, TooLarge.
+func (s *Store) Register(ctx context.Context, by identity.Identity, id string, text json.RawMessage) error {
+	switch id = strings.TrimSpace(id); {
+	case id == "":
+		return fault.New(fault.Invalid, "schema id required")
+	case len(id) > maxID:
+		return fault.New(fault.Invalid, "schema id too long (max %d bytes)", maxID)
+	case len(text) > schema.MaxSize:
+		return fault.New(fault.TooLarge, "schema of %d bytes is larger than %d", len(text), schema.MaxSize)
+	}
+	if t := bytes.TrimSpace(text); len(t) == 0 || t[0] != '{' {
+		return fault.New(fault.Invalid, "invalid schema: it must be an object")
+	}
+	if _, err := schema.Compile(text, id); err != nil {
+		return fault.New(fault.Invalid, "invalid schema: %s", err.Error())
+	}
+	before, err := s.Table.Get(ctx, key(by.Tenant, id))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	micros := s.micros.Micros(s.Clock.Now())
+	entry := audit.By(by, micros, "register", "schema", id)
+	entry.Before, entry.After = before.Attrs.String(attrHash), hash(text)
+	err = store.Transact(ctx, s.Table, store.Put(store.Item{
+		Key: key(by.Tenant, id), Attrs: store.Attrs{attrID: id, attrText: []byte(text), attrHash: entry.After},
+		Index: map[store.Index]store.Key{store.ByTime: {PK: partition(by.Tenant), SK: listing.Sortable(micros) + "#" + id}},
+	}), entry.Op())
+	if store.Overtaken(err) { // the entry is there: it was written, and the answer was lost
+		if it, unknown := s.Table.Get(ctx, key(by.Tenant, id)); unknown == nil && it.Attrs.String(attrHash) == entry.After {
+			return nil
+		}
+	}
+	return err
+}
+
+func hash(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// Get answers the text of a tenant's schema; an unknown one is ErrUnknown.
+func (s *Store) Get(ctx context.Context, tenant, id string) (json.RawMessage, error) {
+	if id = strings.TrimSpace(id); id == "" || len(id) > maxID {
+		return nil, ErrUnknown
+	}
+	it, err := s.Table.Get(ctx, key(tenant, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrUnknown
+	}
+	return it.Attrs.Bytes(attrText), err
+}
+
+// Delete removes a schema of the caller's tenant. For one that is not there nothing happens.
+func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) error {
+	if id = strings.TrimSpace(id); id == "" || len(id) > maxID {
+		return nil
+	}
+	before, err := s.Table.Get(ctx, key(by.Tenant, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "schema", id)
+	entry.Before = before.Attrs.String(attrHash)
+	err = store.Transact(ctx, s.Table, store.Delete(key(by.Tenant, id)).If(store.Equal(attrHash, entry.Before)), entry.Op())
+	if store.Overtaken(err) { // somebody else deleted it, or registered it anew at the same time: that stays
+		return nil
+	}
+	return err
+}
+
+// List answers the ids of a tenant's schemas that were registered last, the newest first.
+func (s *Store) List(ctx context.Context, tenant string, limit int) ([]string, error) {
+	ids := []string{}
+	q := store.Query{Index: store.ByTime, PK: partition(tenant), Desc: true, Limit: limit}
+	for len(ids) < limit {
+		page, err := s.Table.Query(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range page.Items {
+			if len(ids) < limit {
+				ids = append(ids, listing.Parse(it).Rest)
+			}
+		}
+		if q.Start = page.Next; page.Next == "" {
+			break
+		}
+	}
+	return ids, nil
+}
+
+// remembered is how many compiled schemas a process keeps.
+const remembered = 512
+
+// Named answers the schemas of a tenant that have these ids, compiled; those that do not exist are left out. revision stands for what was found.
+func (s *Store) Named(ctx context.Context, tenant string, ids []string) (found map[string]*schema.Schema, revision string, err error) {
+	keys := make([]store.Key, 0, len(ids))
+	for _, id := range ids {
+		if len(id) <= maxID {
+			keys = append(keys, key(tenant, id))
+		}
+	}
+	items, err := s.Table.BatchGet(ctx, keys)
+	if err != nil {
+		return nil, "", err
+	}
+	found = make(map[string]*schema.Schema, len(items))
+	sum := sha256.New()
+	for _, it := range items {
+		id := it.Attrs.String(attrID)
+		if found[id], err = s.compile(id, it); err != nil {
+			return nil, "", err
+		}
+		fmt.Fprintln(sum, id, it.Attrs.String(attrHash))
+	}
+	return found, hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+func (s *Store) compile(id string, it store.Item) (*schema.Schema, error) {
+	name := it.Attrs.String(attrHash)
+	s.mu.Lock()
+	known := s.compiled[name]
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	made, err := schema.Compile(it.Attrs.Bytes(attrText), id)
+	if err != nil {
+		return nil, fmt.Errorf("schema %s: %w", id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.compiled == nil || len(s.compiled) >= remembered {
+		s.compiled = map[string]*schema.Schema{}
+	}
+	s.compiled[name] = made
+	return made, nil
+}
