@@ -48,10 +48,7 @@ func (r *Runs) Start(ctx context.Context, id identity.Identity, s Start) (run st
 	case v == nil:
 		return "", ErrWorkflow
 	}
-	if err := v.CheckInput(input); err != nil {
-		return "", fault.New(fault.Invalid, "input schema validation failed: %s", err.Error())
-	}
-	if err := checkMemory(input); err != nil {
+	if err := checkInput(v, input); err != nil {
 		return "", err
 	}
 	if run, err := r.once(ctx, id.Tenant, s.Key); run != "" || err != nil {
@@ -84,12 +81,16 @@ func readInput(text json.RawMessage) (map[string]any, error) {
 	return input, nil
 }
 
-func checkMemory(input map[string]any) error {
-	v, there := input["memory_id"]
+// checkInput says what is wrong with an input.
+func checkInput(v *catalog.Version, input map[string]any) error {
+	if err := v.CheckInput(input); err != nil {
+		return fault.New(fault.Invalid, "input schema validation failed: %s", strings.TrimPrefix(err.Error(), "schema validation failed: "))
+	}
+	given, there := input["memory_id"]
 	if !there {
 		return nil
 	}
-	id, ok := v.(string)
+	id, ok := given.(string)
 	switch {
 	case !ok:
 		return fault.New(fault.Invalid, "memory_id must be a string")
@@ -290,10 +291,7 @@ func (r *Runs) startChild(ctx context.Context, s *engine.StartRun) error {
 	if input == nil {
 		input = map[string]any{}
 	}
-	if err := v.CheckInput(input); err != nil {
-		return why("input schema validation failed: " + err.Error())
-	}
-	if err := checkMemory(input); err != nil {
+	if err := checkInput(v, input); err != nil {
 		return why(err.Error())
 	}
 	plan, err := r.keep(ctx, s.OrgID, v)
