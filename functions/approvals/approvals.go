@@ -2,8 +2,11 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,6 +71,7 @@ func (s *Service) ListApprovals(ctx context.Context, req *cordumv1.ListApprovals
 			room -= n
 		}
 		item.DecisionSummary = summary(a, item)
+		describe(a, item)
 		res.Items = append(res.Items, item)
 	}
 	return res, nil
@@ -95,7 +99,7 @@ func shown(a *job.Approvable, inForce string, now time.Time) *cordumv1.Approval 
 		item.Resolution, item.ResolvedComment = r.Reason, r.Note
 	case a.ApproveBy != 0 && a.ApproveBy <= now.UnixMicro():
 		item.ApprovalStatus, item.ApprovalActionability = view.Resolutions[job.Expire], "expired"
-	case asked.Snapshot != inForce:
+	case asked.Snapshot != inForce && !a.Gate: // a gate is the workflow's, whatever the policy says
 		item.ApprovalStatus, item.ApprovalActionability = "invalidated", "invalidated"
 	default:
 		item.ApprovalStatus, item.ApprovalActionability = view.Pending, "actionable"
@@ -134,6 +138,54 @@ func summary(a *job.Approvable, item *cordumv1.Approval) *cordumv1.DecisionSumma
 		s.Subject = strings.ToValidUTF8(s.GetSubject()[:maxSubject], "") + "…"
 	}
 	return s
+}
+
+// gateContext is what an approval step shows to who decides: see package engine.
+type gateContext struct {
+	Workflow struct {
+		StepName string `json:"step_name"`
+	} `json:"workflow"`
+	Decision map[string]any `json:"decision"`
+}
+
+// describe adds what the approval step of a workflow says of itself.
+func describe(a *job.Approvable, item *cordumv1.Approval) {
+	if !a.Gate {
+		return
+	}
+	item.GateType = a.RequestLabels["gate_type"]
+	var c gateContext
+	if json.Unmarshal(a.Context, &c) != nil {
+		return // it is large, or has gone
+	}
+	item.StepName = c.Workflow.StepName
+	word := func(name string) string {
+		switch v := c.Decision[name].(type) {
+		case string:
+			return v
+		case float64:
+			return strconv.FormatFloat(v, 'f', -1, 64)
+		}
+		return ""
+	}
+	s := item.GetDecisionSummary()
+	s.Source, s.Subject = "workflow_payload", word("subject")
+	s.Title = cmp.Or(word("title"), item.GetStepName(), item.GetWorkflowStepId())
+	s.Amount, s.Currency, s.Vendor = word("amount"), word("currency"), word("vendor")
+	if why := word("why"); why != "" {
+		s.Why = why
+	}
+	if effect := gateEffects[item.GetApprovalStatus()]; effect != "" {
+		s.NextEffect = effect
+	}
+}
+
+// gateEffects say what comes of the approval of a step, by its status.
+var gateEffects = map[string]string{
+	view.Pending:                  "approved, the workflow goes on; rejected, the step fails",
+	view.Resolutions[job.Approve]: "the workflow went on",
+	view.Resolutions[job.Reject]:  "the step failed",
+	view.Resolutions[job.Expire]:  "the step failed: nobody approved it in time",
 }
 
 // effects say what comes of an approval, by its status.

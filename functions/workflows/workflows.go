@@ -1,4 +1,4 @@
-// Package workflows is the function of the routes of workflow definitions: save, read, list and delete them.
+// Package workflows is the function of the routes of workflow definitions: save, read, list and delete them, and ask policy about their steps.
 package workflows
 
 import (
@@ -15,6 +15,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/catalog"
+	"github.com/cordum-serverless/cordum/shared/edge/asking"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/wire"
@@ -24,11 +25,14 @@ import (
 type Service struct {
 	cordumv1.UnimplementedWorkflowsServer
 	catalog *catalog.Store
+	kernel  *asking.Kernel
 }
 
 // New makes the service.
 func New(d *dispatch.Dispatcher) *Service {
-	return &Service{catalog: &catalog.Store{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Clock: d.Clock, IDs: d.IDs}}
+	return &Service{
+		catalog: &catalog.Store{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Clock: d.Clock, IDs: d.IDs}, kernel: asking.NewKernel(d),
+	}
 }
 
 // Group is the service's routes.

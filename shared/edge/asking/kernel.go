@@ -32,6 +32,15 @@ func (k *Kernel) Decide(ctx context.Context, q *Question) (*agentv1.PolicyCheckR
 	return k.decide(ctx, q, k.Rates.Seen)
 }
 
+// Verdict is Decide in the words of package policy.
+func (k *Kernel) Verdict(ctx context.Context, q *Question) (policy.Decision, error) {
+	h, err := k.prepare(ctx, q, k.Rates.Seen)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	return h.Policy.Decide(&q.Request), nil
+}
+
 // Count decides, and counts the job in the windows of the velocities that ask for it. It does not count against itself.
 func (k *Kernel) Count(ctx context.Context, q *Question) (*agentv1.PolicyCheckResponse, error) {
 	return k.decide(ctx, q, k.Rates.Count)

@@ -145,7 +145,7 @@ func (t *tx) job(r *Record, id string) *Job {
 	step := u.step
 	attempt := id[strings.LastIndexByte(id, '@')+1:]
 	j := &Job{
-		ID: id, TraceID: t.run.ID, Topic: step.Topic, Priority: t.run.Priority, AdapterID: step.WorkerID, WorkflowID: t.run.WorkflowID,
+		ID: id, TraceID: t.run.ID, Topic: topicOf(step, t.run.WorkflowID), Priority: t.run.Priority, AdapterID: step.WorkerID, WorkflowID: t.run.WorkflowID,
 		RunID: t.run.ID, StepID: r.ID, MemoryID: t.run.MemoryID, TenantID: t.run.OrgID, TeamID: t.run.TeamID,
 		Payload: t.value(r.Input), ContextPtr: contextPtr(id), DeadlineMS: step.TimeoutSec * 1000,
 		Env: map[string]string{
@@ -154,9 +154,6 @@ func (t *tx) job(r *Record, id string) *Job {
 		},
 		Labels: map[string]string{"workflow_id": t.run.WorkflowID, "run_id": t.run.ID, "step_id": r.ID, "_source": "workflow"},
 		Meta:   meta(step.Meta),
-	}
-	if j.Topic == "" {
-		j.Topic = "job.workflow." + t.run.WorkflowID
 	}
 	if step.WorkerID != "" {
 		j.Labels["worker_id"] = step.WorkerID

@@ -232,17 +232,7 @@ func (t *tx) routeLabels(u *unit) map[string]string {
 	if len(u.step.RouteLabels) == 0 {
 		return nil
 	}
-	scope := t.scope(u, t.readsOf(u))
-	made := make(map[string]string, len(u.step.RouteLabels))
-	for k, text := range u.step.RouteLabels {
-		made[k] = text
-		if v, _, err := expr.Template(text, scope); err == nil {
-			if filled, err := expr.Text(v); err == nil && len(filled) <= maxLabel {
-				made[k] = filled
-			}
-		}
-	}
-	return made
+	return fillLabels(u.step, t.scope(u, t.readsOf(u)))
 }
 
 // openGate asks a human. What cannot be shown is never asked.

@@ -37,7 +37,7 @@ type Start struct {
 //
 // Faults: Invalid, NotFound, Limited with the members current and limit.
 func (r *Runs) Start(ctx context.Context, id identity.Identity, s Start) (run string, err error) {
-	input, err := readInput(s.Input)
+	input, err := ReadInput(s.Input)
 	if err != nil {
 		return "", err
 	}
@@ -48,7 +48,7 @@ func (r *Runs) Start(ctx context.Context, id identity.Identity, s Start) (run st
 	case v == nil:
 		return "", ErrWorkflow
 	}
-	if err := checkInput(v, input); err != nil {
+	if err := CheckInput(v, input); err != nil {
 		return "", err
 	}
 	if run, err := r.once(ctx, id.Tenant, s.Key); run != "" || err != nil {
@@ -68,8 +68,8 @@ func (r *Runs) Start(ctx context.Context, id identity.Identity, s Start) (run st
 	return r.create(ctx, plan, engine.NewRun(plan, given, now), nil, true, entry.Op(), now)
 }
 
-// readInput reads the input of a run.
-func readInput(text json.RawMessage) (map[string]any, error) {
+// ReadInput reads the input of a run.
+func ReadInput(text json.RawMessage) (map[string]any, error) {
 	if len(text) == 0 {
 		return map[string]any{}, nil
 	}
@@ -81,8 +81,8 @@ func readInput(text json.RawMessage) (map[string]any, error) {
 	return input, nil
 }
 
-// checkInput says what is wrong with an input.
-func checkInput(v *catalog.Version, input map[string]any) error {
+// CheckInput says what is wrong with an input.
+func CheckInput(v *catalog.Version, input map[string]any) error {
 	if err := v.CheckInput(input); err != nil {
 		return fault.New(fault.Invalid, "input schema validation failed: %s", strings.TrimPrefix(err.Error(), "schema validation failed: "))
 	}
@@ -291,7 +291,7 @@ func (r *Runs) startChild(ctx context.Context, s *engine.StartRun) error {
 	if input == nil {
 		input = map[string]any{}
 	}
-	if err := checkInput(v, input); err != nil {
+	if err := CheckInput(v, input); err != nil {
 		return why(err.Error())
 	}
 	plan, err := r.keep(ctx, s.OrgID, v)

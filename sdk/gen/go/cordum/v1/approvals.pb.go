@@ -198,7 +198,11 @@ type Approval struct {
 	// When the wait ends by itself, in microseconds since 1970; left out when it does not.
 	ExpiresAt int64 `protobuf:"varint,25,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// The role of who resolved it.
-	ResolvedRole  string `protobuf:"bytes,26,opt,name=resolved_role,json=resolvedRole,proto3" json:"resolved_role,omitempty"`
+	ResolvedRole string `protobuf:"bytes,26,opt,name=resolved_role,json=resolvedRole,proto3" json:"resolved_role,omitempty"`
+	// The name of the step; left out for a job that is none, or has no name.
+	StepName string `protobuf:"bytes,27,opt,name=step_name,json=stepName,proto3" json:"step_name,omitempty"`
+	// workflow_approval for an approval step of a workflow; left out where it is the policy that asks.
+	GateType      string `protobuf:"bytes,28,opt,name=gate_type,json=gateType,proto3" json:"gate_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,23 +419,43 @@ func (x *Approval) GetResolvedRole() string {
 	return ""
 }
 
+func (x *Approval) GetStepName() string {
+	if x != nil {
+		return x.StepName
+	}
+	return ""
+}
+
+func (x *Approval) GetGateType() string {
+	if x != nil {
+		return x.GateType
+	}
+	return ""
+}
+
 // DecisionSummary is what there is to decide, in words. What is empty is left out.
 type DecisionSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is made from: policy_only, or workflow_labels for a job of a workflow.
+	// What it is made from: policy_only, workflow_labels for a job of a workflow, or workflow_payload for an approval step.
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// full when the input is shown beside, else partial.
 	Completeness string `protobuf:"bytes,2,opt,name=completeness,proto3" json:"completeness,omitempty"`
 	// The input: available, missing (it has gone), malformed (it is no JSON) or absent (there never was one).
 	ContextStatus string `protobuf:"bytes,3,opt,name=context_status,json=contextStatus,proto3" json:"context_status,omitempty"`
-	// What is to be done: the topic.
+	// What is to be done: the topic; for an approval step its title, or its name.
 	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
 	// The beginning of the prompt.
 	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Why a human must look: the policy's reason.
 	Why string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
 	// What an approval leads to, or what came of it.
-	NextEffect    string `protobuf:"bytes,7,opt,name=next_effect,json=nextEffect,proto3" json:"next_effect,omitempty"`
+	NextEffect string `protobuf:"bytes,7,opt,name=next_effect,json=nextEffect,proto3" json:"next_effect,omitempty"`
+	// What the input of an approval step says it is about, as text.
+	Amount string `protobuf:"bytes,8,opt,name=amount,proto3" json:"amount,omitempty"`
+	// Likewise.
+	Currency string `protobuf:"bytes,9,opt,name=currency,proto3" json:"currency,omitempty"`
+	// Likewise.
+	Vendor        string `protobuf:"bytes,10,opt,name=vendor,proto3" json:"vendor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,6 +535,27 @@ func (x *DecisionSummary) GetWhy() string {
 func (x *DecisionSummary) GetNextEffect() string {
 	if x != nil {
 		return x.NextEffect
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *DecisionSummary) GetVendor() string {
+	if x != nil {
+		return x.Vendor
 	}
 	return ""
 }
@@ -710,7 +755,7 @@ const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\x15ListApprovalsResponse\x12)\n" +
 	"\x05items\x18\x01 \x03(\v2\x13.cordum.v1.ApprovalR\x05items\x12'\n" +
 	"\vnext_cursor\x18\x02 \x01(\x03B\x06\xca\xf3\x18\x02\b\x02R\n" +
-	"nextCursor\"\x90\t\n" +
+	"nextCursor\"\xda\t\n" +
 	"\bApproval\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12&\n" +
 	"\x03job\x18\x02 \x01(\v2\x14.cordum.v1.JobRecordR\x03job\x12\x1a\n" +
@@ -745,7 +790,9 @@ const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\x10decision_summary\x18\x18 \x01(\v2\x1a.cordum.v1.DecisionSummaryR\x0fdecisionSummary\x12%\n" +
 	"\n" +
 	"expires_at\x18\x19 \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\texpiresAt\x12+\n" +
-	"\rresolved_role\x18\x1a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fresolvedRole\"\xef\x01\n" +
+	"\rresolved_role\x18\x1a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fresolvedRole\x12#\n" +
+	"\tstep_name\x18\x1b \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\bstepName\x12#\n" +
+	"\tgate_type\x18\x1c \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\bgateType\"\xd3\x02\n" +
 	"\x0fDecisionSummary\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\"\n" +
 	"\fcompleteness\x18\x02 \x01(\tR\fcompleteness\x12%\n" +
@@ -754,7 +801,11 @@ const file_cordum_v1_approvals_proto_rawDesc = "" +
 	"\asubject\x18\x05 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\asubject\x12\x18\n" +
 	"\x03why\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x03why\x12'\n" +
 	"\vnext_effect\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
-	"nextEffect\"V\n" +
+	"nextEffect\x12\x1e\n" +
+	"\x06amount\x18\b \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06amount\x12\"\n" +
+	"\bcurrency\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\bcurrency\x12\x1e\n" +
+	"\x06vendor\x18\n" +
+	" \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06vendor\"V\n" +
 	"\x11ApproveJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +

@@ -1923,7 +1923,7 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\bagent_id\x18\x06 \x01(\tR\aagentId\x12\x1d\n" +
 	"\n" +
 	"agent_name\x18\a \x01(\tR\tagentName\x12+\n" +
-	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xa2\b\n" +
+	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xb0\b\n" +
 	"\x04Runs\x12c\n" +
 	"\bStartRun\x12\x1a.cordum.v1.StartRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1e\xd2\xf3\x18\x1a\n" +
 	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x032\tstart run\x12h\n" +
@@ -1931,9 +1931,9 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x01\x02\"\x02\x94\x03\x12^\n" +
 	"\tCancelRun\x12\x1b.cordum.v1.CancelRunRequest\x1a\x16.google.protobuf.Empty\"\x1c\xd2\xf3\x18\x18\n" +
 	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\n" +
-	"cancel run\x12g\n" +
-	"\vApproveStep\x12\x1d.cordum.v1.ApproveStepRequest\x1a\x16.google.protobuf.Empty\"!\xd2\xf3\x18\x1d\n" +
-	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\vapprove job\x12L\n" +
+	"cancel run\x12u\n" +
+	"\vApproveStep\x12\x1d.cordum.v1.ApproveStepRequest\x1a\x16.google.protobuf.Empty\"/\xd2\xf3\x18+\n" +
+	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x94\x03\x99\x03*\finvalid body2\vapprove job\x12L\n" +
 	"\bListRuns\x12\x1a.cordum.v1.ListRunsRequest\x1a\x1b.cordum.v1.ListRunsResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12?\n" +
 	"\x06GetRun\x12\x18.cordum.v1.GetRunRequest\x1a\x0e.cordum.v1.Run\"\v\xd2\xf3\x18\a\n" +
