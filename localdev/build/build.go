@@ -26,15 +26,15 @@ import (
 // Tags leave out of a function what it never uses: net/rpc, templates of gRPC's traces, and HTTP/2, which AWS's services do not speak.
 const Tags = "lambda.norpc,grpcnotrace,nethttpomithttp2"
 
-// callers are the packages whose time goes into calls over the network, or into what is read once: inlining makes them a megabyte larger, and nothing faster
-// that anybody could measure.
-var callers = []string{"github.com/aws/...", "github.com/goccy/...", "github.com/grpc-ecosystem/...", "google.golang.org/grpc/...", "golang.org/x/..."}
+// computing are the packages whose speed matters: our own, and what moves and hashes bytes. The time of all others goes into calls over the network, or
+// into what is read once: inlining makes a function a megabyte larger, and nothing faster that anybody could measure.
+var computing = []string{"github.com/cordum-serverless/...", "runtime/...", "internal/...", "sync/...", "crypto/...", "hash/..."}
 
 // flags are those of a deployment; the revision is left out, so that a commit changes no binary.
 var flags = func() []string {
-	all := []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags=" + Tags}
-	for _, pattern := range callers {
-		all = append(all, "-gcflags="+pattern+"=-l")
+	all := []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags=" + Tags, "-gcflags=all=-l"}
+	for _, pattern := range computing {
+		all = append(all, "-gcflags="+pattern+"=")
 	}
 	return all
 }()

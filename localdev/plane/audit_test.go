@@ -37,6 +37,8 @@ type mutation struct {
 	wrong []call
 	// again says that the same call once more changes nothing.
 	again bool
+	// about is what the entry is about, where that is not the name.
+	about func(name string) string
 }
 
 type call struct {
@@ -48,6 +50,12 @@ func denied(r *rig) string { return r.submit("topic", "job.test.wipe").JobID }
 
 // bundle is a document that decides nothing.
 var bundle = map[string]any{"content": "rules: [{id: a, match: {topics: [job.none]}, decision: deny}]"}
+
+// waiting is a run that waits for a human.
+func waiting(r *rig) string {
+	r.saved("flow", "steps", pairs("g", pairs("type", "approval")))
+	return r.start("flow", nil)
+}
 
 func drafted(r *rig) string {
 	r.as("k-ada", "PUT", "/api/v1/policy/bundles/secops~a", bundle).ok(200)
@@ -119,6 +127,37 @@ var mutations = map[string]mutation{
 	"cordum.v1.Workflows.DeleteWorkflow": {
 		given: func(r *rig) string { r.saved("flow"); return "flow" }, path: "/api/v1/workflows/%s", before: "*",
 		wrong: []call{{"/api/v1/workflows/unknown", nil}}, again: true,
+	},
+	"cordum.v1.Runs.StartRun": {
+		given: func(r *rig) string { waiting(r); return "*" }, path: "/api/v1/workflows/flow/runs?idempotency_key=once", after: "*",
+		wrong: []call{{"/api/v1/workflows/unknown/runs", nil}, {"/api/v1/workflows/flow/runs", []int{1}}}, again: true,
+	},
+	"cordum.v1.Runs.CancelRun": {
+		given: waiting, path: "/api/v1/workflows/flow/runs/%s/cancel", before: "waiting", after: "cancelled",
+		wrong: []call{{"/api/v1/workflows/flow/runs/unknown/cancel", nil}}, again: true,
+	},
+	"cordum.v1.Runs.ApproveStep": {
+		given: waiting, path: "/api/v1/workflows/flow/runs/%s/steps/g/approve", body: func(string) any { return map[string]any{"approved": true} },
+		before: "APPROVAL_REQUIRED", after: "SUCCEEDED", about: func(run string) string { return run + ":g@1" },
+		wrong: []call{{"/api/v1/workflows/flow/runs/unknown/steps/g/approve", map[string]any{"approved": true}}}, again: true,
+	},
+	"cordum.v1.Runs.DeleteRun": {
+		given: waiting, path: "/api/v1/workflow-runs/%s", before: "waiting", wrong: []call{{"/api/v1/workflow-runs/unknown", nil}}, again: true,
+	},
+	"cordum.v1.Runs.RerunRun": {
+		given: waiting, path: "/api/v1/workflow-runs/%s/rerun", before: "waiting", after: "*",
+		wrong: []call{{"/api/v1/workflow-runs/unknown/rerun", nil}, {"/api/v1/workflow-runs/unknown/rerun", []int{1}}},
+	},
+	"cordum.v1.Schemas.RegisterSchema": {
+		given: func(*rig) string { return "a/b" }, path: "/api/v1/schemas", after: "*",
+		body:  func(id string) any { return map[string]any{"id": id, "schema": map[string]any{}} },
+		wrong: []call{{"/api/v1/schemas", map[string]any{"id": "a/b"}}, {"/api/v1/schemas", map[string]any{"id": "", "schema": map[string]any{}}}},
+	},
+	"cordum.v1.Schemas.DeleteSchema": {
+		given: func(r *rig) string {
+			r.post("/api/v1/schemas", map[string]any{"id": "a", "schema": map[string]any{}}).ok(204)
+			return "a"
+		}, path: "/api/v1/schemas/%s", before: "*", wrong: []call{{"/api/v1/schemas/unknown", nil}}, again: true,
 	},
 	"cordum.v1.DeadLetters.DeleteDeadLetter": {
 		given: denied, path: "/api/v1/dlq/%s", before: "JOB_STATUS_DENIED", wrong: []call{{"/api/v1/dlq/unknown", nil}}, again: true,
@@ -271,6 +310,9 @@ func (r *rig) mutate(verb, said string, m mutation) {
 			r.t.Fatalf("%d entries: %+v", len(entries), entries)
 		}
 		e := entries[0]
+		if m.about != nil {
+			name = m.about(name)
+		}
 		if e.Action != action || e.ResourceType != resource || !says(name, e.ResourceID) || e.ActorID != "ada" || e.Role != "admin" || e.KeyID == "" || e.Tenant != "default" {
 			r.t.Errorf("entry %+v", e)
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
-	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
@@ -24,7 +23,6 @@ func main() {
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
 		Table: dynamo.New(cfg, names.Table, nil),
-		Blobs: s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
 	lambda.Start(rest.Lambda(rest.New(edge, schemas.New(d).Group())))

@@ -139,7 +139,9 @@ func (r *Runs) Cancel(ctx context.Context, id identity.Identity, workflow, run s
 	case h.Status.Terminal():
 		return nil
 	}
-	_, err = r.drive(ctx, run, nil, &wish{event: engine.Cancel{By: id.Principal}, part: part{ops: []store.Op{r.entry(id, "cancel", h).Op()}}})
+	entry := r.entry(id, "cancel", h)
+	entry.After = string(engine.Cancelled)
+	_, err = r.drive(ctx, run, nil, &wish{event: engine.Cancel{By: id.Principal}, part: part{ops: []store.Op{entry.Op()}}})
 	return err
 }
 

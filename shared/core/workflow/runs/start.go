@@ -346,8 +346,8 @@ func (r *Runs) Rerun(ctx context.Context, id identity.Identity, again Rerun) (st
 	if err != nil {
 		return "", err
 	}
-	entry := audit.By(id, now.UnixMicro(), "rerun", "run", run.ID)
-	entry.ResourceName, entry.Before, entry.After = old.WorkflowID, old.ID, v.Hash
+	entry := r.entry(id, "rerun", old)
+	entry.After = run.ID
 	return r.create(ctx, plan, run, records, true, entry.Op(), now)
 }
 
