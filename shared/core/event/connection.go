@@ -84,7 +84,7 @@ func (c *Connections) Open(ctx context.Context, n Connection, now time.Time) (fi
 	if len(there) > 0 {
 		since = there[0].Attrs.Int("at")
 	}
-	return first, c.Table.Write(ctx,
+	return first, store.Transact(ctx, c.Table,
 		store.Put(store.Item{Key: presenceKey(n.Tenant), Attrs: store.Attrs{"at": since, "last": now.UnixMicro()}, Expires: expires}),
 		store.Put(store.Item{Key: listKey(n.Tenant, n.ID), Attrs: attrs, Expires: expires}),
 		store.Put(store.Item{
@@ -103,7 +103,7 @@ func (c *Connections) Close(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return c.Table.Write(ctx, store.Delete(connectionKey(id)), store.Delete(listKey(it.Attrs.String("tn"), id)))
+	return store.Transact(ctx, c.Table, store.Delete(connectionKey(id)), store.Delete(listKey(it.Attrs.String("tn"), id)))
 }
 
 // Settled says whether a connection that the platform does not know is gone; before, it may still be opening.
@@ -205,7 +205,7 @@ func (c *Connections) Seen(ctx context.Context, events []Event) (map[string]stri
 
 // Mark remembers that a version was delivered.
 func (c *Connections) Mark(ctx context.Context, e Event, now time.Time) error {
-	return c.Table.Write(ctx, store.Put(store.Item{
+	return store.Transact(ctx, c.Table, store.Put(store.Item{
 		Key: seenKey(e.Tenant, e.Group), Attrs: store.Attrs{"v": e.Version}, Expires: now.Add(orderRetention).Unix(),
 	}))
 }

@@ -44,7 +44,7 @@ func (s *Store) putBody(ctx context.Context, r *Record, b *Body) error {
 	if r.ID != RootID(r.Trace) { // who knows the trace knows its root
 		index[store.ByLink] = traceLink(r.Tenant, r.Trace, r.ID)
 	}
-	return s.Table.Write(ctx, store.Put(store.Item{Key: key, Attrs: a, Expires: r.ExpiresAt, Index: index}))
+	return store.Transact(ctx, s.Table, store.Put(store.Item{Key: key, Attrs: a, Expires: r.ExpiresAt, Index: index}))
 }
 
 // payload puts bytes into an attribute, or, when there are many, into the blob store.
@@ -139,7 +139,7 @@ func (s *Store) PutResult(ctx context.Context, id string, attempt int64, data []
 		return "", err
 	}
 	it := store.Item{Key: resultKey(id, attempt), Attrs: a, Expires: now.Add(PayloadRetention).Unix()}
-	err := s.Table.Write(ctx, store.Put(it).If(store.NotExists()))
+	err := store.Transact(ctx, s.Table, store.Put(it).If(store.NotExists()))
 	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		err = nil
 	}

@@ -145,7 +145,7 @@ func (r *Registry) Put(ctx context.Context, w Worker, first bool) (registered bo
 		}
 	}
 	op = op.SetAttr("du", LostAt(w)).Move(store.ByDue, dueKey(w.Tenant, w.ID(), LostAt(w)))
-	return true, r.Table.Write(ctx, op)
+	return true, store.Transact(ctx, r.Table, op)
 }
 
 // LostAt is when a worker is lost unless it is heard again, in microseconds.

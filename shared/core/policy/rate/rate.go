@@ -69,7 +69,7 @@ func (*Counter) each(buckets []policy.Bucket, of func(policy.Bucket) (int64, err
 // add counts are kept for as long as a window can ask for them.
 func (c *Counter) add(ctx context.Context, b policy.Bucket, now time.Time) error {
 	key := store.Key{PK: partition(b), SK: sliceKey(slice(b, now))}
-	return c.Table.Write(ctx, store.Update(key).AddInt("n", 1).ExpireAt(now.Add(2*b.Window+time.Minute).Unix()))
+	return store.Transact(ctx, c.Table, store.Update(key).AddInt("n", 1).ExpireAt(now.Add(2*b.Window+time.Minute).Unix()))
 }
 
 // count answers how many the window that ends now has seen. A window slides by a tenth of its length, and counts a tenth more at most.

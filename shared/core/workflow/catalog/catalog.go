@@ -223,7 +223,7 @@ func (s *Store) Keep(ctx context.Context, v *Version, name string) error {
 	if !v.large() {
 		attrs[attrText] = v.text
 	}
-	if err := s.Table.Write(ctx, store.Put(store.Item{Key: k, Attrs: attrs})); err != nil {
+	if err := store.Transact(ctx, s.Table, store.Put(store.Item{Key: k, Attrs: attrs})); err != nil {
 		return err
 	}
 	s.learn(k, v)

@@ -334,7 +334,7 @@ func (r *Runs) purge(ctx context.Context, run string) error {
 	if last == nil {
 		return nil
 	}
-	return r.Table.Write(ctx, *last)
+	return store.Transact(ctx, r.Table, *last)
 }
 
 // Woken gets a run on, for messages of the runs queue. An error means that they must come again.

@@ -156,7 +156,7 @@ func (r *Runs) putValues(ctx context.Context, run string, values []value) error 
 		} else if err := r.Blobs.Put(ctx, object(run, v.ref), v.text, blob.PutOptions{ContentType: "application/json"}); err != nil {
 			return err
 		}
-		if err := r.Table.Write(ctx, store.Put(store.Item{Key: valueKey(run, v.ref), Attrs: attrs})); err != nil {
+		if err := store.Transact(ctx, r.Table, store.Put(store.Item{Key: valueKey(run, v.ref), Attrs: attrs})); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // tell lets those know of a commit who are not asked to confirm it: clients that listen, and whoever wakes the run before the next sweep.
@@ -113,7 +114,7 @@ func (r *Runs) deliver(ctx context.Context, h *header, e engine.Effect) error {
 
 // post puts an event into the inbox of another run of the same tenant, and wakes it.
 func (r *Runs) post(ctx context.Context, run string, e inbox.Event) error {
-	if err := r.Table.Write(ctx, inbox.Put(run, e, r.Jobs.Clock.Now())); err != nil {
+	if err := store.Transact(ctx, r.Table, inbox.Put(run, e, r.Jobs.Clock.Now())); err != nil {
 		return err
 	}
 	r.wake(ctx, run, "")

@@ -208,7 +208,7 @@ func (r *Runs) prepare(ctx context.Context, h *header, records []*engine.Record,
 	if len(records) == 0 && !large(h, res) {
 		return false, nil
 	}
-	if err := r.Table.Write(ctx, inbox.PutUntil(h.ID, preparing, now.Add(prepareFor))); err != nil {
+	if err := store.Transact(ctx, r.Table, inbox.PutUntil(h.ID, preparing, now.Add(prepareFor))); err != nil {
 		return false, err
 	}
 	return true, r.putRecords(ctx, h, records)
