@@ -91,6 +91,11 @@ bench: ## Measure: submits, round trips, reads, live frames, sweeps, lists, deci
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@./bin/cordum-local bench $(BENCH)
 
+bench-workflows: ## Runs per second of three shapes, what the engine takes for a step, and the AWS requests of one
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
+	@./bin/cordum-local bench --only workflows
+	@go test -count=1 -run TestCostOfARun -v ./localdev/plane | grep ^cost
+
 crash: ## Kill a plane under load ROUNDS times (50) and judge whether it kept what it acknowledged
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@./bin/cordum-local crash --rounds $(ROUNDS)

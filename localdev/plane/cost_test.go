@@ -2,6 +2,7 @@ package plane_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -107,4 +108,54 @@ func warm(r *rig, started chan *worker.Job, release chan struct{}) {
 	<-started
 	release <- struct{}{}
 	r.await(rc.JobID, "SUCCEEDED")
+}
+
+// TestCostOfARun measures what the engine takes for a step beside its job: of a chain of ten, as a difference to ten jobs.
+func TestCostOfARun(t *testing.T) {
+	const steps = 10
+	meter := &store.Meter{}
+	queues := &cost.Queues{}
+	cfg := everyMinute()
+	cfg.Meter = meter
+	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
+		queues.Queues = p.Queues
+		p.Queues = queues
+		p.Shards = 4 // as on AWS
+		return p
+	}
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		r.work(map[string]worker.Handler{"job.test.*": answering("done")}, func(c *worker.Config) { c.Heartbeat = time.Hour })
+		chain := map[string]any{}
+		for i := range steps {
+			chain[string(rune('a'+i))] = stepJob("job.test.a")
+			if i > 0 {
+				chain[string(rune('a'+i))] = stepJob("job.test.a", "depends_on", deps(string(rune('a'+i-1))))
+			}
+		}
+		r.saved("w", "steps", chain)
+		took := func(do func()) cost.Life {
+			before, calls := meter.Read(), queues.Calls.Load()
+			do()
+			time.Sleep(time.Second)
+			return cost.Life{Usage: meter.Read().Since(before), QueueCalls: float64(queues.Calls.Load() - calls)}
+		}
+		run := func() { r.start("w", nil) }
+		alone := func() {
+			for range steps {
+				r.submit("topic", "job.test.a")
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		took(run)
+		took(alone)
+		time.Sleep(10 * time.Second)
+		jobs, whole := took(alone), took(run)
+		jobs.Divide(steps).Print(os.Stdout, "job_alone")
+		whole.Divide(steps).Print(os.Stdout, "step_of_run")
+		requests := func(l cost.Life) float64 { return float64(l.Writes+l.Reads) / steps }
+		fmt.Printf("cost engine_requests %.1f of a step, %.1f of its job alone\n", requests(whole)-requests(jobs), requests(jobs))
+		if n := requests(whole) - requests(jobs); n > 12 {
+			t.Errorf("the engine makes %.1f requests to the table for a step", n)
+		}
+	})
 }

@@ -55,6 +55,7 @@ var benchmarks = []struct {
 	run   func(*bench, context.Context) error
 }{
 	{[]string{"memory", "roundtrip", "submit", "get_job", "status", "evaluate"}, (*bench).requests},
+	{[]string{"workflows"}, (*bench).workflows},
 	{[]string{"events"}, (*bench).events},
 	{[]string{"sockets"}, (*bench).sockets},
 	{[]string{"sweep"}, (*bench).sweep},

@@ -33,6 +33,7 @@ func TestBench(t *testing.T) {
 		"get_job":   {"get_job_c16_rate"},
 		"status":    {"status_c16_rate"},
 		"evaluate":  {"evaluate_c16_rate"},
+		"workflows": {"run_chain3_rate", "run_chain10_p50", "run_fan100_p99", "step_overhead_p50", "step_overhead_p99"},
 		"events":    {"event_latency_p50", "event_latency_p99"},
 		"sockets":   {"socket_frames_rate", "socket_frames_missing 0.00", "socket_frames_wrong 0.00"},
 		"sweep":     {"sweep_send_again_rate", "sweep_deadline_rate"},
