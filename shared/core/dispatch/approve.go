@@ -40,7 +40,7 @@ var (
 	errStalePolicy   = unresolved("approval_stale_snapshot", "policy snapshot changed; re-evaluate before approving")
 	errStaleRequest  = unresolved("approval_stale_request", "job request changed; approval rejected")
 	errContended     = unresolved("approval_retryable_lock", "approval is being resolved by others; retry").With("retryable", true)
-	errTerminalRun   = unresolved("approval_terminal_run", "the run of the workflow has ended")
+	errTerminalRun   = unresolved("approval_terminal_run", "job not awaiting approval")
 	errSelfApproval  = fault.New(fault.Denied, "self-approval is forbidden by policy").With("code", "approval_self_approval").With("retryable", false)
 )
 
