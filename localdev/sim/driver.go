@@ -59,7 +59,7 @@ var topics = []string{"job.work", "job.work", "job.work", "job.once", "job.few",
 
 // act begins something new.
 func (w *world) act() {
-	switch w.draw(22) {
+	switch w.draw(23) {
 	case 0, 1, 2:
 		w.submit()
 	case 3:
@@ -117,9 +117,9 @@ func (w *world) act() {
 		w.crash(names[w.draw(len(names))])
 	case 15:
 		w.misc()
-	case 16, 17:
+	case 16, 17, 18:
 		w.resolveOne()
-	case 18, 19, 20, 21:
+	case 19, 20, 21, 22:
 		w.actOnRuns()
 	}
 }

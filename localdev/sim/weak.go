@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -27,12 +28,16 @@ const (
 	NoPolicyFence Weakness = "policy fence"
 	// NoWaitFence resolves waits for approval whether or not the job still waits.
 	NoWaitFence Weakness = "wait fence"
+	// NoRunFence commits steps of a run whatever others have made of it meanwhile.
+	NoRunFence Weakness = "run fence"
+	// NoRunDueEntries leaves runs, and what has happened to them, out of the due index.
+	NoRunDueEntries Weakness = "run due entry"
 )
 
 // Weaknesses lists them.
-var Weaknesses = []Weakness{NoConditions, NoAttemptFence, NoDueEntries, NoDedupe, NoTenantCheck, NoPolicyFence, NoWaitFence}
+var Weaknesses = []Weakness{NoConditions, NoAttemptFence, NoDueEntries, NoDedupe, NoTenantCheck, NoPolicyFence, NoWaitFence, NoRunFence, NoRunDueEntries}
 
-// apply rewrites operations on jobs.
+// apply rewrites operations on jobs and runs.
 func (w Weakness) apply(ops []store.Op) []store.Op {
 	if w == "" {
 		return ops
@@ -42,8 +47,22 @@ func (w Weakness) apply(ops []store.Op) []store.Op {
 		if strings.HasPrefix(op.Key.PK, "J#") && op.Key.SK == "S" {
 			out[i] = w.weaken(op)
 		}
+		if strings.HasPrefix(op.Key.PK, inbox.Partition("")) {
+			out[i] = w.weakenRun(op)
+		}
 	}
 	return out
+}
+
+func (w Weakness) weakenRun(op store.Op) store.Op {
+	switch {
+	case w == NoRunFence && op.Key == inbox.Header(inbox.RunOf(op.Key.PK)) && op.Kind == store.OpPut && op.Cond.Kind == store.CondEqual:
+		op.Cond = store.Cond{}
+	case w == NoRunDueEntries && op.Kind == store.OpPut:
+		op.Item.Index = maps.Clone(op.Item.Index)
+		delete(op.Item.Index, store.ByDue)
+	}
+	return op
 }
 
 func (w Weakness) weaken(op store.Op) store.Op {

@@ -176,17 +176,22 @@ func (c *demoCmd) Run(ctx context.Context) error {
 	say("", "listening to ws%s/api/v1/stream; its frames are marked ⇠", strings.TrimPrefix(plane.Base, "http"))
 	wrong, all := 0, scenes(printer)
 	for i, s := range all {
-		fmt.Printf("\n%s %s\n", bold(fmt.Sprintf("%d/%d", i+1, len(all))), bold(s.title))
+		fmt.Printf("\n%s %s\n", bold(fmt.Sprintf("%d/%d", i+1, len(all)+1)), bold(s.title))
 		if err := s.play(ctx, plane, live); err != nil {
 			wrong++
 			say(red("✗"), "%v", err)
 		}
 	}
+	fmt.Printf("\n%s %s\n", bold(fmt.Sprintf("%d/%d", len(all)+1, len(all)+1)), bold("workflow: count three texts two at a time, ask a human, hash"))
+	if err := playWorkflow(ctx, plane); err != nil {
+		wrong++
+		say(red("✗"), "%v", err)
+	}
 	fmt.Println()
 	if wrong > 0 {
-		return fmt.Errorf("%d of %d scenes did not end as they should", wrong, len(all))
+		return fmt.Errorf("%d of %d scenes did not end as they should", wrong, len(all)+1)
 	}
-	say(green("✓"), "all %d scenes ended as they should", len(all))
+	say(green("✓"), "all %d scenes ended as they should", len(all)+1)
 	return nil
 }
 
