@@ -20,7 +20,9 @@ type Step struct {
 }
 
 // Ended says whether nothing changes the run any more.
-func (r Run) Ended() bool { return r.Status != "pending" && r.Status != "running" && r.Status != "waiting" }
+func (r Run) Ended() bool {
+	return r.Status != "pending" && r.Status != "running" && r.Status != "waiting"
+}
 
 // SaveWorkflow saves a definition, new or not.
 func (c *Client) SaveWorkflow(ctx context.Context, definition any) error {

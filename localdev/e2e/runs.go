@@ -28,14 +28,10 @@ type workflowRun struct {
 }
 
 // flow saves a workflow that is gone when the case is over, and answers its id.
-func (s *story) flow(steps map[string]any, fields ...any) string {
+func (s *story) flow(steps map[string]any) string {
 	s.Helper()
 	id := s.fresh()
-	body := map[string]any{"id": id, "steps": steps}
-	for i := 0; i+1 < len(fields); i += 2 {
-		body[fields[i].(string)] = fields[i+1]
-	}
-	if a := s.post("/workflows", body); a.Status != http.StatusCreated {
+	if a := s.post("/workflows", map[string]any{"id": id, "steps": steps}); a.Status != http.StatusCreated {
 		s.Fatal(a)
 	}
 	s.Cleanup(func() { _, _ = s.send(call{method: http.MethodDelete, path: "/api/v1/workflows/" + id}) }) // the case has its verdict

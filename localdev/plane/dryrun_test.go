@@ -40,7 +40,9 @@ func TestADryRunAsksAboutEveryStep(t *testing.T) {
 
 func TestF10_F12_Schemas(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		save := func(id string, schema any) answer { return r.post("/api/v1/schemas", pairs("id", id, "schema", schema)) }
+		save := func(id string, schema any) answer {
+			return r.post("/api/v1/schemas", pairs("id", id, "schema", schema))
+		}
 		save("test/schema", pairs("type", "object", "required", deps("id"))).ok(204)
 		save(" other ", pairs("type", "string")).ok(204)
 		for _, path := range []string{"test%2Fschema", "test/schema"} {

@@ -287,12 +287,11 @@ func TestManyDecideOneGate(t *testing.T) {
 		for i := range 40 {
 			all.Go(func() {
 				approved := i%3 == 0
-				got := 0
+				path, body := "/api/v1/workflows/w/runs/"+id+"/steps/g/approve", any(pairs("approved", approved))
 				if i%2 == 0 {
-					got = r.as("k-ada", "POST", "/api/v1/workflows/w/runs/"+id+"/steps/g/approve", pairs("approved", approved)).Status
-				} else {
-					got = r.as("k-ada", "POST", approvalPath(id+":g@1", map[bool]string{true: "approve", false: "reject"}[approved]), nil).Status
+					path, body = approvalPath(id+":g@1", map[bool]string{true: "approve", false: "reject"}[approved]), nil
 				}
+				got := r.as("k-ada", "POST", path, body).Status
 				mu.Lock()
 				defer mu.Unlock()
 				if got == 200 || got == 204 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -70,7 +69,7 @@ type ackedRun struct {
 func (w *world) prepareRuns() error {
 	ctx := context.Background()
 	d := dispatch.New(dispatch.Platform{
-		Table: w.platform.Table(), Queues: w.platform.Queues(), Blobs: w.platform.Blobs(), Clock: &skew{}, IDs: ids.Source{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Shards: 1,
+		Table: w.platform.Table(), Queues: w.platform.Queues(), Blobs: w.platform.Blobs(), Clock: &skew{}, IDs: ids.Source{}, Log: slog.New(slog.DiscardHandler), Shards: 1,
 	})
 	w.rawRuns = runs.New(d)
 	definitions := &catalog.Store{Table: w.platform.Table(), Blobs: w.platform.Blobs(), Clock: &skew{}}
@@ -361,56 +360,34 @@ func (w *world) childrenEnded(tenant string) bool {
 
 // judgeHistory reads a run as its timeline tells it.
 func (w *world) judgeHistory(a *ackedRun) {
-	history, err := w.rawRuns.Timeline(context.Background(), a.tenant, a.id, runs.TimelineLength)
+	events, err := w.rawRuns.Timeline(context.Background(), a.tenant, a.id, runs.TimelineLength)
 	if err != nil {
 		w.violated("run %s has no history: %v", a.id, err)
 		return
 	}
-	i := slices.IndexFunc(flows, func(f flow) bool { return f.id == a.workflow })
-	after := flows[i].after
-	done, begun, decided := map[string]bool{}, map[string]bool{}, 0
-	over := false
 	view, err := w.rawRuns.Get(context.Background(), a.tenant, a.id)
-	if err == nil {
-		for id, s := range view.Steps { // what a rerun took over is in no history
-			if s.Status == engine.Succeeded && s.JobID != "" && !strings.HasPrefix(s.JobID, a.id) {
-				done[id] = true
-			}
+	if err != nil {
+		w.violated("run %s cannot be read: %v", a.id, err)
+		return
+	}
+	h := history{w: w, a: a, events: events, done: map[string]bool{}, begun: map[string]bool{}}
+	for id, s := range view.Steps { // what a rerun took over is in no history
+		if s.Status == engine.Succeeded && s.JobID != "" && !strings.HasPrefix(s.JobID, a.id) {
+			h.done[id] = true
 		}
 	}
-	for _, e := range history {
-		switch e.Type {
-		case "step_dispatched", "step_waiting":
-			if over {
-				w.violated("run %s: %s begins after the end of the run", a.id, e.StepID)
-			}
-			if begun[e.JobID] {
-				w.violated("run %s: job %s was dispatched twice", a.id, e.JobID)
-			}
-			begun[e.JobID] = true
-			for _, d := range after[e.StepID] {
-				if !done[d] && !done["h"] {
-					w.violated("run %s (%s): %s begins before %s has ended: %s", a.id, a.workflow, e.StepID, d, lines(history))
-				}
-			}
-		case "step_approved", "step_rejected":
-			decided++
-			done[e.StepID] = done[e.StepID] || e.Type == "step_approved"
-		case "run_status":
-			over = over || engine.Status(e.Status).Terminal()
-		default:
-			done[e.StepID] = done[e.StepID] || e.Status == string(engine.Succeeded)
-		}
+	for _, e := range events {
+		h.add(e)
 	}
-	if n := a.decided["true"] + a.decided["false"]; n > 1 || n > decided && view != nil && view.Status == engine.Succeeded {
-		w.violated("run %s: %v decisions were acknowledged, %d tell: %s", a.id, a.decided, decided, lines(history))
+	if n := a.decided["true"] + a.decided["false"]; n > 1 || n > h.decided && view.Status == engine.Succeeded {
+		w.violated("run %s: %v decisions were acknowledged, %d tell: %s", a.id, a.decided, h.decided, h.String())
 	}
 	for _, id := range keysOfMap(w.states) {
 		run, ok := job.RunOf(id)
 		states := w.states[id]
 		switch {
 		case !ok || run != a.id:
-		case !begun[id]:
+		case !h.begun[id]:
 			w.violated("run %s: job %s stands in no history", a.id, id)
 		case !states[len(states)-1].Terminal():
 			w.violated("run %s has ended, and its job %s is %s", a.id, id, states[len(states)-1])
@@ -418,9 +395,52 @@ func (w *world) judgeHistory(a *ackedRun) {
 	}
 }
 
-func lines(history []runs.TimelineEntry) string {
+// history is what a timeline has told so far.
+type history struct {
+	w      *world
+	a      *ackedRun
+	events []runs.TimelineEntry
+	// done are steps that have what others wait for, begun the jobs that were dispatched.
+	done, begun map[string]bool
+	decided     int
+	over        bool
+}
+
+func (h *history) add(e runs.TimelineEntry) {
+	switch e.Type {
+	case "step_dispatched", "step_waiting":
+		h.begins(e)
+	case "step_approved", "step_rejected":
+		h.decided++
+		h.done[e.StepID] = h.done[e.StepID] || e.Type == "step_approved"
+	case "run_status":
+		h.over = h.over || engine.Status(e.Status).Terminal()
+	default:
+		h.done[e.StepID] = h.done[e.StepID] || e.Status == string(engine.Succeeded)
+	}
+}
+
+// begins judges the beginning of a step: before the end of the run, once, and after what it depends on.
+func (h *history) begins(e runs.TimelineEntry) {
+	if h.over {
+		h.w.violated("run %s: %s begins after the end of the run", h.a.id, e.StepID)
+	}
+	if h.begun[e.JobID] {
+		h.w.violated("run %s: job %s was dispatched twice", h.a.id, e.JobID)
+	}
+	h.begun[e.JobID] = true
+	i := slices.IndexFunc(flows, func(f flow) bool { return f.id == h.a.workflow })
+	for _, d := range flows[i].after[e.StepID] {
+		if !h.done[d] && !h.done["h"] {
+			h.w.violated("run %s (%s): %s begins before %s has ended: %s", h.a.id, h.a.workflow, e.StepID, d, h.String())
+		}
+	}
+}
+
+// String is the history on one line.
+func (h *history) String() string {
 	var b strings.Builder
-	for _, e := range history {
+	for _, e := range h.events {
 		fmt.Fprintf(&b, "%s %s %s %s; ", e.Type, e.StepID, e.JobID, e.Status)
 	}
 	return b.String()

@@ -68,7 +68,7 @@ func (s *StepJob) request() (*agentv1.JobRequest, error) {
 	like := Submission{
 		Topic: s.Topic, Priority: s.Priority, Adapter: s.Adapter, TeamID: s.Team, Principal: s.Principal, ActorID: s.ActorID, ActorType: s.ActorType,
 		IdempotencyKey: s.IdempotencyKey, PackID: s.PackID, Capability: s.Capability, RiskTags: words(s.RiskTags), Requires: words(s.Requires),
-		Labels: s.Labels, MemoryID: s.MemoryID, Context: json.RawMessage(s.Payload), DeadlineMS: s.DeadlineMS,
+		Labels: s.Labels, MemoryID: s.MemoryID, Context: s.Payload, DeadlineMS: s.DeadlineMS,
 	}
 	for _, check := range []func() error{like.checkTopic, like.checkDeadline, like.checkLabels, like.checkNames} {
 		if err := check(); err != nil {
@@ -88,13 +88,15 @@ func (s *StepJob) request() (*agentv1.JobRequest, error) {
 	if s.Payload == nil {
 		request.ContextPtr = ""
 	}
-	delete(request.Env, "max_input_tokens")
-	delete(request.Env, "max_output_tokens")
-	maps.Copy(request.Env, s.Env)
-	if request.Labels == nil {
+	request.Env = maps.Clone(request.GetEnv())
+	for _, name := range []string{"max_input_tokens", "max_output_tokens"} { // a step has no such budget
+		delete(request.GetEnv(), name)
+	}
+	maps.Copy(request.GetEnv(), s.Env)
+	if request.GetLabels() == nil {
 		request.Labels = map[string]string{}
 	}
-	request.Labels[labelSource] = sourceWorkflow
+	request.GetLabels()[labelSource] = sourceWorkflow
 	request.Meta.Labels = s.MetaLabels
 	return request, nil
 }

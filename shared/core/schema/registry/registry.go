@@ -166,15 +166,15 @@ func (s *Store) Named(ctx context.Context, tenant string, ids []string) (found m
 		return nil, "", err
 	}
 	found = make(map[string]*schema.Schema, len(items))
-	sum := sha256.New()
+	var revisions strings.Builder
 	for _, it := range items {
 		id := it.Attrs.String(attrID)
 		if found[id], err = s.compile(id, it); err != nil {
 			return nil, "", err
 		}
-		fmt.Fprintln(sum, id, it.Attrs.String(attrHash))
+		revisions.WriteString(id + " " + it.Attrs.String(attrHash) + "\n")
 	}
-	return found, hex.EncodeToString(sum.Sum(nil)), nil
+	return found, hash([]byte(revisions.String())), nil
 }
 
 func (s *Store) compile(id string, it store.Item) (*schema.Schema, error) {

@@ -297,44 +297,40 @@ const purgeAtOnce = 50
 // purge removes everything of a run, the header last, so that who is interrupted is followed by another.
 func (r *Runs) purge(ctx context.Context, run string) error {
 	q := store.Query{PK: inbox.Partition(run)}
-	var rest []store.Op
-	var last *store.Op
 	for {
 		page, err := r.Table.Query(ctx, q)
 		if err != nil {
 			return err
 		}
-		for _, it := range page.Items {
-			gone := store.Delete(it.Key)
-			if inbox.IsHeader(it) {
-				last = &gone
-				continue
-			}
-			if isValue(it) && it.Attrs.Bytes(attrText) == nil {
-				if err := r.Blobs.Delete(ctx, object(run, it.SK[len(valuePrefix):])); err != nil {
-					return err
-				}
-			}
-			if rest = append(rest, gone); len(rest) == purgeAtOnce {
-				if err := store.Transact(ctx, r.Table, rest...); err != nil {
-					return err
-				}
-				rest = nil
+		for some := range slices.Chunk(page.Items, purgeAtOnce) {
+			if err := r.purgeItems(ctx, run, some); err != nil {
+				return err
 			}
 		}
 		if q.Start = page.Next; page.Next == "" {
-			break
+			return store.Transact(ctx, r.Table, store.Delete(inbox.Header(run)))
 		}
 	}
-	if len(rest) > 0 {
-		if err := store.Transact(ctx, r.Table, rest...); err != nil {
-			return err
+}
+
+// purgeItems removes items of a run, and the objects that they name; its header stays.
+func (r *Runs) purgeItems(ctx context.Context, run string, some []store.Item) error {
+	var ops []store.Op
+	for _, it := range some {
+		if inbox.IsHeader(it) {
+			continue
 		}
+		if isValue(it) && it.Attrs.Bytes(attrText) == nil {
+			if err := r.Blobs.Delete(ctx, object(run, it.SK[len(valuePrefix):])); err != nil {
+				return err
+			}
+		}
+		ops = append(ops, store.Delete(it.Key))
 	}
-	if last == nil {
+	if len(ops) == 0 {
 		return nil
 	}
-	return store.Transact(ctx, r.Table, *last)
+	return store.Transact(ctx, r.Table, ops...)
 }
 
 // Woken gets a run on, for messages of the runs queue. An error means that they must come again.

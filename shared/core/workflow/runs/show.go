@@ -191,11 +191,11 @@ func (r *Runs) resolve(ctx context.Context, run string, values []*engine.Value) 
 	room := int64(viewBytes)
 	known := map[string]any{}
 	for _, it := range items {
-		if n := it.Attrs.Int(attrBytes); n > room {
+		n := it.Attrs.Int(attrBytes)
+		if n > room {
 			continue
-		} else {
-			room -= n
 		}
+		room -= n
 		if known[it.SK[len(valuePrefix):]], err = r.value(ctx, run, it); err != nil {
 			return 0, err
 		}
