@@ -96,8 +96,8 @@ var Classes = []Class{{"short", day}, {"standard", 7 * day}, {"audit", 30 * day}
 
 // Functions are all Lambda functions, by name.
 var Functions = []Function{
-	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update,
-		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(PolicyObjects))},
+	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, check,
+		on(store.ByTime), on(store.ByLink), movesJobs, send(Runs), readObjects(PolicyObjects))},
 	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(batchGet, query, put,
 		unproven("a client that went without a word is forgotten, and a tenant to which nobody listens", get, remove),
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},
@@ -108,29 +108,29 @@ var Functions = []Function{
 	{Name: "dlq", Service: "cordum.v1.DeadLetters", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ContextObjects),
 		unproven("a tenant's jobs are counted where they are limited", update), unproven(velocities, query),
-		unproven("a message that nobody could handle goes back to its queue", send(Inbox)))},
-	{Name: "engine", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, query, put, remove, movesJobs, readObjects(PolicyObjects),
-		writeObjects(ContextObjects), readObjects(ResultObjects),
+		unproven("a message that nobody could handle goes back to its queue", send(Inbox)), unproven(ofRuns, send(Runs)))},
+	{Name: "engine", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, query, put, remove, send(Dispatch), send(Events), send(Runs), toPools,
+		readObjects(PolicyObjects), readObjects(RunObjects), unproven(carries, send(DeadLetters), toDeliveries, writeObjects(ContextObjects), readObjects(ResultObjects)),
 		unproven("a tenant's runs, and its jobs, are counted where they are limited", update), unproven("the children of a cancelled job are cancelled", on(store.ByLink)),
-		unproven("a decision on a gate may find that its run is over", check),
 		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)),
-		unproven("a large value of a run is kept as an object", readObjects(RunObjects), allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject")))},
+		unproven("a large value of a run is kept as an object", allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject")))},
 	{Name: "fallback", Default: true, Memory: 256, Timeout: 5 * time.Second, Grants: grants(secret)},
 	{Name: "inbox", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, send(DeadLetters), send(Events),
-		unproven("a worker that was forgotten is watched when it speaks again", send(Dispatch)))},
+		unproven("a worker that was forgotten is watched when it speaks again", send(Dispatch)), unproven(ofRuns, send(Runs)))},
 	{Name: "jobs", Service: "cordum.v1.Jobs", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects),
-		readObjects(ResultObjects))},
+		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
 	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, readObjects(PolicyObjects),
 		unproven(velocities, query))},
 	{Name: "runs", Service: "cordum.v1.Runs", Memory: 512, Timeout: 25 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove, check,
-		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(PolicyObjects), writeObjects(ContextObjects), readObjects(ResultObjects),
-		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)),
-		unproven("a large value of a run is kept as an object", readObjects(RunObjects), allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject")))},
+		on(store.ByTime), on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools, readObjects(PolicyObjects),
+		readObjects(RunObjects), allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject"),
+		unproven(carries, toDeliveries, writeObjects(ContextObjects), readObjects(ResultObjects)),
+		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)))},
 	{Name: "scheduler", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, update,
-		unproven("it does what the sweep was not first to do", batchGet, put, remove, on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), toPools,
+		unproven("it does what the sweep was not first to do", batchGet, put, remove, on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools,
 			toDeliveries, readObjects(PolicyObjects)),
 		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)))},
 	{Name: "schemas", Service: "cordum.v1.Schemas", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, put, remove, on(store.ByTime))},
@@ -143,7 +143,7 @@ var Functions = []Function{
 		readObjects(PolicyObjects), allow(Target{AQueue, Dispatch}, "sqs:GetQueueAttributes"))},
 	{Name: "stream", Sockets: true, Memory: 512, Timeout: 10 * time.Second, Grants: grants(secret, get, batchGet, put, remove)},
 	{Name: "sweep", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(secret, on(store.ByDue),
-		unproven("it does what nobody was woken for", batchGet, send(Dispatch), get, put, update, remove, on(store.ByLink), send(DeadLetters), send(Events), toPools, toDeliveries,
+		unproven("it does what nobody was woken for", batchGet, send(Dispatch), get, put, update, remove, on(store.ByLink), send(DeadLetters), send(Events), send(Runs), toPools, toDeliveries,
 			readObjects(PolicyObjects)),
 		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)),
 		unproven("a connection of two minutes gets a sign of life", allow(Target{Kind: Connections}, "execute-api:ManageConnections")))},
@@ -151,7 +151,7 @@ var Functions = []Function{
 	{Name: "workers", Service: "cordum.v1.Workers", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,
 		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects),
 		unproven("a job whose policy has changed is decided again before it is handed over", query, send(DeadLetters), toPools, toDeliveries,
-			readObjects(PolicyObjects)))},
+			readObjects(PolicyObjects)), unproven(ofRuns, send(Runs)))},
 	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove, readObjects(PolicyObjects), unproven(velocities, query),
 		on(store.ByTime), readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"))},
 }
@@ -159,12 +159,18 @@ var Functions = []Function{
 // keeps is why what looks at jobs that are due handles their contexts.
 const keeps = "what a job needs that waits for days is kept longer"
 
+// ofRuns is why what may end a job tells runs.
+const ofRuns = "a job that ends may be a run's"
+
+// carries is why what gets runs on may do all that jobs need.
+const carries = "the job of a step may be denied, for one worker, or large"
+
 // velocities is why what decides looks at counts.
 const velocities = "a policy may have velocities"
 
 // Container is the gRPC service.
 var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,
-	on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ResultObjects),
+	on(store.ByLink), movesJobs, send(Runs), readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ResultObjects),
 	allow(Target{Kind: AllPools}, takes...), allow(Target{Kind: AllDeliveries}, "sqs:ReceiveMessage", "sqs:DeleteMessage"),
 	unproven("a job for one worker is given back when that has no room any more", allow(Target{Kind: AllDeliveries}, "sqs:ChangeMessageVisibility")))}
 
@@ -216,7 +222,7 @@ var (
 	// takes is what a consumer of a queue does.
 	takes = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
 	// movesJobs is for whatever takes a job a step further: to its pool or its worker, to its end, to those who listen.
-	movesJobs    = slices.Concat(send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools, toDeliveries)
+	movesJobs    = slices.Concat(send(Dispatch), send(DeadLetters), send(Events), toPools, toDeliveries)
 	toPools      = allow(Target{Kind: AllPools}, "sqs:SendMessage")
 	toDeliveries = allow(Target{Kind: AllDeliveries}, "sqs:SendMessage")
 )
