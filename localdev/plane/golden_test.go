@@ -40,8 +40,9 @@ type goldenData struct {
 	Objects []goldenObject             `json:"objects"`
 	Queues  map[string][]string        `json:"queues"`
 	Answers map[string]json.RawMessage `json:"answers"`
-	// Jobs are ids by what they stand for.
+	// Jobs and Runs are ids by what they stand for.
 	Jobs map[string]string `json:"jobs"`
+	Runs map[string]string `json:"runs,omitempty"`
 }
 
 type goldenItem struct {
@@ -112,7 +113,7 @@ func TestGoldenDataOfThisRelease(t *testing.T) {
 	}
 	var g goldenData
 	virtually(t, cfg, func(t *testing.T, r *rig) {
-		g = goldenData{Queues: map[string][]string{}, Answers: map[string]json.RawMessage{}, Jobs: goldenLife(r)}
+		g = goldenData{Queues: map[string][]string{}, Answers: map[string]json.RawMessage{}, Jobs: goldenLife(r), Runs: goldenRuns(r)}
 		g.At = time.Now()
 		for _, key := range slices.SortedFunc(maps.Keys(table.keys), func(a, b store.Key) int { return strings.Compare(a.String(), b.String()) }) {
 			if it, err := table.Get(t.Context(), key); err == nil {
@@ -126,7 +127,7 @@ func TestGoldenDataOfThisRelease(t *testing.T) {
 			}
 			g.Objects = append(g.Objects, goldenObject{key, o.ContentType, o.Class, data})
 		}
-		for _, path := range goldenPaths(g.Jobs) {
+		for _, path := range goldenPaths(g.Jobs, g.Runs) {
 			g.Answers[path] = json.RawMessage(r.get(path).ok(200).Body)
 		}
 		for _, name := range goldenQueues {
@@ -223,11 +224,50 @@ func goldenGovernance(r *rig, jobs map[string]string) {
 	}).ok(201)
 }
 
-func goldenPaths(jobs map[string]string) []string {
+// goldenRuns leaves a run that waits for a human behind steps that are done, one that waits for the time, one that has ended, a chat and a schema.
+func goldenRuns(r *rig) map[string]string {
+	r.post("/api/v1/schemas", pairs("id", "golden/Any", "schema", pairs("type", "object"))).ok(204)
+	r.saved("golden.run", "steps", pairs(
+		"make", pairs("type", "transform", "input", pairs("text", "${input.text}", "n", 12345678901234567), "output_path", "made"),
+		"gate", pairs("type", "approval", "name", "Go on?", "depends_on", deps("make")),
+		"each", stepJob("job.test.work", "for_each", "input.of", "max_parallel", 1, "depends_on", deps("gate"), "input_schema_id", "golden/Any"),
+		"nap", pairs("type", "delay", "delay_sec", 600, "depends_on", deps("each"))))
+	runs := map[string]string{}
+	input := pairs("text", strings.Repeat("payload ", 5000), "of", []int{1, 2})
+	runs["gated"] = r.start("golden.run", input, "Idempotency-Key", "golden")
+	runs["cancelled"] = r.start("golden.run", input)
+	r.post("/api/v1/workflows/golden.run/runs/"+runs["cancelled"]+"/cancel", nil).ok(204)
+	r.saved("golden.nap", "steps", pairs("nap", pairs("type", "delay", "delay_sec", 600)))
+	runs["napping"] = r.start("golden.nap", nil)
+	r.post(runPath(runs["gated"])+"/chat", pairs("content", "what next?")).ok(200)
+	time.Sleep(time.Second)
+	return runs
+}
+
+// runsGoOn takes the runs that waited to their ends.
+func (g goldenData) runsGoOn(r *rig) {
+	if g.Runs == nil {
+		return // of a release that had none
+	}
+	if again := r.start("golden.run", nil, "Idempotency-Key", "golden"); again != g.Runs["gated"] {
+		r.t.Errorf("a key that was used before the upgrade starts another run %s", again)
+	}
+	r.post("/api/v1/workflows/golden.run/runs/"+g.Runs["gated"]+"/steps/gate/approve", pairs("approved", true)).ok(204)
+	r.awaitRun(g.Runs["gated"], "succeeded")
+	r.awaitRun(g.Runs["napping"], "succeeded")
+}
+
+func goldenPaths(jobs, runs map[string]string) []string {
 	paths := []string{
 		"/api/v1/jobs?limit=50", "/api/v1/jobs?state=FAILED", "/api/v1/dlq", "/api/v1/dlq/page", "/api/v1/workers", "/api/v1/approvals?include_resolved=true",
 		"/api/v1/policy/bundles", "/api/v1/policy/bundles/secops~draft", "/api/v1/policy/bundles/snapshots", "/api/v1/policy/rules?include_disabled=true",
 		"/api/v1/policy/snapshots", "/api/v1/policy/audit", "/api/v1/workflows", "/api/v1/workflows/golden.flow",
+	}
+	for _, what := range slices.Sorted(maps.Keys(runs)) {
+		paths = append(paths, runPath(runs[what]), runPath(runs[what])+"/timeline", runPath(runs[what])+"/chat")
+	}
+	if runs != nil {
+		paths = append(paths, "/api/v1/workflow-runs", "/api/v1/workflows/golden.run/runs", "/api/v1/schemas", "/api/v1/schemas/golden/Any")
 	}
 	for _, what := range slices.Sorted(maps.Keys(jobs)) {
 		paths = append(paths, "/api/v1/jobs/"+jobs[what], "/api/v1/jobs/"+jobs[what]+"/decisions", "/api/v1/memory?ptr=redis://ctx:"+jobs[what])
@@ -296,6 +336,7 @@ func (g goldenData) goOn(r *rig) {
 		r.as("k-ada", "POST", "/api/v1/policy/publish", map[string]any{"bundle_ids": []string{"secops/draft"}}).ok(200)
 		denies("draft", "golden")
 	}
+	g.runsGoOn(r)
 	r.post("/api/v1/jobs/"+g.Jobs["throttled"]+"/cancel", nil).ok(200)
 	r.await(g.Jobs["throttled"], "CANCELLED")
 	r.post("/api/v1/jobs/"+g.Jobs["asked"]+"/cancel", nil).ok(200)
