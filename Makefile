@@ -16,7 +16,7 @@ CDK := npx --yes aws-cdk@2.1148.1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
 .PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
-	fuzz crash sim policy-test policy-million bench-policy audit-verify clean
+	fuzz crash sim policy-test policy-million bench-policy audit-verify clean bench-workflows try-packs
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,11 @@ bench-workflows: ## Runs per second of three shapes, what the engine takes for a
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@./bin/cordum-local bench --only workflows
 	@go test -count=1 -run TestCostOfARun -v ./localdev/plane | grep ^cost
+
+PACKS ?= ../shared/packs
+
+try-packs: ## Run the workflows of the packs in PACKS to their ends, with workers that answer as the schemas say
+	@PACKS=$(abspath $(PACKS)) go test -count=1 -run TestPacks -v ./localdev/plane | grep -v '^==='
 
 crash: ## Kill a plane under load ROUNDS times (50) and judge whether it kept what it acknowledged
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
