@@ -55,14 +55,61 @@ var flows = []flow{
 	{"rush", `{"a":{"topic":"job.work"},"b":{"topic":"job.no"},"c":{"type":"loop","topic":"job.work","input":{"max_iterations":3}}}`, `{}`, nil},
 }
 
+// drawn is how many workflows of a world are drawn, beside those above.
+const drawn = 4
+
+// drawFlow makes a workflow of up to seven steps of any kind, each after some of those before it.
+func (w *world) drawFlow(id string) flow {
+	f := flow{id: id, input: `{"of":[1,2]}`, after: map[string][]string{}}
+	steps := map[string]any{}
+	ends := map[string][]string{} // what has ended when a step has
+	var names []string
+	for i := range 2 + w.draw(6) {
+		name := string(rune('a' + i))
+		s := map[string]any{"topic": topics[w.draw(4)]}
+		ends[name] = []string{name}
+		switch w.draw(9) {
+		case 0, 1:
+			s = map[string]any{"type": "approval"}
+		case 2:
+			s = map[string]any{"type": "transform", "input": map[string]any{"n": i}}
+		case 3:
+			s = map[string]any{"type": "delay", "delay_sec": 1 + w.draw(30)}
+		case 4:
+			s["for_each"], s["max_parallel"] = "input.of", w.draw(3)
+			ends[name] = []string{name + "[0]", name + "[1]"}
+		case 5:
+			s["retry"] = map[string]any{"max_retries": 2, "initial_backoff_sec": 1 + w.draw(5)}
+		}
+		var deps []string
+		for _, before := range names {
+			if w.draw(3) == 0 {
+				deps = append(deps, before)
+				for _, child := range []string{name, name + "[0]", name + "[1]"} {
+					f.after[child] = append(f.after[child], ends[before]...)
+				}
+			}
+		}
+		s["depends_on"] = deps
+		steps[name] = s
+		names = append(names, name)
+	}
+	text, err := json.Marshal(steps)
+	if err != nil {
+		panic("sim: " + err.Error()) // it has texts and numbers only
+	}
+	f.steps = string(text)
+	return f
+}
+
 // mostRuns is how many live runs a tenant may have.
 const mostRuns = 6
 
 // ackedRun is a run that a client knows of.
 type ackedRun struct {
 	id, tenant, workflow string
-	deleted              bool // by an acknowledged delete
-	decided              map[string]int
+	deleted              bool           // by an acknowledged delete
+	decided              map[string]int // acknowledged decisions, by gate
 }
 
 // prepareRuns saves the workflows, and makes what reads runs without being a process.
@@ -73,8 +120,12 @@ func (w *world) prepareRuns() error {
 	})
 	w.rawRuns = runs.New(d)
 	definitions := &catalog.Store{Table: w.platform.Table(), Blobs: w.platform.Blobs(), Clock: &skew{}}
+	w.flows = slices.Clone(flows)
+	for i := range drawn {
+		w.flows = append(w.flows, w.drawFlow(fmt.Sprintf("drawn%d", i)))
+	}
 	for _, t := range tenants {
-		for _, f := range flows {
+		for _, f := range w.flows {
 			def, err := workflow.Decode([]byte(`{"id":"` + f.id + `","timeout_sec":1200,"steps":` + f.steps + `}`))
 			if err != nil {
 				return err
@@ -129,7 +180,7 @@ func (w *world) actOnRuns() {
 }
 
 func (w *world) startRun() {
-	tenant, f := tenants[w.draw(len(tenants))], flows[w.draw(len(flows))]
+	tenant, f := tenants[w.draw(len(tenants))], w.flows[w.draw(len(w.flows))]
 	path, key := "/workflows/"+f.id+"/runs", ""
 	times := 1
 	if w.draw(3) == 0 {
@@ -242,38 +293,53 @@ func (w *world) peekAtRun() {
 	})
 }
 
-// approveOne decides a gate, through either door, up to twice at once.
+// approveOne decides a gate that waits, through either door, up to twice at once.
 func (w *world) approveOne() {
-	var gates []*ackedRun
-	for _, a := range w.knownRuns() {
-		if a.workflow == "gate" {
-			gates = append(gates, a)
-		}
+	all := w.knownRuns()
+	if len(all) == 0 {
+		return
 	}
+	a := all[w.draw(len(all))]
+	gates := w.gates(a)
 	if len(gates) == 0 {
 		return
 	}
-	a := gates[w.draw(len(gates))]
+	gate := gates[w.draw(len(gates))]
 	for range 1 + w.draw(2) {
 		approved := w.draw(3) > 0
-		w.decide(a, approved, w.draw(2) == 0)
+		w.decide(a, gate, approved, w.draw(2) == 0)
 		w.wait()
 	}
 }
 
-func (w *world) decide(a *ackedRun, approved, byJob bool) {
-	method, path, body := "POST", "/workflows/gate/runs/"+a.id+"/steps/ok/approve", any(map[string]any{"approved": approved})
+// gates are the steps of a run that wait for a human.
+func (w *world) gates(a *ackedRun) []string {
+	view, err := w.rawRuns.Get(context.Background(), a.tenant, a.id)
+	if err != nil {
+		return nil // it is deleted, or not there yet
+	}
+	var gates []string
+	for _, id := range keysOfMap(view.Steps) {
+		if view.Steps[id].Status == engine.Waiting {
+			gates = append(gates, id)
+		}
+	}
+	return gates
+}
+
+func (w *world) decide(a *ackedRun, gate string, approved, byJob bool) {
+	path, body := "/workflows/"+a.workflow+"/runs/"+a.id+"/steps/"+gate+"/approve", any(map[string]any{"approved": approved})
 	if byJob {
 		how := map[bool]string{true: "approve", false: "reject"}[approved]
-		path, body = "/approvals/"+url.PathEscape(a.id+":ok@1")+"/"+how, nil
+		path, body = "/approvals/"+url.PathEscape(a.id+":"+gate+"@1")+"/"+how, nil
 	}
-	w.trace("decide %s %t by its job: %t", a.id, approved, byJob)
-	w.request(a.tenant, "k-"+a.tenant, method, path, body, func(status int, answer []byte) {
+	w.trace("decide %s:%s %t by its job: %t", a.id, gate, approved, byJob)
+	w.request(a.tenant, "k-"+a.tenant, "POST", path, body, func(status int, answer []byte) {
 		switch {
 		case status == 200 || status == 204:
 			w.met("gate decided")
 			w.mu.Lock()
-			a.decided[fmt.Sprint(approved)]++
+			a.decided[gate]++
 			w.mu.Unlock()
 		case status < 500 && status != 404 && status != 409 && status != 400:
 			w.violated("decision on a gate answered %d %s", status, answer)
@@ -294,8 +360,11 @@ func (w *world) runsFinished(decide bool) bool {
 		if err != nil || run.Status.Terminal() && len(run.Outbox) == 0 && len(run.Sweeps) == 0 {
 			continue
 		}
-		if done = false; decide && a.workflow == "gate" && run.Status == engine.Waiting {
-			w.decide(a, true, false)
+		if done = false; !decide || run.Status != engine.Waiting {
+			continue
+		}
+		for _, gate := range w.gates(a) {
+			w.decide(a, gate, true, false)
 			w.flow()
 		}
 	}
@@ -370,7 +439,7 @@ func (w *world) judgeHistory(a *ackedRun) {
 		w.violated("run %s cannot be read: %v", a.id, err)
 		return
 	}
-	h := history{w: w, a: a, events: events, done: map[string]bool{}, begun: map[string]bool{}}
+	h := history{w: w, a: a, events: events, done: map[string]bool{}, begun: map[string]bool{}, decided: map[string]int{}}
 	for id, s := range view.Steps { // what a rerun took over is in no history
 		if s.Status == engine.Succeeded && s.JobID != "" && !strings.HasPrefix(s.JobID, a.id) {
 			h.done[id] = true
@@ -379,8 +448,10 @@ func (w *world) judgeHistory(a *ackedRun) {
 	for _, e := range events {
 		h.add(e)
 	}
-	if n := a.decided["true"] + a.decided["false"]; n > 1 || n > h.decided && view.Status == engine.Succeeded {
-		w.violated("run %s: %v decisions were acknowledged, %d tell: %s", a.id, a.decided, h.decided, h.String())
+	for _, gate := range keysOfMap(a.decided) {
+		if n := a.decided[gate]; n > 1 || n > h.decided[gate] && view.Status == engine.Succeeded {
+			w.violated("run %s: %d decisions of %s were acknowledged, %d tell: %s", a.id, n, gate, h.decided[gate], h.String())
+		}
 	}
 	for _, id := range keysOfMap(w.states) {
 		run, ok := job.RunOf(id)
@@ -402,7 +473,7 @@ type history struct {
 	events []runs.TimelineEntry
 	// done are steps that have what others wait for, begun the jobs that were dispatched.
 	done, begun map[string]bool
-	decided     int
+	decided     map[string]int // by gate
 	over        bool
 }
 
@@ -410,8 +481,11 @@ func (h *history) add(e runs.TimelineEntry) {
 	switch e.Type {
 	case "step_dispatched", "step_waiting":
 		h.begins(e)
+	case "step_delay_started", "step_transform_completed":
+		h.follows(e)
+		h.done[e.StepID] = e.Status == string(engine.Succeeded)
 	case "step_approved", "step_rejected":
-		h.decided++
+		h.decided[e.StepID]++
 		h.done[e.StepID] = h.done[e.StepID] || e.Type == "step_approved"
 	case "run_status":
 		h.over = h.over || engine.Status(e.Status).Terminal()
@@ -429,8 +503,13 @@ func (h *history) begins(e runs.TimelineEntry) {
 		h.w.violated("run %s: job %s was dispatched twice", h.a.id, e.JobID)
 	}
 	h.begun[e.JobID] = true
-	i := slices.IndexFunc(flows, func(f flow) bool { return f.id == h.a.workflow })
-	for _, d := range flows[i].after[e.StepID] {
+	h.follows(e)
+}
+
+// follows judges that what a step depends on has ended.
+func (h *history) follows(e runs.TimelineEntry) {
+	i := slices.IndexFunc(h.w.flows, func(f flow) bool { return f.id == h.a.workflow })
+	for _, d := range h.w.flows[i].after[e.StepID] {
 		if !h.done[d] && !h.done["h"] {
 			h.w.violated("run %s (%s): %s begins before %s has ended: %s", h.a.id, h.a.workflow, e.StepID, d, h.String())
 		}

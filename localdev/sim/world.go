@@ -123,6 +123,7 @@ type world struct {
 	received   map[string]string // receipt -> body
 	runs       map[string]*ackedRun
 	rawRuns    *runs.Runs
+	flows      []flow
 	rules      []rules          // that were in force, the newest last
 	began      map[string]int64 // process and ticket -> the head's revision when the first claim with it began
 }
