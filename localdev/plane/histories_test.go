@@ -501,3 +501,76 @@ func TestH01_H02_H03_Chat(t *testing.T) {
 		}
 	})
 }
+
+func TestA08_AStepWhoseJobNeedsAHuman(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.labourers()
+		r.saved("w", "steps", pairs("a", stepJob("job.test.ask", "retry", pairs("max_retries", 2)), "b", stepJob("job.test.a", "depends_on", deps("a"))))
+		id := r.start("w", nil)
+		r.await(id+":a@1", "APPROVAL_REQUIRED")
+		if s := r.run(id)["status"]; s != "running" {
+			t.Errorf("run is %v: a step that policy looks at is no gate", s)
+		}
+		r.as("k-ada", "POST", approvalPath(id+":a@1", "approve"), nil).ok(200)
+		r.awaitRun(id, "succeeded")
+		id = r.start("w", nil)
+		r.await(id+":a@1", "APPROVAL_REQUIRED")
+		r.post(approvalPath(id+":a@1", "reject"), pairs("reason", "no")).ok(200)
+		if run := r.awaitRun(id, "denied"); stepOf(run, "a")["status"] != "denied" || stepOf(run, "a")["attempts"] != 1.0 || stepOf(run, "b")["status"] != "skipped" {
+			t.Errorf("%v", run)
+		}
+		if l := r.get("/api/v1/dlq").ok(200).Body; !strings.Contains(l, id+":a@1") {
+			t.Errorf("%s", l)
+		}
+	})
+}
+
+// A cancel meets a result at any moment: the run ends once, and everything of it.
+func TestACancelRacesAResult(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.work(map[string]worker.Handler{"job.test.*": func(context.Context, *worker.Job) (any, error) {
+			time.Sleep(10 * time.Millisecond)
+			return "done", nil
+		}}, func(c *worker.Config) { c.MaxParallel = 64 })
+		r.saved("w", "steps", pairs("a", stepJob("job.test.a"), "b", stepJob("job.test.b", "depends_on", deps("a"))))
+		ended := map[string]int{}
+		for i := range 60 {
+			id := r.start("w", nil)
+			time.Sleep(time.Duration(i) * 500 * time.Microsecond)
+			r.post("/api/v1/workflows/w/runs/"+id+"/cancel", nil).ok(204)
+			time.Sleep(time.Second)
+			run := r.run(id)
+			status := fmt.Sprint(run["status"])
+			ended[status]++
+			for s, v := range run["steps"].(map[string]any) {
+				got := fmt.Sprint(v.(map[string]any)["status"])
+				if got != "succeeded" && got != "cancelled" || status == "succeeded" && got != "succeeded" {
+					t.Errorf("run %s, step %s %s", status, s, got)
+				}
+			}
+			h := r.history(id)
+			if n := len(h) - 1; h[n] != "run_status "+status && h[n] != "run_status "+status+` "run cancelled"` {
+				t.Errorf("history ends with %q", h[n])
+			}
+		}
+		if ended["cancelled"] < 10 || ended["succeeded"] < 10 {
+			t.Errorf("%v", ended)
+		}
+	})
+}
+
+// Jobs that belong to no run that there is are nobody's business.
+func TestResultsForRunsThatAreGone(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.saved("w", "steps", pairs("a", stepJob("job.test.a")))
+		id := r.start("w", nil)
+		w := r.connect("k-worker-default", "w1", "main", 1)
+		w.job()
+		r.as("k-admin", "DELETE", runPath(id), nil).ok(204)
+		w.result(id+":a@1", ok, "")
+		time.Sleep(5 * time.Minute)
+		if left := r.leftOf("R#" + id); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}

@@ -84,7 +84,37 @@ func (r *Runs) heads(ctx context.Context, tenant string, keys []store.Key, f Fil
 		}
 		out[place[it.Key]] = &View{Run: h.Run, Input: h.Input.Inline, Steps: shown(plan, h.Run, nil)}
 	}
-	return out, nil
+	return out, r.inputs(ctx, out)
+}
+
+// inputBytes is how much of large inputs a page reads.
+const inputBytes = 1 << 20
+
+// inputs fills in those that are kept apart, as many as a page has room for; the others stay nil.
+func (r *Runs) inputs(ctx context.Context, views []*View) error {
+	of := map[store.Key]*View{}
+	var keys []store.Key
+	for _, v := range views {
+		if v != nil && v.Run.Input.Ref != "" {
+			k := valueKey(v.ID, v.Run.Input.Ref)
+			of[k], keys = v, append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	items, err := r.Table.BatchGet(ctx, keys)
+	room := int64(inputBytes)
+	for _, it := range items {
+		if room -= it.Attrs.Int(attrBytes); room < 0 {
+			break
+		}
+		v := of[it.Key]
+		if v.Input, err = r.value(ctx, v.ID, it); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // ofWorkflow is how many runs of a workflow are listed.

@@ -36,7 +36,7 @@ type Run struct {
 	OrgId string `protobuf:"bytes,3,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	// The team.
 	TeamId string `protobuf:"bytes,4,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
-	// The input that it was started with, an object.
+	// The input that it was started with, an object; null where an answer has no room for it.
 	Input *Json `protobuf:"bytes,5,opt,name=input,proto3" json:"input,omitempty"`
 	// What its steps have left: {"steps":{"<step>":{"output":…,"result_ptr":"…"}}, …}; null before the first.
 	Context *Json `protobuf:"bytes,6,opt,name=context,proto3" json:"context,omitempty"`

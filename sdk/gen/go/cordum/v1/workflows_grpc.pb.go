@@ -54,7 +54,8 @@ type WorkflowsClient interface {
 	DeleteWorkflow(ctx context.Context, in *DeleteWorkflowRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// DryRunWorkflow asks policy about every step that would dispatch a job. Nothing is stored or dispatched.
 	//
-	// 400 "invalid json", 404 "workflow not found".
+	// An approval step is a REQUIRE_APPROVAL. 400 "invalid json" or "input schema validation failed: …", 404 "workflow not found", 503 "safety kernel
+	// unavailable".
 	DryRunWorkflow(ctx context.Context, in *DryRunWorkflowRequest, opts ...grpc.CallOption) (*DryRunWorkflowResponse, error)
 }
 
@@ -141,7 +142,8 @@ type WorkflowsServer interface {
 	DeleteWorkflow(context.Context, *DeleteWorkflowRequest) (*emptypb.Empty, error)
 	// DryRunWorkflow asks policy about every step that would dispatch a job. Nothing is stored or dispatched.
 	//
-	// 400 "invalid json", 404 "workflow not found".
+	// An approval step is a REQUIRE_APPROVAL. 400 "invalid json" or "input schema validation failed: …", 404 "workflow not found", 503 "safety kernel
+	// unavailable".
 	DryRunWorkflow(context.Context, *DryRunWorkflowRequest) (*DryRunWorkflowResponse, error)
 	mustEmbedUnimplementedWorkflowsServer()
 }
