@@ -16,6 +16,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/core/policy/override"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
@@ -85,6 +86,14 @@ func (v *version) revision() string {
 	return v.hash
 }
 
+// rules are those that it has beside the policy; "" for none.
+func (v *version) rules() string {
+	if v == nil {
+		return ""
+	}
+	return v.PolicyOverride
+}
+
 // unchanged holds while the stored definition is this one; nil was not there.
 func (v *version) unchanged() store.Cond {
 	if v == nil {
@@ -150,7 +159,7 @@ func (s *Store) Get(ctx context.Context, tenant, id string) (*workflow.Workflow,
 const tries = 20
 
 // Save stores what the posted definition makes of the stored one, or of nothing: see workflow.Merge. It belongs to the caller's tenant, and gets
-// an id when it has none. Everything that is wrong with it is one fault, and nothing is stored. When others save it meanwhile it is merged anew
+// an id when it has none. Its rules are in force with it. Everything that is wrong with it is one fault, and nothing is stored. When others save it meanwhile it is merged anew
 // with what they stored. It answers the id.
 func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow.Workflow) (id string, err error) {
 	mine := *posted
@@ -177,7 +186,9 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 		}
 		entry := audit.By(by, micros, "create", "workflow", mine.ID)
 		entry.ResourceName, entry.Before, entry.After = tried.Name, before.revision(), tried.revision()
-		if err := s.Table.Write(ctx, tried.put(micros).If(before.unchanged()), entry.Op()); !store.Overtaken(err) {
+		ops := []store.Op{tried.put(micros).If(before.unchanged()), entry.Op()}
+		ops = append(ops, override.Change(by.Tenant, mine.ID, before.rules(), tried.rules())...)
+		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return mine.ID, err
 		}
 	}
@@ -197,7 +208,7 @@ func merged(before *version, posted *workflow.Workflow, micros int64) (*version,
 	return versionOf(w)
 }
 
-// Delete removes a definition of the caller's tenant; an unknown one is ErrUnknown. Its runs stay.
+// Delete removes a definition of the caller's tenant, and its rules with it; an unknown one is ErrUnknown. Its runs stay.
 func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) error {
 	for range tries {
 		before, err := s.find(ctx, by.Tenant, id)
@@ -209,7 +220,9 @@ func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) err
 		}
 		entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "workflow", id)
 		entry.ResourceName, entry.Before = before.Name, before.revision()
-		if err := s.Table.Write(ctx, store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()); !store.Overtaken(err) {
+		ops := []store.Op{store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()}
+		ops = append(ops, override.Change(by.Tenant, id, before.rules(), "")...)
+		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return err
 		}
 	}
