@@ -6,6 +6,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/cordum-serverless/cordum/shared/core/policy/override"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // The rules that a workflow has beside the policy: workflows.md 1.1, policy_override.
@@ -198,5 +201,20 @@ func TestOfTwoSavesAtOnceTheOneThatIsShownIsInForce(t *testing.T) {
 			shown, _, _ = strings.Cut(shown, ",")
 			r.judgesAs("w", "job.test.a", "DENY "+shown)
 		}
+	})
+}
+
+// Rules that cannot be read may deny: nothing is decided about jobs of the workflow, and everything about others.
+func TestWithoutTheRulesOfAWorkflowNothingOfItIsDecided(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.saved("w", "policy_override", restrictive)
+		broken := store.Put(store.Item{Key: override.Key("default", "w"), Attrs: store.Attrs{"rules": "rules: ["}})
+		if err := r.plane.Dispatcher.Jobs.Table.Write(t.Context(), broken); err != nil {
+			t.Fatal(err)
+		}
+		r.post("/api/v1/policy/evaluate", pairs("topic", "job.test.a", "workflow_id", "w")).refused(503, "safety kernel unavailable")
+		r.judgesAs("v", "job.test.a", "ALLOW rest")
+		r.saved("w", "policy_override", " ")
+		r.judgesAs("w", "job.test.a", "ALLOW rest")
 	})
 }
