@@ -151,7 +151,9 @@ func TestTheRulesOfAWorkflowComeAndGoWithIt(t *testing.T) {
 			t.Errorf("what was refused has changed it: %v", r.workflow("w"))
 		}
 
-		moves(true, func() { r.saved("w", "policy_override", "rules: [{id: other, match: {topics: [job.test.a]}, decision: deny}]") })
+		moves(true, func() {
+			r.saved("w", "policy_override", "rules: [{id: other, match: {topics: [job.test.a]}, decision: deny}]")
+		})
 		r.judgesAs("w", "job.test.drop", "ALLOW rest")
 		r.judgesAs("w", "job.test.a", "DENY other")
 		moves(true, func() { r.saved("w", "policy_override", " ") })

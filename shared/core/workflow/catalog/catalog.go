@@ -86,14 +86,6 @@ func (v *version) revision() string {
 	return v.hash
 }
 
-// rules are those that it has beside the policy; "" for none.
-func (v *version) rules() string {
-	if v == nil {
-		return ""
-	}
-	return v.PolicyOverride
-}
-
 // unchanged holds while the stored definition is this one; nil was not there.
 func (v *version) unchanged() store.Cond {
 	if v == nil {
@@ -187,7 +179,11 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 		entry := audit.By(by, micros, "create", "workflow", mine.ID)
 		entry.ResourceName, entry.Before, entry.After = tried.Name, before.revision(), tried.revision()
 		ops := []store.Op{tried.put(micros).If(before.unchanged()), entry.Op()}
-		ops = append(ops, override.Change(by.Tenant, mine.ID, before.rules(), tried.rules())...)
+		rules := ""
+		if before != nil {
+			rules = before.PolicyOverride
+		}
+		ops = append(ops, override.Change(by.Tenant, mine.ID, rules, tried.PolicyOverride)...)
 		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return mine.ID, err
 		}
@@ -221,7 +217,7 @@ func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) err
 		entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "workflow", id)
 		entry.ResourceName, entry.Before = before.Name, before.revision()
 		ops := []store.Op{store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()}
-		ops = append(ops, override.Change(by.Tenant, id, before.rules(), "")...)
+		ops = append(ops, override.Change(by.Tenant, id, before.PolicyOverride, "")...)
 		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return err
 		}
