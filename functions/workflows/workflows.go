@@ -4,7 +4,6 @@ package workflows
 import (
 	"context"
 	"encoding/json"
-	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -64,10 +63,6 @@ func (s *Service) ListWorkflows(ctx context.Context, req *cordumv1.ListWorkflows
 func (s *Service) CreateWorkflow(ctx context.Context, req *cordumv1.CreateWorkflowRequest) (*cordumv1.CreateWorkflowResponse, error) {
 	if err := auth.SameTenant(ctx, req.GetOrgId()); err != nil {
 		return nil, err
-	}
-	// Rules that nobody enforces would be a promise that nobody keeps.
-	if strings.TrimSpace(req.GetPolicyOverride()) != "" {
-		return nil, fault.New(fault.Invalid, "policy_override is not supported yet")
 	}
 	posted, err := definition(req)
 	if err != nil {

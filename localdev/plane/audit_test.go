@@ -121,7 +121,7 @@ var mutations = map[string]mutation{
 		body: func(id string) any { return map[string]any{"id": id} },
 		wrong: []call{
 			{"/api/v1/workflows", map[string]any{"id": "a b"}}, {"/api/v1/workflows", map[string]any{"id": "flow", "org_id": "other"}},
-			{"/api/v1/workflows", map[string]any{"id": "flow", "policy_override": "rules: []"}},
+			{"/api/v1/workflows", map[string]any{"id": "flow", "policy_override": "nonsense"}},
 		},
 	},
 	"cordum.v1.Workflows.DeleteWorkflow": {

@@ -574,3 +574,17 @@ func TestResultsForRunsThatAreGone(t *testing.T) {
 		}
 	})
 }
+
+func TestTheRulesOfAWorkflowHoldForItsRuns(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.labourers()
+		steps := pairs("a", stepJob("job.test.a"))
+		r.saved("free", "steps", steps)
+		r.saved("strict", "steps", steps, "policy_override", "rules: [{id: mine, match: {topics: [job.test.a]}, decision: deny, reason: not in this one}]")
+		r.awaitRun(r.start("free", nil), "succeeded")
+		run := r.awaitRun(r.start("strict", nil), "denied")
+		if e := fmt.Sprint(stepOf(run, "a")["error"]); e != "map[message:not in this one]" {
+			t.Errorf("%s", e)
+		}
+	})
+}

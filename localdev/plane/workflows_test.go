@@ -222,9 +222,6 @@ func TestABodyThatIsNoWorkflowIs400(t *testing.T) {
 		for _, body := range []string{"", "[]", `"w"`, `{"id":7}`, `{"steps":[]}`, `{"steps":{"a":7}}`, `{"steps":{"a":{"input":[1]}}}`, `{"timeout_sec":"soon"}`} {
 			r.as("k-admin", "POST", "/api/v1/workflows", body).refused(400, "invalid json")
 		}
-		for _, override := range []string{"rules: []", "nonsense"} {
-			r.save("id", "w", "policy_override", override).refused(400, "policy_override is not supported yet")
-		}
 		r.saved("w", "policy_override", "", "apiVersion", "v1", "kind", pairs("x", 1))
 	})
 }

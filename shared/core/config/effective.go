@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/policy/override"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
@@ -62,6 +64,8 @@ type Effective struct {
 	Data json.RawMessage
 	// Safety restricts decisions; nil is no restriction.
 	Safety *policy.Effective
+	// Override are the rules of the subject's workflow; nil is none. They are no part of Data: workers have no use for them.
+	Override *policy.Override
 	// Workers is Data without what is only for the plane, how jobs find their pools and how long they may take; nil when that leaves nothing.
 	Workers json.RawMessage
 }
@@ -110,8 +114,8 @@ func Merge(documents []Document) (*Effective, error) {
 	return e, nil
 }
 
-// Resolver answers effective configurations, and remembers the documents for as long as the head's revision stays. One is shared by everything
-// in a process.
+// Resolver answers effective configurations, and remembers the documents, and the rules of workflows, for as long as the head's revision stays.
+// One is shared by everything in a process.
 type Resolver struct {
 	Store *Store
 	// Turn is taken to look at what is remembered.
@@ -119,6 +123,7 @@ type Resolver struct {
 
 	revision  int64
 	documents map[[2]string]Document
+	overrides map[store.Key]*policy.Override
 	merged    map[Subject]*Effective
 }
 
@@ -126,7 +131,7 @@ type Resolver struct {
 const remembered = 4096
 
 // At answers the effective configuration of a subject as it is at the head's revision, which the caller has just read. A document that cannot be read is an
-// error: restrictions may stand in it.
+// error: restrictions may stand in it, as in the rules of a workflow.
 func (r *Resolver) At(ctx context.Context, revision int64, s Subject) (*Effective, error) {
 	if err := r.Turn.Take(ctx); err != nil {
 		return nil, err
@@ -134,6 +139,7 @@ func (r *Resolver) At(ctx context.Context, revision int64, s Subject) (*Effectiv
 	defer r.Turn.Give()
 	if r.documents == nil || revision > r.revision || len(r.documents) > remembered || len(r.merged) > remembered {
 		r.revision, r.documents, r.merged = max(r.revision, revision), map[[2]string]Document{}, map[Subject]*Effective{}
+		r.overrides = map[store.Key]*policy.Override{}
 	}
 	if e, ok := r.merged[s]; ok {
 		return e, nil
@@ -150,11 +156,20 @@ func (r *Resolver) At(ctx context.Context, revision int64, s Subject) (*Effectiv
 	if err != nil {
 		return nil, err
 	}
+	e.Override = r.overrides[s.override()]
 	r.merged[s] = e
 	return e, nil
 }
 
-// load reads those documents of a subject that are not remembered.
+// override is where the rules of the subject's workflow lie, the zero key for none.
+func (s Subject) override() store.Key {
+	if s.Workflow == "" || len(s.Workflow) > maxID {
+		return store.Key{}
+	}
+	return override.Key(s.Tenant, s.Workflow)
+}
+
+// load reads what is not remembered of a subject: its documents, and the rules of its workflow.
 func (r *Resolver) load(ctx context.Context, s Subject) error {
 	found := map[[2]string]Document{}
 	var keys []store.Key
@@ -165,6 +180,10 @@ func (r *Resolver) load(ctx context.Context, s Subject) error {
 		}
 		found[name] = Document{Scope: scope, ID: name[1]}
 		keys = append(keys, key(scope, name[1]))
+	}
+	rules, asked := s.override(), false
+	if _, ok := r.overrides[rules]; !ok && rules != (store.Key{}) {
+		keys, asked = append(keys, rules), true
 	}
 	if len(keys) == 0 {
 		return nil
@@ -180,6 +199,24 @@ func (r *Resolver) load(ctx context.Context, s Subject) error {
 			}
 		}
 	}
+	if asked {
+		if err := r.learn(s.Workflow, rules, items); err != nil {
+			return err
+		}
+	}
 	maps.Copy(r.documents, found)
+	return nil
+}
+
+// learn remembers the rules of a workflow, or that there are none.
+func (r *Resolver) learn(workflow string, rules store.Key, items []store.Item) error {
+	var o *policy.Override
+	if i := slices.IndexFunc(items, func(it store.Item) bool { return it.Key == rules }); i >= 0 {
+		var err error
+		if o, err = override.Read(workflow, items[i]); err != nil {
+			return err
+		}
+	}
+	r.overrides[rules] = o
 	return nil
 }

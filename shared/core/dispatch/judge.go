@@ -36,13 +36,13 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 		return nil, err
 	}
 	asked := policyRequest(r, request)
-	asked.Effective = effective.Safety
+	asked.Effective, asked.Override = effective.Safety, effective.Override
 	if asked.Counts, err = d.counted(r)(ctx, h.Policy.Buckets(asked), now); err != nil {
 		return nil, err
 	}
 	j := &ruling{head: h, settings: settings, verdict: h.Policy.Decide(asked)}
 	j.decision = decision(j.verdict, request, now)
-	if g := r.Grant; g != nil && g.Snapshot == h.Policy.Snapshot() && g.JobHash == job.Hash(request) && !deniedByConfig(h.Policy, asked, j.verdict) {
+	if g := r.Grant; g != nil && g.Snapshot == h.Policy.Snapshot() && g.JobHash == job.Hash(request) && !restricted(h.Policy, asked, j.verdict) {
 		j.decision = g.Decision(j.decision)
 		j.verdict.Verdict = policy.Allow
 		if g.Constraints != nil {
@@ -52,14 +52,14 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 	return j, nil
 }
 
-// deniedByConfig says whether it is the effective configuration that denies, and not the rules. Those have been asked once, before the
-// approval, and may answer otherwise by now: where they count jobs.
-func deniedByConfig(p *policy.Policy, asked *policy.Request, v policy.Decision) bool {
-	if asked.Effective == nil || v.Verdict != policy.Deny {
+// restricted says whether it is the effective configuration that denies, or the workflow, and not the rules of the policy. Those have been asked
+// once, before the approval, and may answer otherwise by now: where they count jobs.
+func restricted(p *policy.Policy, asked *policy.Request, v policy.Decision) bool {
+	if asked.Effective == nil && asked.Override == nil || v.Verdict != policy.Deny {
 		return false
 	}
 	rules := *asked
-	rules.Effective = nil
+	rules.Effective, rules.Override = nil, nil
 	byRules := p.Decide(&rules)
 	return byRules.Verdict != policy.Deny || byRules.Reason != v.Reason
 }

@@ -8,7 +8,7 @@ const (
 	reasonUnsupported = "unsupported topic"
 )
 
-// Decide answers what may become of a job: the first rule that matches, then the restrictions, each of which can only deny. It does not
+// Decide answers what may become of a job: the first rule that matches, then the restrictions, none of which allows anything. It does not
 // allocate unless something is denied or a request is unusually large.
 func (p *Policy) Decide(r *Request) Decision {
 	if reason := topicFault(r); reason != "" {
@@ -46,6 +46,7 @@ func (p *Policy) conclude(f *facts, matched uint32) Decision {
 			d.deny(fault.reason())
 		}
 	}
+	f.request.Override.restrict(&d, f.request)
 	if reason, _, ok := f.request.Effective.check(f); ok {
 		d.deny(reason)
 	}

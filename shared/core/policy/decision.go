@@ -49,6 +49,8 @@ type Request struct {
 	Labels     map[string]string
 	// WorkflowID is the workflow whose step the job is, "" for none; the case of its letters counts.
 	WorkflowID string
+	// Override are the rules of the workflow itself; nil is none.
+	Override *Override
 	// Effective are the restrictions of the effective configuration; nil is none.
 	Effective *Effective
 	// Counts holds, by Bucket.Key, how many requests the window of a bucket has seen. A rule with velocity whose bucket is not in here does

@@ -4,9 +4,9 @@
 // into a Policy and names it by its content. Policy.Decide answers what may become of a job, Policy.Explain says why as well. Everything
 // here is a pure function: there is no I/O and no clock, and a Policy never changes, so it may be shared by goroutines.
 //
-// The first rule that matches decides. Then restrictions have their say, each of which can only deny: the topic lists of the job's
-// tenant, its MCP lists, and the effective configuration. No rule matches: default_decision, which is deny unless a document says
-// otherwise. docs/policy.md is the guide for people who write policies.
+// The first rule that matches decides. Then restrictions have their say, none of which allows anything: the topic lists of the job's
+// tenant, its MCP lists, the rules of its workflow, which may also ask for approval or throttle, and the effective configuration. No rule
+// matches: default_decision, which is deny unless a document says otherwise. docs/policy.md is the guide for people who write policies.
 //
 // Words that are compared regardless of case are compared in lower case, without surrounding space.
 package policy

@@ -20,8 +20,8 @@ type TraceEntry struct {
 }
 
 // Explain decides, and answers the way to the decision: every rule in order, also those behind the first that matched, which is the one
-// that counts; then, if there are any, the tenant's topic lists, its MCP lists, and the effective configuration. A topic that is not
-// acceptable leaves no trace.
+// that counts; then, if there are any, the tenant's topic lists, its MCP lists, the rules of the workflow itself, and the effective
+// configuration. A topic that is not acceptable leaves no trace.
 func (p *Policy) Explain(r *Request) (Decision, []TraceEntry) {
 	trace := []TraceEntry{}
 	if topicFault(r) != "" {
@@ -51,6 +51,7 @@ func (p *Policy) Explain(r *Request) (Decision, []TraceEntry) {
 			trace = append(trace, step(TraceTenantMCP, failed))
 		}
 	}
+	trace = append(trace, r.Override.trace(r)...)
 	if r.Effective != nil {
 		_, failed, _ := r.Effective.check(&f)
 		trace = append(trace, step(TraceEffective, failed))

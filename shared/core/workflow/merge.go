@@ -2,17 +2,22 @@ package workflow
 
 import (
 	"cmp"
+	"strings"
 	"time"
 )
 
 // Merge is what is saved when a workflow is posted that may be stored already; stored is nil when it is not. What the posted one leaves empty
-// stays as it was; steps are replaced as a whole, or stay when they were not said. The time of its making stays. Neither argument changes.
+// stays as it was; steps are replaced as a whole, or stay when they were not said, and a policy override that is blank, but not empty, takes the
+// stored one away. The time of its making stays. Neither argument changes.
 func Merge(stored, posted *Workflow, now time.Time) *Workflow {
 	w := *posted
 	w.UpdatedAt = now.UTC()
 	w.CreatedAt = w.UpdatedAt
 	if w.Steps == nil {
 		w.Steps = Steps{}
+	}
+	if strings.TrimSpace(w.PolicyOverride) == "" {
+		w.PolicyOverride = ""
 	}
 	if stored == nil {
 		return &w
@@ -27,7 +32,9 @@ func Merge(stored, posted *Workflow, now time.Time) *Workflow {
 	w.Version = cmp.Or(posted.Version, stored.Version)
 	w.TimeoutSec = cmp.Or(posted.TimeoutSec, stored.TimeoutSec)
 	w.CreatedBy = cmp.Or(posted.CreatedBy, stored.CreatedBy)
-	w.PolicyOverride = cmp.Or(posted.PolicyOverride, stored.PolicyOverride)
+	if posted.PolicyOverride == "" {
+		w.PolicyOverride = stored.PolicyOverride
+	}
 	w.InputSchema = keep(posted.InputSchema, stored.InputSchema)
 	w.Parameters = keep(posted.Parameters, stored.Parameters)
 	w.Config = keep(posted.Config, stored.Config)

@@ -91,8 +91,8 @@ func (v *validator) workflow() {
 		v.add("", "parameters", "must be a list of objects")
 	}
 	v.schema("", "input_schema", w.InputSchema)
-	if strings.TrimSpace(w.PolicyOverride) != "" && ValidID(w.ID) {
-		if _, err := policy.Parse("workflow/"+w.ID+"/policy", []byte(w.PolicyOverride)); err != nil {
+	if ValidID(w.ID) {
+		if _, err := policy.CompileOverride(w.ID, []byte(w.PolicyOverride)); err != nil {
 			v.add("", "policy_override", "%v", err)
 		}
 	}

@@ -90,20 +90,18 @@ func (k *Kernel) prepare(ctx context.Context, q *Question, seen rate.Asked) (hea
 }
 
 // Complete adds to a question what a policy asks beside the job itself: the effective configuration at a revision of the head, unless the
-// question has its own, and the present counts of velocities.
+// question has its own, the rules of its workflow, and the present counts of velocities.
 func (k *Kernel) Complete(ctx context.Context, p *policy.Policy, revision int64, q *Question) error {
 	return k.complete(ctx, p, revision, q, k.Rates.Seen)
 }
 
 func (k *Kernel) complete(ctx context.Context, p *policy.Policy, revision int64, q *Question, seen rate.Asked) error {
-	if q.Config != nil {
+	effective, err := k.Config.At(ctx, revision, q.Subject)
+	if err != nil {
+		return unavailable(err)
+	}
+	if q.Request.Effective, q.Request.Override = effective.Safety, effective.Override; q.Config != nil {
 		q.Request.Effective = policy.ParseEffective(q.Config)
-	} else {
-		effective, err := k.Config.At(ctx, revision, q.Subject)
-		if err != nil {
-			return unavailable(err)
-		}
-		q.Request.Effective = effective.Safety
 	}
 	counts, err := seen(ctx, p.Buckets(&q.Request), k.Clock.Now())
 	if err != nil {

@@ -153,6 +153,7 @@ var Functions = []Function{
 		unproven("a job whose policy has changed is decided again before it is handed over", query, send(DeadLetters), toPools, toDeliveries,
 			readObjects(PolicyObjects)), unproven(ofRuns, send(Runs)))},
 	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove, readObjects(PolicyObjects), unproven(velocities, query),
+		unproven("the rules of a workflow move the head of the policy", update),
 		on(store.ByTime), readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"))},
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/core/policy/override"
 	"github.com/cordum-serverless/cordum/shared/core/schema"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
@@ -282,7 +283,7 @@ func (s *Store) learn(k store.Key, v *Version) {
 const tries = 20
 
 // Save stores what the posted definition makes of the stored one, or of nothing: see workflow.Merge. It belongs to the caller's tenant, and gets
-// an id when it has none. Everything that is wrong with it is one fault, and nothing is stored. When others save it meanwhile it is merged anew
+// an id when it has none. Its rules are in force with it. Everything that is wrong with it is one fault, and nothing is stored. When others save it meanwhile it is merged anew
 // with what they stored. It answers the id.
 func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow.Workflow) (id string, err error) {
 	mine := *posted
@@ -309,7 +310,13 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 		}
 		entry := audit.By(by, micros, "create", "workflow", mine.ID)
 		entry.ResourceName, entry.Before, entry.After = tried.Name, before.revision(), tried.revision()
-		if err := s.Table.Write(ctx, tried.put(micros).If(before.unchanged()), entry.Op()); !store.Overtaken(err) {
+		ops := []store.Op{tried.put(micros).If(before.unchanged()), entry.Op()}
+		rules := ""
+		if before != nil {
+			rules = before.PolicyOverride
+		}
+		ops = append(ops, override.Change(by.Tenant, mine.ID, rules, tried.PolicyOverride)...)
+		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return mine.ID, err
 		}
 	}
@@ -329,7 +336,7 @@ func merged(before *Version, posted *workflow.Workflow, micros int64) (*Version,
 	return versionOf(w)
 }
 
-// Delete removes a definition of the caller's tenant; an unknown one is ErrUnknown. Its runs stay.
+// Delete removes a definition of the caller's tenant, and its rules with it; an unknown one is ErrUnknown. Its runs stay.
 func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) error {
 	for range tries {
 		before, err := s.find(ctx, by.Tenant, id)
@@ -341,7 +348,9 @@ func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) err
 		}
 		entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "workflow", id)
 		entry.ResourceName, entry.Before = before.Name, before.revision()
-		if err := s.Table.Write(ctx, store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()); !store.Overtaken(err) {
+		ops := []store.Op{store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()}
+		ops = append(ops, override.Change(by.Tenant, id, before.PolicyOverride, "")...)
+		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/policy/override"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/catalog"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
@@ -190,5 +191,62 @@ func TestASaveGivesUp(t *testing.T) {
 	}
 	if got, entries := w.get("w"), w.entries(); got.Name != "first" || len(entries) != 1 {
 		t.Errorf("%+v, entries %+v", got, entries)
+	}
+}
+
+// inForce are the rules that decisions about jobs of a workflow go by.
+func (w *world) inForce(id string) string {
+	w.t.Helper()
+	it, err := w.table.Get(w.t.Context(), override.Key("default", id))
+	if errors.Is(err, store.ErrNotFound) {
+		return ""
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return it.Attrs.String("rules")
+}
+
+// Whatever others do meanwhile and whatever becomes of answers, the rules in force are those of the definition, and there are none without one.
+func TestTheRulesInForceAreThoseOfTheDefinition(t *testing.T) {
+	const mine, theirs = "rules: [{id: mine, decision: deny}]", "rules: [{id: theirs, decision: deny}]"
+	saves := func(rules string) func(*world, *catalog.Store) error {
+		return func(w *world, s *catalog.Store) error {
+			_, err := s.Save(w.t.Context(), maya, &workflow.Workflow{ID: "w", PolicyOverride: rules})
+			return err
+		}
+	}
+	deletes := func(w *world, s *catalog.Store) error { return s.Delete(w.t.Context(), maya, "w") }
+	ours := map[string]func(*world, *catalog.Store) error{"saved": saves(""), "saved with rules": saves(mine), "saved blank": saves(" "), "deleted": deletes}
+	meanwhile := map[string]func(*world, *catalog.Store) error{
+		"nothing": func(*world, *catalog.Store) error { return nil }, "saved": saves(""), "other rules": saves(theirs), "taken away": saves(" "), "deleted": deletes,
+		"deleted and made anew": func(w *world, s *catalog.Store) error { return errors.Join(deletes(w, s), saves(theirs)(w, s)) },
+	}
+	answers := map[string]func(int) (error, bool){
+		"all arrive": never, "one is lost": func(n int) (error, bool) { return conflict(n == 0), true },
+		"one write is lost": func(n int) (error, bool) { return conflict(n == 0), false }, "the store goes": func(int) (error, bool) { return store.ErrUnavailable, true },
+	}
+	for did, do := range ours {
+		for others, theyDo := range meanwhile {
+			for how, spoil := range answers {
+				for _, before := range []string{"", "rules: [{id: first, decision: deny}]"} {
+					w := newWorld(t)
+					w.saved(w.table, &workflow.Workflow{ID: "w", PolicyOverride: before})
+					interrupt := sync.OnceFunc(func() {
+						if err := theyDo(w, w.process(w.table)); err != nil {
+							t.Error(err)
+						}
+					})
+					_ = do(w, w.process(&faulty{Table: w.table, spoil: spoil, onRead: interrupt})) // it may not know what has become of it
+					kept, err := w.process(w.table).Get(t.Context(), "default", "w")
+					if errors.Is(err, catalog.ErrUnknown) {
+						kept, err = &workflow.Workflow{}, nil
+					}
+					if err != nil || kept.PolicyOverride != w.inForce("w") {
+						t.Errorf("%s, meanwhile %s, %s: defined %q, in force %q, %v", did, others, how, kept.PolicyOverride, w.inForce("w"), err)
+					}
+				}
+			}
+		}
 	}
 }

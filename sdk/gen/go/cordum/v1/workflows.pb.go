@@ -50,6 +50,8 @@ type Workflow struct {
 	InputSchema *Json `protobuf:"bytes,10,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
 	// Hints for user interfaces, a list of objects, not interpreted.
 	Parameters *Json `protobuf:"bytes,11,opt,name=parameters,proto3" json:"parameters,omitempty"`
+	// The rules that restrict its jobs beside the policy.
+	PolicyOverride string `protobuf:"bytes,15,opt,name=policy_override,json=policyOverride,proto3" json:"policy_override,omitempty"`
 	// Who made it, as the request said.
 	CreatedBy string `protobuf:"bytes,12,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	// When it was first saved, RFC 3339 with fraction.
@@ -165,6 +167,13 @@ func (x *Workflow) GetParameters() *Json {
 		return x.Parameters
 	}
 	return nil
+}
+
+func (x *Workflow) GetPolicyOverride() string {
+	if x != nil {
+		return x.PolicyOverride
+	}
+	return ""
 }
 
 func (x *Workflow) GetCreatedBy() string {
@@ -744,7 +753,9 @@ type CreateWorkflowRequest struct {
 	Parameters *Json `protobuf:"bytes,11,opt,name=parameters,proto3" json:"parameters,omitempty"`
 	// Who made it.
 	CreatedBy string `protobuf:"bytes,12,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
-	// Rules for the jobs of the workflow. Not supported yet: 400 unless it is empty.
+	// Rules that restrict the jobs of the workflow beside the policy in force, a document of at most 32 KiB as the bundle "workflow/<id>/policy" is,
+	// without constraints and velocity. They hold from the next request. A rule may deny, ask for approval or throttle what the policy allows;
+	// allow leaves it to the policy. Absent or empty keeps those that are stored; a blank text, such as " ", takes them away.
 	PolicyOverride string `protobuf:"bytes,13,opt,name=policy_override,json=policyOverride,proto3" json:"policy_override,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1223,7 +1234,7 @@ var File_cordum_v1_workflows_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\n" +
-	"\x19cordum/v1/workflows.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xbf\x04\n" +
+	"\x19cordum/v1/workflows.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xf0\x04\n" +
 	"\bWorkflow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x17\n" +
@@ -1239,7 +1250,8 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	" \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\vinputSchema\x127\n" +
 	"\n" +
 	"parameters\x18\v \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\n" +
-	"parameters\x12\x1d\n" +
+	"parameters\x12/\n" +
+	"\x0fpolicy_override\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x0epolicyOverride\x12\x1d\n" +
 	"\n" +
 	"created_by\x18\f \x01(\tR\tcreatedBy\x12\x1d\n" +
 	"\n" +
