@@ -41,7 +41,7 @@ test: ## All tests, with the race detector
 	go vet $(PKGS)
 	go test -race -timeout 25m $(RACED)
 	go test -timeout 15m ./infra ./localdev/build
-	go test -timeout 15m -run TestEachProtectionIsNeeded ./localdev/sim
+	go test -timeout 15m -run 'TestEachProtectionIsNeeded|TestScale' ./localdev/sim ./localdev/plane
 
 test-quick: ## All tests, without the race detector
 	go test $(PKGS)

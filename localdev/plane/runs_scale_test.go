@@ -1,3 +1,5 @@
+//go:build !race
+
 package plane_test
 
 import (
@@ -10,7 +12,9 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
-func TestARunOfAThousandChildren(t *testing.T) {
+// What is large is run without the race detector: it says nothing there that small runs do not, and takes ten times as long.
+
+func TestScaleARunOfAThousandChildren(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.labourers()
 		r.saved("w", "steps", pairs("f", stepJob("job.test.b", "for_each", "input.of", "max_parallel", 200), "join", stepJob("job.test.b", "depends_on", deps("f"),
@@ -41,7 +45,7 @@ func TestARunOfAThousandChildren(t *testing.T) {
 	})
 }
 
-func TestACancelOfAThousandChildren(t *testing.T) {
+func TestScaleACancelOfAThousandChildren(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.saved("w", "steps", pairs("f", stepJob("job.test.b", "for_each", "input.of")))
 		id := r.start("w", pairs("of", make([]int, 1000)))
@@ -75,7 +79,7 @@ func (r *rig) states(state string) int {
 }
 
 // A chain of 250 steps, half of them of the engine's own, beside 250 that depend on one.
-func TestARunOf500Steps(t *testing.T) {
+func TestScaleARunOf500Steps(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.labourers()
 		steps := map[string]any{}
@@ -104,7 +108,7 @@ func TestARunOf500Steps(t *testing.T) {
 	})
 }
 
-func TestALoopOfAHundred(t *testing.T) {
+func TestScaleALoopOfAHundred(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.labourers()
 		r.saved("w", "steps", pairs("l", stepJob("job.test.a", "type", "loop", "input", pairs("max_iterations", 100))))
@@ -116,7 +120,7 @@ func TestALoopOfAHundred(t *testing.T) {
 }
 
 // Runs that wait, for a human or for a year, cost nothing while they wait: whoever waits is in an index, and nobody looks.
-func TestWaitingRunsCostNothing(t *testing.T) {
+func TestScaleWaitingRunsCostNothing(t *testing.T) {
 	meter := &store.Meter{}
 	cfg := everyMinute()
 	cfg.Meter = meter
