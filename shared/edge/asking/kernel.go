@@ -96,11 +96,14 @@ func (k *Kernel) Complete(ctx context.Context, p *policy.Policy, revision int64,
 }
 
 func (k *Kernel) complete(ctx context.Context, p *policy.Policy, revision int64, q *Question, seen rate.Asked) error {
-	effective, err := k.Config.At(ctx, revision, q.Subject)
-	if err != nil {
-		return unavailable(err)
+	if q.Config == nil || q.Subject.Workflow != "" { // the rules of a workflow hold whatever configuration the question has
+		effective, err := k.Config.At(ctx, revision, q.Subject)
+		if err != nil {
+			return unavailable(err)
+		}
+		q.Request.Effective, q.Request.Override = effective.Safety, effective.Override
 	}
-	if q.Request.Effective, q.Request.Override = effective.Safety, effective.Override; q.Config != nil {
+	if q.Config != nil {
 		q.Request.Effective = policy.ParseEffective(q.Config)
 	}
 	counts, err := seen(ctx, p.Buckets(&q.Request), k.Clock.Now())
