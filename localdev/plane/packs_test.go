@@ -137,7 +137,7 @@ func instance(s, root map[string]any, depth int) any {
 	}
 	if ref, ok := s["$ref"].(string); ok {
 		at := any(root)
-		for _, key := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
+		for key := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
 			m, _ := at.(map[string]any)
 			at = m[key]
 		}
