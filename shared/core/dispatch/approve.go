@@ -229,7 +229,7 @@ func (d *Dispatcher) reject(ctx context.Context, id identity.Identity, r *job.Re
 	}
 	a := resolution(job.Reject, id, r, w, micros)
 	extra := append(ofRun(r), a.Op(r), resolved(id, r, "reject", job.Denied, w, micros))
-	extra = append(extra, decided(r, a, text, d.now())...)
+	extra = append(extra, decided(r, a, w.Reason, d.now())...)
 	done, err := d.end(ctx, r, job.Denied, micros, deniedFor(dlq.ApprovalRejected, text), extra...)
 	if err == nil {
 		d.bury(ctx, done)

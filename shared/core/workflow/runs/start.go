@@ -398,7 +398,7 @@ func (r *Runs) limit(ctx context.Context, run *engine.Run) int64 {
 	return 0
 }
 
-// limitOf reads limits.max_concurrent_runs, else rate_limits.concurrent_workflows: numbers, or texts of numbers; anything else is no limit.
+// limitOf reads limits.max_concurrent_runs, else rate_limits.concurrent_workflows: numbers, or texts of numbers; anything else says nothing.
 func limitOf(data json.RawMessage) int64 {
 	var doc struct {
 		Limits struct {
@@ -414,8 +414,8 @@ func limitOf(data json.RawMessage) int64 {
 	}
 	_ = json.Unmarshal(members["limits"], &doc.Limits)     // another shape is no limit
 	_ = json.Unmarshal(members["rate_limits"], &doc.Rates) // likewise
-	if doc.Limits.Runs != nil {
-		return whole(doc.Limits.Runs)
+	if n := whole(doc.Limits.Runs); n > 0 {
+		return n
 	}
 	return whole(doc.Rates.Workflows)
 }
