@@ -272,7 +272,7 @@ func TestR07_WhereTheLimitStands(t *testing.T) {
 		"rate limits alone": {`{"rate_limits":{"concurrent_workflows":2}}`, 2}, "a text": {`{"rate_limits":{"concurrent_workflows":"2"}}`, 2},
 		"limits win": {`{"limits":{"max_concurrent_runs":1},"rate_limits":{"concurrent_workflows":3}}`, 1}, "an invalid one beside a valid one": {`{"limits":{"max_concurrent_runs":"many"},"rate_limits":{"concurrent_workflows":2}}`, 2},
 		"no number": {`{"limits":{"max_concurrent_runs":"many"}}`, 0},
-		"zero": {`{"limits":{"max_concurrent_runs":0}}`, 0}, "another shape": {`{"limits":7}`, 0},
+		"zero":      {`{"limits":{"max_concurrent_runs":0}}`, 0}, "another shape": {`{"limits":7}`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtually(t, config(), func(t *testing.T, r *rig) {
