@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cordum-serverless/cordum/sdk/worker"
+	docs "github.com/cordum-serverless/cordum/shared/core/config"
 )
 
 // TestHistories runs workflows of every kind of step to their end and compares what they tell.
@@ -586,5 +587,20 @@ func TestTheRulesOfAWorkflowHoldForItsRuns(t *testing.T) {
 		if e := fmt.Sprint(stepOf(run, "a")["error"]); e != "map[message:not in this one]" {
 			t.Errorf("%s", e)
 		}
+	})
+}
+
+// The configuration of a step holds for each of its children, a job that is too large fails its step, and nobody else uses the topics of gates.
+func TestWhatHoldsForJobsOfSteps(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.labourers()
+		r.document("step", docs.ID("step", "default", "f"), `{"safety":{"denied_topics":["job.test.b"]}}`)
+		r.saved("w", "steps", pairs("f", stepJob("job.test.b", "for_each", "input.of")))
+		r.awaitRun(r.start("w", pairs("of", []int{1})), "denied")
+		r.saved("large", "steps", pairs("g", stepJob("job.test.a", "for_each", "input.of")))
+		if run := r.awaitRun(r.start("large", pairs("of", []string{strings.Repeat("x", 450_000)})), "failed"); !strings.Contains(fmt.Sprint(stepOf(run, "g[0]")["error"]), "too large") {
+			t.Errorf("%.300v", stepOf(run, "g[0]"))
+		}
+		r.post("/api/v1/jobs", pairs("prompt", "x", "topic", "job.cordum.workflow.approval")).refused(400, "topics job.cordum.* are reserved")
 	})
 }

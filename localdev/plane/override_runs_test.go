@@ -42,7 +42,7 @@ func TestRulesThatComeLaterHoldForWhatWaits(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		type waiting struct{ run, job string }
 		var all []waiting
-		for _, topic := range []string{"job.test.a", "job.test.ask", "job.test.boxed"} {
+		for _, topic := range []string{"job.test.a", "job.test.ask"} {
 			r.saved("w", "steps", pairs("a", stepJob(topic)), "policy_override", restrictive)
 			run := r.start("w", nil)
 			w := waiting{run, fmt.Sprint(stepOf(r.run(run), "a")["job_id"])}

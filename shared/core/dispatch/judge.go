@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
@@ -89,5 +90,6 @@ func (d *Dispatcher) counted(r *job.Record) rate.Asked {
 
 // subject is whose configuration holds for a job.
 func subject(r *job.Record, request *agentv1.JobRequest) config.Subject {
-	return config.Subject{Tenant: r.Tenant, Team: r.Team, Workflow: request.GetWorkflowId(), Step: request.GetEnv()["step_id"]}
+	step, _, _ := strings.Cut(request.GetEnv()["step_id"], "[") // a child of a step is of that step
+	return config.Subject{Tenant: r.Tenant, Team: r.Team, Workflow: request.GetWorkflowId(), Step: step}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -171,6 +172,10 @@ func (d *Dispatcher) Unhandled(ctx context.Context, messageID, body string) erro
 	}
 	if w, ok := ParseWake(body); ok { // the sweep finds what is due
 		d.Log.WarnContext(ctx, "a wake-up was received too often; the sweep does it", "job", w.Job, "worker", w.Worker)
+		return nil
+	}
+	if w, ok := inbox.ParseWake(body); ok { // likewise
+		d.Log.WarnContext(ctx, "a wake-up of a run was received too often; the sweep does it", "run", w.Run)
 		return nil
 	}
 	e := dlq.Entry{

@@ -30,6 +30,8 @@ type StepJob struct {
 	ActorID, ActorType, IdempotencyKey, PackID, Capability string
 	RiskTags, Requires                                     []string
 	DeadlineMS                                             int64
+	// Submitter is the id of the credential that started the run.
+	Submitter string
 }
 
 // SubmitStep stores the job of a step and, when the policy allows it and a pool takes it, sends it, like any job. One of that id that is there already
@@ -52,10 +54,13 @@ func (d *Dispatcher) SubmitStep(ctx context.Context, s StepJob) (Receipt, error)
 	if err := d.queueRoom(ctx, s.Tenant); err != nil && !s.Gate {
 		return Receipt{}, err
 	}
-	r := &job.Record{ID: s.ID, Trace: s.RunID, Tenant: s.Tenant, IdemKey: s.IdempotencyKey, Gate: s.Gate}
+	r := &job.Record{ID: s.ID, Trace: s.RunID, Tenant: s.Tenant, IdemKey: s.IdempotencyKey, Gate: s.Gate, Submitter: s.Submitter}
 	by := audit.Caused("workflow", identity.Identity{Tenant: s.Tenant, Principal: s.Principal})
 	return d.accept(ctx, r, request, s.Payload, s.Team, by, now)
 }
+
+// reservedTopics begin the topics that only the plane uses: of gates, which are for no worker.
+const reservedTopics = "job.cordum."
 
 // labelSource tells the jobs of workflows from others; only the plane sets it.
 const (

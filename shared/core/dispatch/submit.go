@@ -133,6 +133,9 @@ func (d *Dispatcher) queueRoom(ctx context.Context, tenant string) error {
 func (d *Dispatcher) accept(
 	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, by *audit.Origin, now time.Time, extra ...store.Op,
 ) (Receipt, error) {
+	if strings.HasPrefix(request.GetTopic(), reservedTopics) && !r.Gate {
+		return Receipt{}, fault.New(fault.Invalid, "topics %s* are reserved", reservedTopics)
+	}
 	meta := request.GetMeta()
 	r.Topic, r.Team, r.Principal, r.Parent = request.GetTopic(), team, request.GetPrincipalId(), request.GetParentJobId()
 	r.ActorID, r.ActorType = meta.GetActorId(), ActorWord(meta.GetActorType())
@@ -161,6 +164,8 @@ func (d *Dispatcher) accept(
 		return Receipt{}, fault.New(fault.Conflict, "idempotency key already used")
 	case errors.As(err, &there):
 		return Receipt{}, errExtra
+	case errors.Is(err, store.ErrTooLarge):
+		return Receipt{}, fault.Wrap(fault.Invalid, err, "job too large")
 	case err != nil:
 		return Receipt{}, fault.Wrap(fault.Unavailable, err, "failed to persist job")
 	}

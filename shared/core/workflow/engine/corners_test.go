@@ -242,7 +242,7 @@ func TestCompileIsBounded(t *testing.T) {
 	w := newWorld(t, string(mustJSON(t, steps)), `{}`)
 	compiled := time.Since(start)
 	w.begin().status(Running)
-	if all := time.Since(start); all > 10*time.Second {
+	if all := time.Since(start); all > time.Minute {
 		t.Errorf("compiled after %s, started after %s", compiled, all)
 	}
 }

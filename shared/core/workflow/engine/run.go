@@ -79,6 +79,8 @@ type Run struct {
 	RerunOf        string            `json:"rerun_of,omitzero"`
 	RerunStep      string            `json:"rerun_step,omitzero"`
 	DryRun         bool              `json:"dry_run,omitzero"`
+	// StartedWith is the id of the credential that started it.
+	StartedWith string `json:"started_with,omitzero"`
 	// Parent is the step that started this run, if one did, and CallStack the workflows above this one, the outermost first.
 	Parent    *Parent  `json:"parent,omitzero"`
 	CallStack []string `json:"call_stack,omitempty"`

@@ -96,11 +96,11 @@ func together(effects []engine.Effect) int {
 func (r *Runs) deliver(ctx context.Context, h *header, e engine.Effect) error {
 	switch {
 	case e.Job != nil:
-		return r.submit(ctx, e.Job)
+		return r.submit(ctx, h, e.Job)
 	case e.Cancel != nil:
 		return r.Jobs.CancelStep(ctx, h.OrgID, e.Cancel.JobID, e.Cancel.Reason)
 	case e.StartRun != nil:
-		return r.startChild(ctx, e.StartRun)
+		return r.startChild(ctx, e.StartRun, h.StartedWith)
 	case e.CancelRun != "":
 		return r.post(ctx, e.CancelRun, inbox.Event{Kind: inbox.Cancelled})
 	case e.Notify != nil:
@@ -121,7 +121,7 @@ func (r *Runs) post(ctx context.Context, run string, e inbox.Event) error {
 	return nil
 }
 
-func (r *Runs) submit(ctx context.Context, j *engine.Job) error {
+func (r *Runs) submit(ctx context.Context, h *header, j *engine.Job) error {
 	var payload json.RawMessage
 	if j.Payload != nil {
 		text, err := json.Marshal(j.Payload)
@@ -134,7 +134,7 @@ func (r *Runs) submit(ctx context.Context, j *engine.Job) error {
 		ID: j.ID, RunID: j.RunID, WorkflowID: j.WorkflowID, StepID: j.StepID, Gate: j.Gate, Topic: j.Topic, Priority: j.Priority, Adapter: j.AdapterID,
 		MemoryID: j.MemoryID, Tenant: j.TenantID, Team: j.TeamID, Principal: j.PrincipalID, Payload: payload, Env: j.Env, Labels: j.Labels,
 		MetaLabels: j.Meta.Labels, ActorID: j.Meta.ActorID, ActorType: j.Meta.ActorType, IdempotencyKey: j.Meta.IdempotencyKey, PackID: j.Meta.PackID,
-		Capability: j.Meta.Capability, RiskTags: j.Meta.RiskTags, Requires: j.Meta.Requires, DeadlineMS: j.DeadlineMS,
+		Capability: j.Meta.Capability, RiskTags: j.Meta.RiskTags, Requires: j.Meta.Requires, DeadlineMS: j.DeadlineMS, Submitter: h.StartedWith,
 	})
 	return err
 }

@@ -56,7 +56,7 @@ func (r *Runs) Start(ctx context.Context, id identity.Identity, s Start) (run st
 	}
 	given := engine.Run{
 		ID: r.Jobs.IDs.UUID(), OrgID: id.Tenant, TeamID: s.Team, Input: engine.Value{Inline: input}, TriggeredBy: id.Principal, DryRun: s.DryRun,
-		IdempotencyKey: s.Key,
+		IdempotencyKey: s.Key, StartedWith: id.KeyID,
 	}
 	plan, err := r.keep(ctx, id.Tenant, v)
 	if err != nil {
@@ -275,8 +275,8 @@ func (r *Runs) started(ctx context.Context, st *state, res *engine.Result) {
 	}
 }
 
-// startChild starts the run of a subworkflow, once: its id says which it is. One that cannot be started has failed, and the step hears of it.
-func (r *Runs) startChild(ctx context.Context, s *engine.StartRun) error {
+// startChild starts the run of a subworkflow, once, with the credential of the one above it: its id says which it is. One that cannot be started has failed, and the step hears of it.
+func (r *Runs) startChild(ctx context.Context, s *engine.StartRun, with string) error {
 	why := func(text string) error {
 		return r.post(ctx, s.Parent.RunID, inbox.Event{Kind: inbox.ChildEnded, Child: s.RunID, Record: s.Parent.StepID, Status: string(engine.Failed), Error: text})
 	}
@@ -301,7 +301,7 @@ func (r *Runs) startChild(ctx context.Context, s *engine.StartRun) error {
 	now := r.now()
 	given := engine.Run{
 		ID: s.RunID, OrgID: s.OrgID, TeamID: s.TeamID, Input: engine.Value{Inline: input}, TriggeredBy: s.TriggeredBy, DryRun: s.DryRun, Labels: s.Labels,
-		Parent: &s.Parent, CallStack: s.CallStack,
+		Parent: &s.Parent, CallStack: s.CallStack, StartedWith: with,
 	}
 	by := identity.Identity{Tenant: s.OrgID, Principal: s.TriggeredBy}
 	entry := audit.By(by, now.UnixMicro(), "start", "run", s.RunID)
@@ -346,6 +346,7 @@ func (r *Runs) Rerun(ctx context.Context, id identity.Identity, again Rerun) (st
 	if err != nil {
 		return "", err
 	}
+	run.StartedWith = id.KeyID
 	entry := r.entry(id, "rerun", old)
 	entry.After = run.ID
 	return r.create(ctx, plan, run, records, true, entry.Op(), now)
