@@ -207,6 +207,9 @@ func (w *world) startedRun(tenant, of, key string, status int, answer []byte) {
 		return
 	}
 	w.met("run")
+	if run, err := w.rawRuns.Header(context.Background(), tenant, r.RunID); err == nil {
+		of = run.WorkflowID // a key that was used before answers with a run of whatever workflow that was
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if key != "" {
