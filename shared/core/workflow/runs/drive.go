@@ -78,7 +78,7 @@ func (d *driver) on(ctx context.Context) (*header, error) {
 		switch {
 		case errors.Is(err, errOvertaken):
 			if losses++; losses >= mostLosses {
-				return nil, errBusy
+				return d.leave(ctx)
 			}
 			d.st = nil
 		case errors.Is(err, errTooMuch) && d.most > 1:
@@ -91,11 +91,20 @@ func (d *driver) on(ctx context.Context) (*header, error) {
 			return d.st.head, d.settle(ctx)
 		}
 	}
+	return d.leave(ctx)
+}
+
+// leave has somebody else go on with the run. It is busy for who still wants something of it; what was granted stands.
+func (d *driver) leave(ctx context.Context) (*header, error) {
 	d.wake(ctx, d.run, "")
-	if d.st == nil {
+	if !d.wish.granted && d.wish.refused == "" {
 		return nil, errBusy
 	}
-	return d.st.head, nil
+	st, err := d.read(ctx, d.run)
+	if err != nil {
+		return nil, err
+	}
+	return st.head, nil
 }
 
 // begin reads the run.
