@@ -47,16 +47,18 @@ func key(tenant, id string) store.Key {
 
 func partition(tenant string) string { return "SC#" + listing.Segment(tenant) }
 
-// Names of the attributes: the id, the text as it was registered, and its hash.
+// Names of the attributes: the id, the text as it was registered, its hash, and the microsecond of its registration, which items of older releases
+// do not have: the same text may be registered again.
 const (
 	attrID   = "id"
 	attrText = "text"
 	attrHash = "hash"
+	attrAt   = "at"
 )
 
 // Register saves a schema of the caller's tenant, new or not.
 //
-// Faults: Invalid for an id or a schema that is none, TooLarge.
+// Faults: Invalid for an id or a schema that is none, TooLarge, Conflict when others keep changing it.
 func (s *Store) Register(ctx context.Context, by identity.Identity, id string, text json.RawMessage) error {
 	switch id = strings.TrimSpace(id); {
 	case id == "":
@@ -72,23 +74,52 @@ func (s *Store) Register(ctx context.Context, by identity.Identity, id string, t
 	if _, err := schema.Compile(text, id); err != nil {
 		return fault.New(fault.Invalid, "invalid schema: %s", err.Error())
 	}
-	before, err := s.Table.Get(ctx, key(by.Tenant, id))
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	micros := s.micros.Micros(s.Clock.Now())
-	entry := audit.By(by, micros, "register", "schema", id)
-	entry.Before, entry.After = before.Attrs.String(attrHash), hash(text)
-	err = store.Transact(ctx, s.Table, store.Put(store.Item{
-		Key: key(by.Tenant, id), Attrs: store.Attrs{attrID: id, attrText: []byte(text), attrHash: entry.After},
-		Index: map[store.Index]store.Key{store.ByTime: {PK: partition(by.Tenant), SK: listing.Sortable(micros) + "#" + id}},
-	}), entry.Op())
-	if store.Overtaken(err) { // the entry is there: it was written, and the answer was lost
-		if it, unknown := s.Table.Get(ctx, key(by.Tenant, id)); unknown == nil && it.Attrs.String(attrHash) == entry.After {
+	return s.change(ctx, by, "register", id, text)
+}
+
+// tries is how often a change that collided with another is made anew.
+const tries = 20
+
+var errConflict = fault.New(fault.Conflict, "schema was changed by somebody else meanwhile; retry")
+
+// change puts a text, or nothing, in the place of what is registered under an id, with its entry in the trail. When others change it meanwhile, it is
+// made anew after what they did.
+func (s *Store) change(ctx context.Context, by identity.Identity, action, id string, text json.RawMessage) error {
+	var tried int64
+	for range tries {
+		before, err := s.Table.Get(ctx, key(by.Tenant, id))
+		at := before.Attrs.Int(attrAt)
+		unchanged := store.All(store.Equal(attrHash, before.Attrs.String(attrHash)), store.Any(store.HasNot(attrAt), store.Equal(attrAt, at)))
+		switch {
+		case errors.Is(err, store.ErrNotFound) && text == nil:
+			return nil
+		case errors.Is(err, store.ErrNotFound):
+			unchanged = store.NotExists()
+		case err != nil:
+			return err
+		case at == tried && text != nil && before.Attrs.String(attrHash) == hash(text): // it was written, and the answer was lost
 			return nil
 		}
+		tried = s.micros.Micros(s.Clock.Now())
+		entry := audit.By(by, tried, action, "schema", id)
+		entry.Before = before.Attrs.String(attrHash)
+		op := store.Delete(key(by.Tenant, id))
+		if text != nil {
+			entry.After = hash(text)
+			op = put(by.Tenant, id, text, tried)
+		}
+		if err := s.Table.Write(ctx, op.If(unchanged), entry.Op()); !store.Overtaken(err) {
+			return err
+		}
 	}
-	return err
+	return errConflict
+}
+
+func put(tenant, id string, text []byte, micros int64) store.Op {
+	return store.Put(store.Item{
+		Key: key(tenant, id), Attrs: store.Attrs{attrID: id, attrText: text, attrHash: hash(text), attrAt: micros},
+		Index: map[store.Index]store.Key{store.ByTime: {PK: partition(tenant), SK: listing.Sortable(micros) + "#" + id}},
+	})
 }
 
 func hash(text []byte) string {
@@ -109,24 +140,13 @@ func (s *Store) Get(ctx context.Context, tenant, id string) (json.RawMessage, er
 }
 
 // Delete removes a schema of the caller's tenant. For one that is not there nothing happens.
+//
+// Faults: Conflict when others keep changing it.
 func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) error {
 	if id = strings.TrimSpace(id); id == "" || len(id) > maxID {
 		return nil
 	}
-	before, err := s.Table.Get(ctx, key(by.Tenant, id))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "schema", id)
-	entry.Before = before.Attrs.String(attrHash)
-	err = store.Transact(ctx, s.Table, store.Delete(key(by.Tenant, id)).If(store.Equal(attrHash, entry.Before)), entry.Op())
-	if store.Overtaken(err) { // somebody else deleted it, or registered it anew at the same time: that stays
-		return nil
-	}
-	return err
+	return s.change(ctx, by, "delete", id, nil)
 }
 
 // List answers the ids of a tenant's schemas that were registered last, the newest first.
