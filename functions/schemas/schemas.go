@@ -3,6 +3,7 @@ package schemas
 
 import (
 	"context"
+	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -47,7 +48,7 @@ func (s *Service) GetSchema(ctx context.Context, req *cordumv1.GetSchemaRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &cordumv1.Schema{Id: req.GetId(), Schema: &cordumv1.Json{Raw: text}}, nil
+	return &cordumv1.Schema{Id: strings.TrimSpace(req.GetId()), Schema: &cordumv1.Json{Raw: text}}, nil
 }
 
 // DeleteSchema removes a schema.

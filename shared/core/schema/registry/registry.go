@@ -30,6 +30,7 @@ type Store struct {
 	micros   clock.Unique
 	mu       sync.Mutex
 	compiled map[string]*schema.Schema // by the hash of the text
+	size     int                       // bytes of their texts
 }
 
 // ErrUnknown is the answer for a schema that a tenant has not.
@@ -85,7 +86,7 @@ var errConflict = fault.New(fault.Conflict, "schema was changed by somebody else
 // change puts a text, or nothing, in the place of what is registered under an id, with its entry in the trail. When others change it meanwhile, it is
 // made anew after what they did.
 func (s *Store) change(ctx context.Context, by identity.Identity, action, id string, text json.RawMessage) error {
-	var tried int64
+	tried := int64(-1)
 	for range tries {
 		before, err := s.Table.Get(ctx, key(by.Tenant, id))
 		at := before.Attrs.Int(attrAt)
@@ -170,8 +171,8 @@ func (s *Store) List(ctx context.Context, tenant string, limit int) ([]string, e
 	return ids, nil
 }
 
-// remembered is how many compiled schemas a process keeps.
-const remembered = 512
+// remembered is how many bytes of schemas a process keeps compiled, which take about 30 times as many.
+const remembered = 2 << 20
 
 // Named answers the schemas of a tenant that have these ids, compiled; those that do not exist are left out. revision stands for what was found.
 func (s *Store) Named(ctx context.Context, tenant string, ids []string) (found map[string]*schema.Schema, revision string, err error) {
@@ -205,14 +206,18 @@ func (s *Store) compile(id string, it store.Item) (*schema.Schema, error) {
 	if known != nil {
 		return known, nil
 	}
-	made, err := schema.Compile(it.Attrs.Bytes(attrText), id)
+	text := it.Attrs.Bytes(attrText)
+	made, err := schema.Compile(text, id)
 	if err != nil {
 		return nil, fmt.Errorf("schema %s: %w", id, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.compiled == nil || len(s.compiled) >= remembered {
-		s.compiled = map[string]*schema.Schema{}
+	if s.compiled == nil || s.size+len(text) > remembered {
+		s.compiled, s.size = map[string]*schema.Schema{}, 0
+	}
+	if s.compiled[name] == nil {
+		s.size += len(text)
 	}
 	s.compiled[name] = made
 	return made, nil

@@ -215,6 +215,42 @@ func TestRegistrationsAtOnceAreChained(t *testing.T) {
 	}
 }
 
+// A schema of a release that did not keep the time of registration is changed like any other.
+func TestSchemasOfOlderReleases(t *testing.T) {
+	w := newWorld(t)
+	for i, change := range []func() error{
+		func() error { return process(w.table).Register(t.Context(), maya, "a/B", titled("x")) },
+		func() error { return process(w.table).Register(t.Context(), maya, "a/B", titled("y")) },
+		func() error { return process(w.table).Delete(t.Context(), maya, "a/B") },
+	} {
+		w.registered("a/B", titled("x"))
+		if err := w.table.Write(t.Context(), store.Update(store.Key{PK: "SC#default#a/B", SK: "D"}).If(store.Exists()).RemoveAttr("at")); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(); err != nil {
+			t.Error(err)
+		}
+		if n := w.chained(); n != 2*(i+1) {
+			t.Errorf("%d entries", n)
+		}
+	}
+}
+
+// Large schemas take turns in what a process remembers.
+func TestLargeSchemasAreNamedToo(t *testing.T) {
+	w := newWorld(t)
+	s := process(w.table)
+	for range 2 {
+		for i := range 25 {
+			id := fmt.Sprint(i)
+			w.registered(id, titled(id+strings.Repeat("x", 100<<10)))
+			if found, _, err := s.Named(t.Context(), "default", []string{id}); err != nil || found[id] == nil {
+				t.Fatal(found, err)
+			}
+		}
+	}
+}
+
 func TestNamedAnswersWhatIsThere(t *testing.T) {
 	w := newWorld(t)
 	w.registered("a/B", []byte(`{"type":"string"}`))

@@ -37,12 +37,15 @@ type SchemasClient interface {
 	// RegisterSchema saves a schema, new or not.
 	//
 	// 400 "invalid json", "schema id required" or "invalid schema: …". Drafts from 04 to 2020-12; without $schema it is 2020-12.
+	// 409 when others keep changing the schema meanwhile.
 	RegisterSchema(ctx context.Context, in *RegisterSchemaRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// GetSchema answers a schema as it was saved.
 	//
 	// 404 "schema not found".
 	GetSchema(ctx context.Context, in *GetSchemaRequest, opts ...grpc.CallOption) (*Schema, error)
 	// DeleteSchema removes a schema. Removing what is not there is no error.
+	//
+	// 409 when others keep changing the schema meanwhile.
 	DeleteSchema(ctx context.Context, in *DeleteSchemaRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// ListSchemas lists ids, last saved first.
 	ListSchemas(ctx context.Context, in *ListSchemasRequest, opts ...grpc.CallOption) (*ListSchemasResponse, error)
@@ -105,12 +108,15 @@ type SchemasServer interface {
 	// RegisterSchema saves a schema, new or not.
 	//
 	// 400 "invalid json", "schema id required" or "invalid schema: …". Drafts from 04 to 2020-12; without $schema it is 2020-12.
+	// 409 when others keep changing the schema meanwhile.
 	RegisterSchema(context.Context, *RegisterSchemaRequest) (*emptypb.Empty, error)
 	// GetSchema answers a schema as it was saved.
 	//
 	// 404 "schema not found".
 	GetSchema(context.Context, *GetSchemaRequest) (*Schema, error)
 	// DeleteSchema removes a schema. Removing what is not there is no error.
+	//
+	// 409 when others keep changing the schema meanwhile.
 	DeleteSchema(context.Context, *DeleteSchemaRequest) (*emptypb.Empty, error)
 	// ListSchemas lists ids, last saved first.
 	ListSchemas(context.Context, *ListSchemasRequest) (*ListSchemasResponse, error)
