@@ -10,7 +10,6 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/chat"
-	"github.com/cordum-serverless/cordum/shared/platform/push"
 )
 
 // defaultChat is how many messages a page has when the request does not say.
@@ -23,12 +22,12 @@ func (s *Service) ListChat(ctx context.Context, req *cordumv1.ListChatRequest) (
 	if err != nil {
 		return nil, err
 	}
-	from, _ := strconv.Atoi(strings.TrimSpace(req.GetCursor())) // what is no number is the beginning
-	page, next, err := s.chats.List(ctx, tenant, run.MemoryID, run.ID, from, job.Limit(req.GetLimit(), defaultChat), s.runs.Jobs.Clock.Now())
+	cursor, _ := strconv.ParseInt(strings.TrimSpace(req.GetCursor()), 10, 64) // what is no number is the beginning
+	page, next, err := s.chats.List(ctx, tenant, run.MemoryID, run.ID, cursor, job.Limit(req.GetLimit(), defaultChat), s.runs.Jobs.Clock.Now())
 	if err != nil {
 		return nil, err
 	}
-	res := &cordumv1.ListChatResponse{NextCursor: int64(next), Items: make([]*cordumv1.ChatMessage, len(page))}
+	res := &cordumv1.ListChatResponse{NextCursor: next, Items: make([]*cordumv1.ChatMessage, len(page))}
 	for i, m := range page {
 		res.Items[i] = said(m)
 	}
@@ -53,9 +52,7 @@ func (s *Service) PostChat(ctx context.Context, req *cordumv1.PostChatRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if frame := m.Frame(); len(frame) <= push.MaxFrame { // a longer one is there for who reads the chat
-		s.runs.Jobs.Events.Run(ctx, id.Tenant, run.ID, "", []json.RawMessage{frame})
-	}
+	s.runs.Jobs.Events.Run(ctx, id.Tenant, run.ID, "", []json.RawMessage{m.Frame()})
 	return said(m), nil
 }
 

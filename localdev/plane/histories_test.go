@@ -486,10 +486,10 @@ func TestH01_H02_H03_Chat(t *testing.T) {
 		}
 		first := r.get(runPath(id) + "/chat?limit=2").ok(200).object()
 		items := first["items"].([]any)
-		if len(items) != 2 || items[0].(map[string]any)["content"] != "y" || first["next_cursor"] != 2.0 {
+		if len(items) != 2 || items[0].(map[string]any)["content"] != "y" || first["next_cursor"] == nil {
 			t.Errorf("%v", first)
 		}
-		second := r.get(runPath(id) + "/chat?limit=2&cursor=2").ok(200)
+		second := r.get(runPath(id) + "/chat?limit=2&cursor=" + fmt.Sprint(first["next_cursor"])).ok(200)
 		if o := second.object(); len(o["items"].([]any)) != 1 || strings.Contains(second.Body, "next_cursor") {
 			t.Errorf("%s", second.Body)
 		}

@@ -1,5 +1,5 @@
 // Package memory keeps what agents remember: for each memory of a tenant a history of its newest events, which language models see in their next
-// window. A history is gone 30 days after its last event.
+// window. An event is gone after 30 days, or when there are 20 newer ones.
 package memory
 
 import (
@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
@@ -17,9 +19,20 @@ import (
 const (
 	// MaxEvents is how many events a history has; an older one goes when a new one comes.
 	MaxEvents = 20
-	// Retention is how long a history is kept after its last event.
+	// Retention is how long an event is kept.
 	Retention = 30 * 24 * time.Hour
 )
+
+// Event is an event of a history.
+type Event struct {
+	// Number is its place in the history: one more than that of the event before.
+	Number int64
+	// ID tells it from others.
+	ID string
+	// At is when it was added, in whole seconds.
+	At   time.Time
+	Text json.RawMessage
+}
 
 // Store keeps histories.
 type Store struct{ Table store.Table }
@@ -89,8 +102,8 @@ func (s *Store) Append(ctx context.Context, tenant, memory, id string, event jso
 }
 
 // Events answers the history, the newest event first.
-func (s *Store) Events(ctx context.Context, tenant, memory string, now time.Time) ([]json.RawMessage, error) {
-	var out []json.RawMessage
+func (s *Store) Events(ctx context.Context, tenant, memory string, now time.Time) ([]Event, error) {
+	var out []Event
 	q := store.Query{PK: partition(tenant, memory), Prefix: eventPrefix, Desc: true, Limit: MaxEvents}
 	for len(out) < MaxEvents {
 		page, err := s.Table.Query(ctx, q)
@@ -99,7 +112,11 @@ func (s *Store) Events(ctx context.Context, tenant, memory string, now time.Time
 		}
 		for _, it := range page.Items {
 			if it.Live(now.Unix()) && len(out) < MaxEvents {
-				out = append(out, it.Attrs.Bytes(attrText))
+				e, err := parse(it)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, e)
 			}
 		}
 		if q.Start = page.Next; page.Next == "" {
@@ -107,4 +124,13 @@ func (s *Store) Events(ctx context.Context, tenant, memory string, now time.Time
 		}
 	}
 	return out, nil
+}
+
+func parse(it store.Item) (Event, error) {
+	n, err := strconv.ParseInt(strings.TrimPrefix(it.SK, eventPrefix), 10, 64)
+	if err != nil {
+		return Event{}, fmt.Errorf("memory: %s: %w", it.Key, err)
+	}
+	at := time.Unix(it.Expires, 0).Add(-Retention).UTC()
+	return Event{Number: n, ID: it.Attrs.String(attrID), At: at, Text: it.Attrs.Bytes(attrText)}, nil
 }

@@ -2,13 +2,16 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/memory"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 )
 
 // Message is one message. Its names are those of the wire.
@@ -88,7 +91,7 @@ func (c *Chats) Post(ctx context.Context, tenant, memoryID string, m Message, no
 	if err := m.check(); err != nil {
 		return m, err
 	}
-	m.CreatedAt = now.UTC().Format(time.RFC3339Nano)
+	m.CreatedAt = now.UTC().Format(time.RFC3339)
 	text, err := json.Marshal(m)
 	if err != nil {
 		return m, err
@@ -96,16 +99,20 @@ func (c *Chats) Post(ctx context.Context, tenant, memoryID string, m Message, no
 	return m, c.Memory.Append(ctx, tenant, memoryID, m.ID, text, now)
 }
 
-// List answers the messages of a run, newest first, from a position on, and the position of the next page, 0 at the end. What others have put into the
-// memory reads as said by the system.
-func (c *Chats) List(ctx context.Context, tenant, memoryID, run string, from, limit int, now time.Time) (page []Message, next int, err error) {
+// List answers the messages of a run, newest first, and the cursor of the next page, 0 at the end. A cursor is the position of a message in the memory,
+// which it keeps whatever is said later: older ones are listed, all for 0. Of what others have put into the memory, what is no message reads as said by
+// the system.
+func (c *Chats) List(ctx context.Context, tenant, memoryID, run string, cursor int64, limit int, now time.Time) (page []Message, next int64, err error) {
 	events, err := c.Memory.Events(ctx, tenant, memoryID, now)
 	if err != nil {
 		return nil, 0, err
 	}
-	events = events[min(max(from, 0), len(events)):]
+	if cursor > 0 {
+		events = slices.DeleteFunc(events, func(e memory.Event) bool { return e.Number >= cursor })
+	}
 	if len(events) > limit {
-		events, next = events[:limit], max(from, 0)+limit
+		events = events[:limit]
+		next = events[limit-1].Number
 	}
 	page = make([]Message, len(events))
 	for i, e := range events {
@@ -114,19 +121,37 @@ func (c *Chats) List(ctx context.Context, tenant, memoryID, run string, from, li
 	return page, next, nil
 }
 
-func read(text json.RawMessage, run string) Message {
+// read makes a message of what lies in the memory. What it does not say is the event's, and the run's whose chat it is.
+func read(e memory.Event, run string) Message {
 	var m Message
-	if json.Unmarshal(text, &m) != nil || m.Content == "" {
-		return Message{RunID: run, Role: System, Content: string(text)}
+	if json.Unmarshal(e.Text, &m) != nil || m.Content == "" {
+		m = Message{Role: System, Content: string(e.Text)}
 	}
 	if m.Role != User && m.Role != System {
 		m.Role = Agent
 	}
+	m.ID = cmp.Or(m.ID, e.ID)
+	m.RunID = cmp.Or(m.RunID, run)
+	m.CreatedAt = cmp.Or(m.CreatedAt, e.At.Format(time.RFC3339))
 	return m
 }
 
-// Frame is a message as clients of the stream see it, at both places where they look for it.
+// Frame is a message as clients of the stream see it, at both places where they look for it. One that is too large for a frame has no metadata, and
+// then its content is cut; the chat has all of it.
 func (m Message) Frame() json.RawMessage {
+	frame := m.frame()
+	if len(frame) > push.MaxFrame {
+		m.Metadata = nil
+		frame = m.frame()
+	}
+	for whole, keep := m.Content, len(m.Content); len(frame) > push.MaxFrame; frame = m.frame() {
+		keep = keep * 4 / 5
+		m.Content = strings.ToValidUTF8(whole[:keep], "") + "…"
+	}
+	return frame
+}
+
+func (m Message) frame() json.RawMessage {
 	said := map[string]any{"id": m.ID, "runId": m.RunID, "role": m.Role, "content": m.Content, "createdAt": m.CreatedAt}
 	for name, v := range map[string]string{"stepId": m.StepID, "jobId": m.JobID, "agentId": m.AgentID, "agentName": m.AgentName} {
 		if v != "" {
