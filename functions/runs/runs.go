@@ -14,7 +14,6 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
-	"github.com/cordum-serverless/cordum/shared/core/memory"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/chat"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/runs"
@@ -32,7 +31,8 @@ type Service struct {
 
 // New makes the service.
 func New(d *dispatch.Dispatcher) *Service {
-	return &Service{runs: runs.New(d), chats: &chat.Chats{Memory: &memory.Store{Table: d.Jobs.Table}}}
+	r := runs.New(d)
+	return &Service{runs: r, chats: &chat.Chats{Memory: r.Memory}}
 }
 
 // Group is the service's routes.

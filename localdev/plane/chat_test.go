@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/memory"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/chat"
 )
 
@@ -125,6 +126,36 @@ func TestALongMessageIsHeard(t *testing.T) {
 		}
 		if page, _ := r.chatted(id, ""); len(page) != 1 || page[0] != long {
 			t.Error("the chat does not have all of it")
+		}
+	})
+}
+
+// A run that is deleted takes its chat with it, but not the memory that it shares with others.
+func TestADeletedRunTakesItsChat(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		one, two, alone := r.gated(pairs("memory_id", "shared")), r.gated(pairs("memory_id", "shared")), r.gated(nil)
+		r.said(one, "kept")
+		r.said(alone, "gone")
+		remembered := func(memoryID string) int {
+			m := memory.Store{Table: r.plane.Dispatcher.Jobs.Table}
+			all, err := m.Events(t.Context(), "default", memoryID, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(all)
+		}
+		if remembered("run:"+alone) != 1 {
+			t.Fatal("nothing is remembered")
+		}
+		for _, id := range []string{one, alone} {
+			r.as("k-admin", "DELETE", runPath(id), nil).ok(204)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := remembered("run:" + alone); n != 0 {
+			t.Errorf("of a run that is deleted %d messages are left", n)
+		}
+		if page, _ := r.chatted(two, ""); len(page) != 1 {
+			t.Errorf("of a shared memory %v is left", page)
 		}
 	})
 }

@@ -101,6 +101,46 @@ func (s *Store) Append(ctx context.Context, tenant, memory, id string, event jso
 	return errBusy
 }
 
+// Forget removes a history. One that is not there is no error.
+func (s *Store) Forget(ctx context.Context, tenant, memory string) error {
+	for range tries {
+		ops, err := s.removal(ctx, partition(tenant, memory))
+		if err != nil || len(ops) == 0 {
+			return err
+		}
+		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
+			return err
+		}
+	}
+	return errBusy
+}
+
+// removal deletes what lies in a partition, if nobody adds to it meanwhile.
+func (s *Store) removal(ctx context.Context, pk string) ([]store.Op, error) {
+	var ops []store.Op
+	head := store.Delete(store.Key{PK: pk, SK: headSK}).If(store.NotExists())
+	for q := (store.Query{PK: pk}); ; {
+		page, err := s.Table.Query(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range page.Items {
+			if it.SK == headSK {
+				head = store.Delete(it.Key).If(store.Equal(attrNext, it.Attrs.Int(attrNext)))
+			} else {
+				ops = append(ops, store.Delete(it.Key))
+			}
+		}
+		if q.Start = page.Next; page.Next == "" {
+			break
+		}
+	}
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	return append(ops, head), nil
+}
+
 // Events answers the history, the newest event first.
 func (s *Store) Events(ctx context.Context, tenant, memory string, now time.Time) ([]Event, error) {
 	var out []Event

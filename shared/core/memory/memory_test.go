@@ -196,3 +196,39 @@ func TestALostAnswerIsNoSecondEvent(t *testing.T) {
 		t.Errorf("always too late: %v", err)
 	}
 }
+
+// A history that is forgotten is gone as a whole, with what was added while it was being forgotten; what is added afterwards begins a new one.
+func TestForget(t *testing.T) {
+	for others := range 3 {
+		t.Run(fmt.Sprint(others, " others"), func(t *testing.T) {
+			table := newTable(t)
+			for i := range memory.MaxEvents + 1 {
+				add(t, table, "m", fmt.Sprint("old ", i), now)
+			}
+			add(t, table, "other", "kept", now)
+			busy := &faulty{Table: table, spoil: func(n int) (error, bool) {
+				if n < others {
+					add(t, table, "m", fmt.Sprint(n), now)
+				}
+				return nil, true
+			}}
+			if err := (&memory.Store{Table: busy}).Forget(t.Context(), "default", "m"); err != nil {
+				t.Fatal(err)
+			}
+			page, err := table.Query(t.Context(), store.Query{PK: "M#default#m"})
+			if err != nil || len(page.Items) != 0 {
+				t.Errorf("left are %v, %v", page.Items, err)
+			}
+			if err := (&memory.Store{Table: table}).Forget(t.Context(), "default", "m"); err != nil {
+				t.Error(err)
+			}
+			add(t, table, "m", "new", now)
+			if got := events(t, table, "default", "m", now); !slices.Equal(got, []string{"new"}) {
+				t.Errorf("%v", got)
+			}
+			if got := events(t, table, "default", "other", now); len(got) != 1 {
+				t.Errorf("another memory has %v", got)
+			}
+		})
+	}
+}

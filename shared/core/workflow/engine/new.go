@@ -10,6 +10,9 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 )
 
+// OwnMemory is the memory of a run whose input names none.
+func OwnMemory(run string) string { return "run:" + run }
+
 // NewRun makes a run that a Start event begins. Of the given run it takes everything that a starter says: ids, tenant, team, input (an object,
 // inline), labels, metadata, keys, who starts it, the parent, dry run.
 func NewRun(p *Plan, given Run, now time.Time) *Run {
@@ -25,7 +28,7 @@ func NewRun(p *Plan, given Run, now time.Time) *Run {
 		input = map[string]any{}
 	}
 	r.Input = Value{Inline: input}
-	r.MemoryID = "run:" + r.ID
+	r.MemoryID = OwnMemory(r.ID)
 	if s, ok := input["memory_id"].(string); ok && strings.TrimSpace(s) != "" {
 		r.MemoryID = s
 	}

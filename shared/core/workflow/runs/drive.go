@@ -291,11 +291,16 @@ func (r *Runs) orphaned(ctx context.Context, run string, some []news) error {
 	return r.purge(ctx, run)
 }
 
-// settle removes a run that is to be removed, when nothing of it is left to be done.
+// settle removes a run that is to be removed, when nothing of it is left to be done, with its chat where that lies in a memory of its own.
 func (d *driver) settle(ctx context.Context) error {
 	h := d.st.head
 	if !h.settled() || !h.deleted && !h.over(d.Jobs.Clock.Now()) {
 		return nil
+	}
+	if h.MemoryID == engine.OwnMemory(h.ID) {
+		if err := d.Memory.Forget(ctx, h.OrgID, h.MemoryID); err != nil {
+			return err
+		}
 	}
 	return d.purge(ctx, h.ID)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/memory"
 	"github.com/cordum-serverless/cordum/shared/core/schema"
 	"github.com/cordum-serverless/cordum/shared/core/schema/registry"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/catalog"
@@ -29,6 +30,7 @@ type Runs struct {
 	Jobs    *dispatch.Dispatcher
 	Catalog *catalog.Store
 	Schemas *registry.Store
+	Memory  *memory.Store
 
 	micros clock.Unique
 	plans  plans
@@ -37,7 +39,10 @@ type Runs struct {
 // New makes them on what moves jobs.
 func New(d *dispatch.Dispatcher) *Runs {
 	c := &catalog.Store{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Clock: d.Clock, IDs: d.IDs}
-	return &Runs{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Shards: d.Jobs.Shards, Jobs: d, Catalog: c, Schemas: &registry.Store{Table: d.Jobs.Table, Clock: d.Clock}}
+	return &Runs{
+		Table: d.Jobs.Table, Blobs: d.Jobs.Blobs, Shards: d.Jobs.Shards, Jobs: d, Catalog: c, Schemas: &registry.Store{Table: d.Jobs.Table, Clock: d.Clock},
+		Memory: &memory.Store{Table: d.Jobs.Table},
+	}
 }
 
 // What callers hear.
