@@ -82,6 +82,26 @@ func TestH02_AForeignChatIsAnUnknownOne(t *testing.T) {
 	})
 }
 
+// An id that is longer than any run's or workflow's is that of none.
+func TestIDsThatAreTooLongAreUnknown(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		long := strings.Repeat("x", 3000)
+		r.saved("w")
+		for path, text := range map[string]string{
+			"GET " + runPath(long): "", "DELETE " + runPath(long): "", "GET " + runPath(long) + "/timeline": "run not found", "GET " + runPath(long) + "/chat": "run not found",
+			"POST " + runPath(long) + "/rerun": "run not found", "POST /api/v1/workflows/w/runs/" + long + "/cancel": "run not found",
+			"GET /api/v1/workflows/" + long + "/runs": "workflow not found",
+		} {
+			method, path, _ := strings.Cut(path, " ")
+			unknown := r.as("k-admin", method, strings.ReplaceAll(path, long, "none"), nil).ok(404)
+			if got := r.as("k-admin", method, path, nil).ok(404); got.Body != unknown.Body || text != "" && got.object()["error"] != text {
+				t.Errorf("%.60s: %s, and for one that is not there %s", path, got.Body, unknown.Body)
+			}
+		}
+		r.post(runPath(long)+"/chat", pairs("content", "x")).refused(404, "run not found")
+	})
+}
+
 // Runs that name a memory share it, within a tenant; each message keeps the run in which it was said.
 func TestRunsWithOneMemoryHaveOneChat(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {

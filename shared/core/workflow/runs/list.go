@@ -10,6 +10,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/core/workflow"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -121,13 +122,16 @@ func (r *Runs) inputs(ctx context.Context, views []*View) error {
 const ofWorkflow = 100
 
 // Of answers the newest runs of a tenant's workflow, 100 at most, as List shows them.
-func (r *Runs) Of(ctx context.Context, tenant, workflow string) ([]*View, error) {
-	there, err := r.Catalog.Exists(ctx, tenant, workflow)
+func (r *Runs) Of(ctx context.Context, tenant, id string) ([]*View, error) {
+	if !workflow.ValidID(id) {
+		return nil, ErrWorkflow
+	}
+	there, err := r.Catalog.Exists(ctx, tenant, id)
 	if err != nil {
 		return nil, err
 	}
 	out := []*View{}
-	q := store.Query{Index: store.ByLink, PK: workflowPartition(tenant, workflow), Desc: true, Limit: ofWorkflow}
+	q := store.Query{Index: store.ByLink, PK: workflowPartition(tenant, id), Desc: true, Limit: ofWorkflow}
 	for len(out) < ofWorkflow {
 		page, err := r.Table.Query(ctx, q)
 		if err != nil {
@@ -137,7 +141,7 @@ func (r *Runs) Of(ctx context.Context, tenant, workflow string) ([]*View, error)
 		for _, it := range page.Items {
 			keys = append(keys, it.Key)
 		}
-		views, err := r.heads(ctx, tenant, keys, Filter{Workflow: workflow})
+		views, err := r.heads(ctx, tenant, keys, Filter{Workflow: id})
 		if err != nil {
 			return nil, err
 		}

@@ -65,9 +65,12 @@ const (
 	patience = 30 * time.Second
 )
 
+// maxID is the longest id, in bytes, that is looked for: ids of runs are UUIDs, and a key has its limit.
+const maxID = 256
+
 // find reads the header of a tenant's run; one that does not exist, or was deleted, is ErrUnknown.
 func (r *Runs) find(ctx context.Context, tenant, id string) (*header, error) {
-	if id == "" {
+	if id == "" || len(id) > maxID {
 		return nil, ErrUnknown
 	}
 	it, err := r.Table.Get(ctx, inbox.Header(id))
