@@ -81,6 +81,9 @@ var contract = []numbered{
 		list: "workflows.md 10, chat H01-H03", form: regexp.MustCompile(`^H(\d{2})$`), groups: []group{{"chat", 1, 3}},
 	},
 	{
+		list: "workflows.md 10, config and schemas F09-F15", form: regexp.MustCompile(`^F(\d{2})$`), groups: []group{{"denied topics", 9, 9}, {"schemas", 10, 15}},
+	},
+	{
 		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
 	},
 	{
