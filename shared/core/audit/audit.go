@@ -145,7 +145,7 @@ func (l *Log) read(ctx context.Context, tenant string, until int64, n int) ([]En
 	for shard := range uint32(tenantShards) {
 		q := store.Query{PK: partition(tenant, shard), Desc: true, Limit: n}
 		if until > 0 {
-			q.To = listing.Sortable(until) + "#\U0010FFFF"
+			q.To = listing.UpTo(until)
 		}
 		some, err := l.query(ctx, q, n)
 		if err != nil {
@@ -171,25 +171,22 @@ func (l *Log) moment(ctx context.Context, tenant string, micros int64) ([]Entry,
 	return entries, nil
 }
 
-// query reads pages until it has n entries, or all.
+// query reads n entries, or all where there are fewer.
 func (l *Log) query(ctx context.Context, q store.Query, n int) ([]Entry, error) {
 	var entries []Entry
-	for {
-		page, err := l.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, l.Table, q) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			var e Entry
-			if err := json.Unmarshal(it.Attrs.Bytes(AttrEntry), &e); err != nil {
-				return nil, fmt.Errorf("audit entry %s: %w", it.Key, err)
-			}
-			entries = append(entries, e)
+		var e Entry
+		if err := json.Unmarshal(it.Attrs.Bytes(AttrEntry), &e); err != nil {
+			return nil, fmt.Errorf("audit entry %s: %w", it.Key, err)
 		}
-		if q.Start = page.Next; page.Next == "" || len(entries) >= n {
-			return entries, nil
+		if entries = append(entries, e); len(entries) >= n {
+			break
 		}
 	}
+	return entries, nil
 }
 
 func newestFirst(entries []Entry) {

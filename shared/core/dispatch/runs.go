@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/listing"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
@@ -28,16 +29,17 @@ func (d *Dispatcher) WakeRun(ctx context.Context, run, timer string, at time.Tim
 func (d *Dispatcher) sweepRuns(ctx context.Context, limit int, now, until time.Time, done *Swept) error {
 	var failed error
 	for shard := range inbox.DueShards {
-		q := store.Query{Index: store.ByDue, PK: inbox.DuePartition(shard), To: inbox.DueUntil(until.UnixMicro()), Limit: sweepPage}
-		for ctx.Err() == nil && done.Runs < limit {
-			page, err := d.Jobs.Table.Query(ctx, q)
+		if ctx.Err() != nil || done.Runs >= limit {
+			break
+		}
+		q := store.Query{Index: store.ByDue, PK: inbox.DuePartition(shard), To: listing.UpTo(until.UnixMicro()), Limit: sweepPage}
+		for page, err := range store.Pages(ctx, d.Jobs.Table, q) {
 			if err != nil {
 				failed = errors.Join(failed, err)
 				break
 			}
-			failed = errors.Join(failed, d.wakeRuns(ctx, page.Items, now))
-			done.Runs += len(page.Items)
-			if q.Start = page.Next; page.Next == "" {
+			failed = errors.Join(failed, d.wakeRuns(ctx, page, now))
+			if done.Runs += len(page); ctx.Err() != nil || done.Runs >= limit {
 				break
 			}
 		}

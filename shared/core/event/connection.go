@@ -3,7 +3,6 @@ package event
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -60,7 +59,7 @@ func listKey(tenant, id string) store.Key {
 func connectionKey(id string) store.Key  { return store.Key{PK: "CONN#" + id, SK: "C"} }
 func seenKey(tenant, g string) store.Key { return store.Key{PK: "SEEN#" + groupID(tenant, g), SK: "V"} }
 func aliveKey(id string, at int64) store.Key {
-	return store.Key{PK: aliveDue, SK: fmt.Sprintf("%016d#%s", at, id)}
+	return store.Key{PK: aliveDue, SK: listing.Sortable(at) + "#" + id}
 }
 
 const aliveDue = "SDUE"
@@ -115,25 +114,17 @@ func (n Connection) Settled(now time.Time) bool {
 func (c *Connections) Of(ctx context.Context, tenant string, now time.Time) ([]Connection, error) {
 	var all []Connection
 	var last int64
-	q := store.Query{PK: streamPartition(tenant)}
-	for {
-		page, err := c.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, c.Table, store.Query{PK: streamPartition(tenant)}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			id, isConnection := strings.CutPrefix(it.SK, "C#")
-			switch {
-			case !isConnection:
-				last = it.Attrs.Int("last")
-			case it.Live(now.Unix()):
-				all = append(all, parseConnection(id, it))
-			}
+		id, isConnection := strings.CutPrefix(it.SK, "C#")
+		switch {
+		case !isConnection:
+			last = it.Attrs.Int("last")
+		case it.Live(now.Unix()):
+			all = append(all, parseConnection(id, it))
 		}
-		if page.Next == "" {
-			break
-		}
-		q.Start = page.Next
 	}
 	if len(all) == 0 && last != 0 && now.Sub(time.UnixMicro(last)) > settling {
 		err := c.Table.Write(ctx, store.Delete(presenceKey(tenant)).If(store.Equal("last", last)))
@@ -152,7 +143,7 @@ func parseConnection(id string, it store.Item) Connection {
 // Due lists connections whose keep-alive is due, at most limit.
 func (c *Connections) Due(ctx context.Context, limit int, now time.Time) ([]Connection, error) {
 	page, err := c.Table.Query(ctx, store.Query{
-		Index: store.ByDue, PK: aliveDue, To: fmt.Sprintf("%016d#\U0010FFFF", now.UnixMicro()), Limit: limit,
+		Index: store.ByDue, PK: aliveDue, To: listing.UpTo(now.UnixMicro()), Limit: limit,
 	})
 	if err != nil {
 		return nil, err

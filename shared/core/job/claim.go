@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/listing"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -108,15 +107,13 @@ type DueEntry struct {
 // first page. next is "" at the end.
 func (s *Store) Due(ctx context.Context, shard, limit int, until time.Time, start string) (entries []DueEntry, next string, err error) {
 	page, err := s.Table.Query(ctx, store.Query{
-		Index: store.ByDue, PK: DuePartition(shard), To: sortable(until.UnixMicro()) + "#\U0010FFFF", Limit: limit, Start: start,
+		Index: store.ByDue, PK: DuePartition(shard), To: listing.UpTo(until.UnixMicro()), Limit: limit, Start: start,
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	for _, it := range page.Items {
-		micros, _, _ := strings.Cut(it.Index[store.ByDue].SK, "#")
-		at, _ := strconv.ParseInt(micros, 10, 64)
-		entries = append(entries, DueEntry{ID: it.PK[len("J#"):], At: at})
+		entries = append(entries, DueEntry{ID: it.PK[len("J#"):], At: listing.ParseIn(store.ByDue, it).Micros})
 	}
 	return entries, page.Next, nil
 }

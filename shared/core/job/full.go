@@ -100,18 +100,13 @@ func DecisionOp(r *Record, d Decision) store.Op {
 
 func (s *Store) partition(ctx context.Context, id, prefix string) ([]store.Item, error) {
 	var items []store.Item
-	q := store.Query{PK: Partition(id), Prefix: prefix}
-	for {
-		page, err := s.Table.Query(ctx, q)
+	for page, err := range store.Pages(ctx, s.Table, store.Query{PK: Partition(id), Prefix: prefix}) {
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, page.Items...)
-		if page.Next == "" {
-			return items, nil
-		}
-		q.Start = page.Next
+		items = append(items, page...)
 	}
+	return items, nil
 }
 
 // Keep gives everything of a job that is not at its end more time: half of its retention before it would go. It answers the record as it is

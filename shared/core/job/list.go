@@ -77,22 +77,11 @@ func (f Filter) matches(r *Record) bool {
 
 // Trace answers the jobs of a trace that the tenant has, in the order of their creation.
 func (s *Store) Trace(ctx context.Context, tenant, trace string, now time.Time) ([]*Record, error) {
-	ids := []string{RootID(trace)}
-	q := store.Query{Index: store.ByLink, PK: traceLink(tenant, trace, "").PK}
-	for {
-		p, err := s.Table.Query(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		for _, it := range p.Items {
-			ids = append(ids, strings.TrimPrefix(it.PK, "J#"))
-		}
-		if p.Next == "" {
-			break
-		}
-		q.Start = p.Next
+	linked, err := s.linked(ctx, traceLink(tenant, trace, "").PK)
+	if err != nil {
+		return nil, err
 	}
-	records, err := s.heads(ctx, tenant, ids, now)
+	records, err := s.heads(ctx, tenant, append([]string{RootID(trace)}, linked...), now)
 	if err != nil {
 		return nil, err
 	}
@@ -107,22 +96,23 @@ func (s *Store) Trace(ctx context.Context, tenant, trace string, now time.Time) 
 
 // HeldBy lists the jobs that a worker holds.
 func (s *Store) HeldBy(ctx context.Context, tenant, worker string, now time.Time) ([]*Record, error) {
+	ids, err := s.linked(ctx, holderLink(tenant, worker, "").PK)
+	if err != nil {
+		return nil, err
+	}
+	return s.heads(ctx, AnyTenant, ids, now)
+}
+
+// linked lists the jobs that stand in a partition of the index.
+func (s *Store) linked(ctx context.Context, partition string) ([]string, error) {
 	var ids []string
-	q := store.Query{Index: store.ByLink, PK: holderLink(tenant, worker, "").PK}
-	for {
-		p, err := s.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, s.Table, store.Query{Index: store.ByLink, PK: partition}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range p.Items {
-			ids = append(ids, strings.TrimPrefix(it.PK, "J#"))
-		}
-		if p.Next == "" {
-			break
-		}
-		q.Start = p.Next
+		ids = append(ids, strings.TrimPrefix(it.PK, "J#"))
 	}
-	return s.heads(ctx, AnyTenant, ids, now)
+	return ids, nil
 }
 
 // heads reads the state items, fresh, in the order given; what is gone is left out.

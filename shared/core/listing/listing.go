@@ -134,9 +134,6 @@ type part struct {
 	done  bool
 }
 
-// upTo sorts after everything of a microsecond.
-const upTo = "#\U0010FFFF"
-
 func (l List[T]) merge() *merge[T] {
 	m := &merge[T]{list: l, seen: map[store.Key]bool{}}
 	for _, pk := range l.Partitions {
@@ -145,7 +142,7 @@ func (l List[T]) merge() *merge[T] {
 			q.From = Sortable(l.After)
 		}
 		if l.Before > 0 {
-			q.To = Sortable(l.Before) + upTo
+			q.To = UpTo(l.Before)
 		}
 		m.parts = append(m.parts, &part{query: q})
 	}
@@ -158,9 +155,15 @@ func Sortable(micros int64) string {
 	return strings.Repeat("0", max(16-len(s), 0)) + s
 }
 
-// Parse reads a key of the index.
-func Parse(item store.Item) Entry {
-	micros, rest, _ := strings.Cut(item.Index[store.ByTime].SK, "#")
+// UpTo is the bound of a query for keys that begin with Sortable and "#": it sorts after everything of the microsecond.
+func UpTo(micros int64) string { return Sortable(micros) + "#\U0010FFFF" }
+
+// Parse reads the entry of an item in ByTime.
+func Parse(item store.Item) Entry { return ParseIn(store.ByTime, item) }
+
+// ParseIn reads the entry of an item in an index whose sort keys begin with Sortable.
+func ParseIn(index store.Index, item store.Item) Entry {
+	micros, rest, _ := strings.Cut(item.Index[index].SK, "#")
 	at, _ := strconv.ParseInt(micros, 10, 64)
 	return Entry{Key: item.Key, Rest: rest, Micros: at}
 }

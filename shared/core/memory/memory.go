@@ -119,20 +119,14 @@ func (s *Store) Forget(ctx context.Context, tenant, memory string) error {
 func (s *Store) removal(ctx context.Context, pk string) ([]store.Op, error) {
 	var ops []store.Op
 	head := store.Delete(store.Key{PK: pk, SK: headSK}).If(store.NotExists())
-	for q := (store.Query{PK: pk}); ; {
-		page, err := s.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, s.Table, store.Query{PK: pk}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			if it.SK == headSK {
-				head = store.Delete(it.Key).If(store.Equal(attrNext, it.Attrs.Int(attrNext)))
-			} else {
-				ops = append(ops, store.Delete(it.Key))
-			}
-		}
-		if q.Start = page.Next; page.Next == "" {
-			break
+		if it.SK == headSK {
+			head = store.Delete(it.Key).If(store.Equal(attrNext, it.Attrs.Int(attrNext)))
+		} else {
+			ops = append(ops, store.Delete(it.Key))
 		}
 	}
 	if len(ops) == 0 {
@@ -145,21 +139,18 @@ func (s *Store) removal(ctx context.Context, pk string) ([]store.Op, error) {
 func (s *Store) Events(ctx context.Context, tenant, memory string, now time.Time) ([]Event, error) {
 	var out []Event
 	q := store.Query{PK: partition(tenant, memory), Prefix: eventPrefix, Desc: true, Limit: MaxEvents}
-	for len(out) < MaxEvents {
-		page, err := s.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, s.Table, q) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			if it.Live(now.Unix()) && len(out) < MaxEvents {
-				e, err := parse(it)
-				if err != nil {
-					return nil, err
-				}
-				out = append(out, e)
-			}
+		if !it.Live(now.Unix()) {
+			continue
 		}
-		if q.Start = page.Next; page.Next == "" {
+		e, err := parse(it)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, e); len(out) == MaxEvents {
 			break
 		}
 	}

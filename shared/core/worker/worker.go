@@ -102,7 +102,7 @@ const (
 )
 
 func dueKey(tenant, id string, micros int64) store.Key {
-	return store.Key{PK: duePartition, SK: fmt.Sprintf("%016d#%s#%s", micros, listing.Segment(tenant), id)}
+	return store.Key{PK: duePartition, SK: listing.Sortable(micros) + "#" + listing.Segment(tenant) + "#" + id}
 }
 
 func homePartition(tenant string) string { return "WS#" + listing.Segment(tenant) }
@@ -157,7 +157,7 @@ type Ref struct{ Tenant, Worker string }
 // Due lists workers whose entry in the due index is at or before now, at most limit: those that may have fallen silent.
 func (r *Registry) Due(ctx context.Context, limit int, now time.Time) ([]Ref, error) {
 	page, err := r.Table.Query(ctx, store.Query{
-		Index: store.ByDue, PK: duePartition, To: fmt.Sprintf("%016d#\U0010FFFF", now.UnixMicro()), Limit: limit,
+		Index: store.ByDue, PK: duePartition, To: listing.UpTo(now.UnixMicro()), Limit: limit,
 	})
 	if err != nil {
 		return nil, err
@@ -296,19 +296,11 @@ func (r *Registry) Serving(ctx context.Context, tenant string, now time.Time) ([
 
 func (r *Registry) partition(ctx context.Context, pk, prefix string, now time.Time) ([]Worker, error) {
 	var keys []store.Key
-	q := store.Query{Index: store.ByLink, PK: pk, Prefix: prefix}
-	for {
-		page, err := r.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, r.Table, store.Query{Index: store.ByLink, PK: pk, Prefix: prefix}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			keys = append(keys, it.Key)
-		}
-		if page.Next == "" {
-			break
-		}
-		q.Start = page.Next
+		keys = append(keys, it.Key)
 	}
 	items, err := r.Table.BatchGet(ctx, keys)
 	if err != nil {

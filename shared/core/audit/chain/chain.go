@@ -176,20 +176,15 @@ type listed struct {
 // scan goes through a partition of the log, by time, from one microsecond to another, inclusive, until visit answers false.
 func scan(ctx context.Context, table store.Table, shard int, from, to int64, visit func(listed) (more bool, err error)) error {
 	q := store.Query{Index: store.ByTime, PK: audit.LogPartition(shard), From: listing.Sortable(max(from, 0)), To: listing.Sortable(to)}
-	for {
-		page, err := table.Query(ctx, q)
+	for it, err := range store.Items(ctx, table, q) {
 		if err != nil {
 			return err
 		}
-		for _, it := range page.Items {
-			if more, err := visit(listed{it.Key, listing.Parse(it).Micros}); err != nil || !more {
-				return err
-			}
-		}
-		if q.Start = page.Next; page.Next == "" {
-			return nil
+		if more, err := visit(listed{it.Key, listing.Parse(it).Micros}); err != nil || !more {
+			return err
 		}
 	}
+	return nil
 }
 
 // chunk is the most entries whose items are read at once.

@@ -131,19 +131,13 @@ func (s *Store) draft(ctx context.Context, id string) (*draft, error) {
 
 func (s *Store) drafts(ctx context.Context) (map[string]*draft, error) {
 	all := map[string]*draft{}
-	for q := (store.Query{PK: draftsPartition}); ; {
-		page, err := s.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, s.Table, store.Query{PK: draftsPartition}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			all[it.SK] = readDraft(it)
-		}
-		if page.Next == "" {
-			return all, nil
-		}
-		q.Start = page.Next
+		all[it.SK] = readDraft(it)
 	}
+	return all, nil
 }
 
 // Wish is what a client wants a bundle to be.

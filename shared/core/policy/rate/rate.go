@@ -76,19 +76,13 @@ func (c *Counter) add(ctx context.Context, b policy.Bucket, now time.Time) error
 func (c *Counter) count(ctx context.Context, b policy.Bucket, now time.Time) (int64, error) {
 	var total int64
 	q := store.Query{PK: partition(b), From: sliceKey(first(b, now)), To: sliceKey(slice(b, now))}
-	for {
-		page, err := c.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, c.Table, q) {
 		if err != nil {
 			return 0, err
 		}
-		for _, it := range page.Items {
-			total += it.Attrs.Int("n")
-		}
-		if page.Next == "" {
-			return total, nil
-		}
-		q.Start = page.Next
+		total += it.Attrs.Int("n")
 	}
+	return total, nil
 }
 
 // slice is the number of the slice that a time falls into, first that of the oldest slice that a window which ends now counts.

@@ -154,17 +154,11 @@ func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) err
 func (s *Store) List(ctx context.Context, tenant string, limit int) ([]string, error) {
 	ids := []string{}
 	q := store.Query{Index: store.ByTime, PK: partition(tenant), Desc: true, Limit: limit}
-	for len(ids) < limit {
-		page, err := s.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, s.Table, q) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			if len(ids) < limit {
-				ids = append(ids, listing.Parse(it).Rest)
-			}
-		}
-		if q.Start = page.Next; page.Next == "" {
+		if ids = append(ids, listing.Parse(it).Rest); len(ids) == limit {
 			break
 		}
 	}

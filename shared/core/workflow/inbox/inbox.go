@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -149,18 +148,13 @@ func Due(run string, micros int64) store.Key {
 // DuePartition names a partition of what is due of runs, 0 to DueShards-1.
 func DuePartition(shard int) string { return fmt.Sprintf("DR#%d", shard) }
 
-// DueUntil is the bound of a query for what is due up to a microsecond.
-func DueUntil(micros int64) string { return listing.Sortable(micros) + "#\U0010FFFF" }
-
 // DueEntry reads an entry of by_due: whom to wake, and when.
 func DueEntry(it store.Item) (w Wake, at time.Time) {
 	w.Run = RunOf(it.PK)
 	if record, ok := strings.CutPrefix(it.SK, recordPrefix); ok {
 		w.Timer = record
 	}
-	micros, _, _ := strings.Cut(it.Index[store.ByDue].SK, "#")
-	n, _ := strconv.ParseInt(micros, 10, 64) // Due wrote it
-	return w, time.UnixMicro(n)
+	return w, time.UnixMicro(listing.ParseIn(store.ByDue, it).Micros)
 }
 
 // Wake is a message of the runs queue: see what has happened to this run. It may come early, late, twice or for nothing.

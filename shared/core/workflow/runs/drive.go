@@ -310,21 +310,17 @@ const purgeAtOnce = 50
 
 // purge removes everything of a run, the header last, so that who is interrupted is followed by another.
 func (r *Runs) purge(ctx context.Context, run string) error {
-	q := store.Query{PK: inbox.Partition(run)}
-	for {
-		page, err := r.Table.Query(ctx, q)
+	for page, err := range store.Pages(ctx, r.Table, store.Query{PK: inbox.Partition(run)}) {
 		if err != nil {
 			return err
 		}
-		for some := range slices.Chunk(page.Items, purgeAtOnce) {
+		for some := range slices.Chunk(page, purgeAtOnce) {
 			if err := r.purgeItems(ctx, run, some); err != nil {
 				return err
 			}
 		}
-		if q.Start = page.Next; page.Next == "" {
-			return store.Transact(ctx, r.Table, store.Delete(inbox.Header(run)))
-		}
 	}
+	return store.Transact(ctx, r.Table, store.Delete(inbox.Header(run)))
 }
 
 // purgeItems removes items of a run, and the objects that they name; its header stays.

@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cordum-serverless/cordum/shared/core/audit"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
@@ -132,25 +133,20 @@ func (r *Runs) Of(ctx context.Context, tenant, id string) ([]*View, error) {
 	}
 	out := []*View{}
 	q := store.Query{Index: store.ByLink, PK: workflowPartition(tenant, id), Desc: true, Limit: ofWorkflow}
-	for len(out) < ofWorkflow {
-		page, err := r.Table.Query(ctx, q)
+	for page, err := range store.Pages(ctx, r.Table, q) {
 		if err != nil {
 			return nil, err
 		}
-		var keys []store.Key
-		for _, it := range page.Items {
-			keys = append(keys, it.Key)
+		keys := make([]store.Key, len(page))
+		for i, it := range page {
+			keys[i] = it.Key
 		}
 		views, err := r.heads(ctx, tenant, keys, Filter{Workflow: id})
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range views {
-			if v != nil && len(out) < ofWorkflow {
-				out = append(out, v)
-			}
-		}
-		if q.Start = page.Next; page.Next == "" {
+		if out = append(out, slices.DeleteFunc(views, func(v *View) bool { return v == nil })...); len(out) >= ofWorkflow {
+			out = out[:ofWorkflow]
 			break
 		}
 	}

@@ -86,23 +86,17 @@ func (r *Runs) Get(ctx context.Context, tenant, id string) (*View, error) {
 // records reads all records of a run.
 func (r *Runs) records(ctx context.Context, run string) (map[string]*engine.Record, error) {
 	records := map[string]*engine.Record{}
-	q := inbox.Records(run)
-	for {
-		page, err := r.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, r.Table, inbox.Records(run)) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			rec, err := parseRecord(it)
-			if err != nil {
-				return nil, err
-			}
-			records[rec.ID] = rec
+		rec, err := parseRecord(it)
+		if err != nil {
+			return nil, err
 		}
-		if q.Start = page.Next; page.Next == "" {
-			return records, nil
-		}
+		records[rec.ID] = rec
 	}
+	return records, nil
 }
 
 // shown are the steps that were reached, with their children.
@@ -293,20 +287,16 @@ func (r *Runs) Timeline(ctx context.Context, tenant, id string, limit int) ([]Ti
 	}
 	var newest []TimelineEntry // newest first
 	q := store.Query{PK: inbox.Partition(id), Prefix: timelinePrefix, Desc: true}
-	for len(newest) < TimelineLength {
-		page, err := r.Table.Query(ctx, q)
+	for it, err := range store.Items(ctx, r.Table, q) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range page.Items {
-			var some []TimelineEntry
-			if err := json.Unmarshal(it.Attrs.Bytes(attrEntries), &some); err != nil {
-				return nil, fmt.Errorf("timeline %s: %w", it.Key, err)
-			}
-			slices.Reverse(some)
-			newest = append(newest, some...)
+		var some []TimelineEntry
+		if err := json.Unmarshal(it.Attrs.Bytes(attrEntries), &some); err != nil {
+			return nil, fmt.Errorf("timeline %s: %w", it.Key, err)
 		}
-		if q.Start = page.Next; page.Next == "" {
+		slices.Reverse(some)
+		if newest = append(newest, some...); len(newest) >= TimelineLength {
 			break
 		}
 	}
