@@ -30,7 +30,7 @@ func (s *Service) DryRunWorkflow(ctx context.Context, req *cordumv1.DryRunWorkfl
 	if err := runs.CheckInput(v, input); err != nil {
 		return nil, err
 	}
-	plan, err := engine.Compile(v.Workflow, nil)
+	plan, err := engine.Compile(v.Workflow, nil, "")
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/listing"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
-	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -21,8 +20,8 @@ func Key(tenant, workflow string) store.Key {
 // attrRules is the attribute with the document.
 const attrRules = "rules"
 
-// Change are the operations that put other rules of a workflow in force; before and after are the documents, blank for none. There are none when
-// they are the same.
+// Change are the operations that put other rules of a workflow in the place of some; before and after are the documents, blank for none. There are none
+// when they are the same. They are in force when the head moves with them.
 func Change(tenant, workflow, before, after string) []store.Op {
 	if before == after {
 		return nil
@@ -31,7 +30,7 @@ func Change(tenant, workflow, before, after string) []store.Op {
 	if strings.TrimSpace(after) != "" {
 		op = store.Put(store.Item{Key: Key(tenant, workflow), Attrs: store.Attrs{attrRules: after}})
 	}
-	return append(head.Moved(), op)
+	return []store.Op{op}
 }
 
 // Read compiles the rules of a workflow from their item.

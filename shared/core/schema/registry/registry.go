@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -31,6 +33,7 @@ type Store struct {
 	mu       sync.Mutex
 	compiled map[string]*schema.Schema // by the hash of the text
 	size     int                       // bytes of their texts
+	kept     map[store.Key]bool
 }
 
 // ErrUnknown is the answer for a schema that a tenant has not.
@@ -44,6 +47,11 @@ const maxID = 256
 //	by_time  SC#<tenant>   schemas of a tenant, by the microsecond of their last registration
 func key(tenant, id string) store.Key {
 	return store.Key{PK: partition(tenant) + "#" + listing.Segment(id), SK: "D"}
+}
+
+// versionKey is that of a schema as it was when a run began: V#<hash> in the same partition. It is never removed.
+func versionKey(tenant, id, hash string) store.Key {
+	return store.Key{PK: key(tenant, id).PK, SK: "V#" + hash}
 }
 
 func partition(tenant string) string { return "SC#" + listing.Segment(tenant) }
@@ -61,7 +69,16 @@ const (
 //
 // Faults: Invalid for an id or a schema that is none, TooLarge, Conflict when others keep changing it.
 func (s *Store) Register(ctx context.Context, by identity.Identity, id string, text json.RawMessage) error {
-	switch id = strings.TrimSpace(id); {
+	id = strings.TrimSpace(id)
+	if err := Check(id, text); err != nil {
+		return err
+	}
+	return s.change(ctx, by, "register", id, text)
+}
+
+// Check says what is wrong with an id or a schema: Invalid or TooLarge.
+func Check(id string, text json.RawMessage) error {
+	switch {
 	case id == "":
 		return fault.New(fault.Invalid, "schema id required")
 	case len(id) > maxID:
@@ -75,7 +92,72 @@ func (s *Store) Register(ctx context.Context, by identity.Identity, id string, t
 	if _, err := schema.Compile(text, id); err != nil {
 		return fault.New(fault.Invalid, "invalid schema: %s", err.Error())
 	}
-	return s.change(ctx, by, "register", id, text)
+	return nil
+}
+
+// Registered is a schema as it is registered; without a text there is none.
+type Registered struct {
+	ID   string
+	Text json.RawMessage
+	hash string
+	at   int64
+}
+
+func registered(id string, it store.Item) Registered {
+	return Registered{ID: id, Text: it.Attrs.Bytes(attrText), hash: it.Attrs.String(attrHash), at: it.Attrs.Int(attrAt)}
+}
+
+// unchanged holds while that is what is registered.
+func (r Registered) unchanged() store.Cond {
+	if r.Text == nil {
+		return store.NotExists()
+	}
+	return store.All(store.Equal(attrHash, r.hash), store.Any(store.HasNot(attrAt), store.Equal(attrAt, r.at)))
+}
+
+// Replace is the operation that puts a text, or nothing, in the place of what a tenant has registered; it does not hold when that has changed
+// meanwhile.
+func (r Registered) Replace(tenant string, text json.RawMessage, micros int64) store.Op {
+	op := store.Delete(key(tenant, r.ID))
+	if text != nil {
+		op = put(tenant, r.ID, text, micros)
+	}
+	return op.If(r.unchanged())
+}
+
+// Registered answers what a tenant has registered under ids, in their order.
+func (s *Store) Registered(ctx context.Context, tenant string, ids []string) ([]Registered, error) {
+	items, err := s.items(ctx, tenant, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Registered, len(ids))
+	for i, id := range ids {
+		out[i].ID = id
+		if it, ok := items[id]; ok {
+			out[i] = registered(id, it)
+		}
+	}
+	return out, nil
+}
+
+// items reads what is registered under ids.
+func (s *Store) items(ctx context.Context, tenant string, ids []string) (map[string]store.Item, error) {
+	keys := make([]store.Key, 0, len(ids))
+	for _, id := range ids {
+		if id != "" && len(id) <= maxID {
+			keys = append(keys, key(tenant, id))
+		}
+	}
+	items, err := s.Table.BatchGet(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]store.Item, len(items))
+	for _, it := range items {
+		out[it.Attrs.String(attrID)] = it
+	}
+	return out, nil
 }
 
 // tries is how often a change that collided with another is made anew.
@@ -88,28 +170,24 @@ var errConflict = fault.New(fault.Conflict, "schema was changed by somebody else
 func (s *Store) change(ctx context.Context, by identity.Identity, action, id string, text json.RawMessage) error {
 	tried := int64(-1)
 	for range tries {
-		before, err := s.Table.Get(ctx, key(by.Tenant, id))
-		at := before.Attrs.Int(attrAt)
-		unchanged := store.All(store.Equal(attrHash, before.Attrs.String(attrHash)), store.Any(store.HasNot(attrAt), store.Equal(attrAt, at)))
+		it, err := s.Table.Get(ctx, key(by.Tenant, id))
+		before := registered(id, it)
 		switch {
-		case errors.Is(err, store.ErrNotFound) && text == nil:
-			return nil
 		case errors.Is(err, store.ErrNotFound):
-			unchanged = store.NotExists()
+			if text == nil {
+				return nil
+			}
 		case err != nil:
 			return err
-		case at == tried && text != nil && before.Attrs.String(attrHash) == hash(text): // it was written, and the answer was lost
+		case before.at == tried && text != nil && before.hash == hash(text): // it was written, and the answer was lost
 			return nil
 		}
 		tried = s.micros.Micros(s.Clock.Now())
 		entry := audit.By(by, tried, action, "schema", id)
-		entry.Before = before.Attrs.String(attrHash)
-		op := store.Delete(key(by.Tenant, id))
-		if text != nil {
+		if entry.Before = before.hash; text != nil {
 			entry.After = hash(text)
-			op = put(by.Tenant, id, text, tried)
 		}
-		if err := s.Table.Write(ctx, op.If(unchanged), entry.Op()); !store.Overtaken(err) {
+		if err := s.Table.Write(ctx, before.Replace(by.Tenant, text, tried), entry.Op()); !store.Overtaken(err) {
 			return err
 		}
 	}
@@ -168,28 +246,100 @@ func (s *Store) List(ctx context.Context, tenant string, limit int) ([]string, e
 // remembered is how many bytes of schemas a process keeps compiled, which take about 30 times as many.
 const remembered = 2 << 20
 
-// Named answers the schemas of a tenant that have these ids, compiled; those that do not exist are left out. revision stands for what was found.
-func (s *Store) Named(ctx context.Context, tenant string, ids []string) (found map[string]*schema.Schema, revision string, err error) {
-	keys := make([]store.Key, 0, len(ids))
-	for _, id := range ids {
-		if len(id) <= maxID {
-			keys = append(keys, key(tenant, id))
+// Set are schemas as they were at one time.
+type Set struct {
+	// Compiled are those that there were, by their ids.
+	Compiled map[string]*schema.Schema
+	// Hashes stand for their texts.
+	Hashes map[string]string
+	texts  map[string][]byte
+}
+
+// Revision stands for schemas, their hashes by their ids; "" for none.
+func Revision(hashes map[string]string) string {
+	if len(hashes) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for _, id := range slices.Sorted(maps.Keys(hashes)) {
+		b.WriteString(id + " " + hashes[id] + "\n")
+	}
+	return hash([]byte(b.String()))
+}
+
+// Named answers the schemas of a tenant that have these ids, as they are now; those that do not exist are left out.
+func (s *Store) Named(ctx context.Context, tenant string, ids []string) (Set, error) {
+	items, err := s.items(ctx, tenant, ids)
+	if err != nil {
+		return Set{}, err
+	}
+	return s.set(items)
+}
+
+func (s *Store) set(items map[string]store.Item) (Set, error) {
+	out := Set{Compiled: make(map[string]*schema.Schema, len(items)), Hashes: make(map[string]string, len(items)), texts: make(map[string][]byte, len(items))}
+	for id, it := range items {
+		made, err := s.compile(id, it)
+		if err != nil {
+			return Set{}, err
 		}
+		out.Compiled[id], out.Hashes[id], out.texts[id] = made, it.Attrs.String(attrHash), it.Attrs.Bytes(attrText)
+	}
+	return out, nil
+}
+
+// Keep stores schemas for whoever goes on by them, whatever becomes of what is registered.
+func (s *Store) Keep(ctx context.Context, tenant string, of Set) error {
+	for id, name := range of.Hashes {
+		k := versionKey(tenant, id, name)
+		if s.isKept(k) {
+			continue
+		}
+		op := store.Put(store.Item{Key: k, Attrs: store.Attrs{attrID: id, attrText: of.texts[id], attrHash: name}})
+		if err := store.Transact(ctx, s.Table, op); err != nil {
+			return err
+		}
+		s.noteKept(k)
+	}
+	return nil
+}
+
+// rememberedKeys is how many kept schemas a process knows to be there.
+const rememberedKeys = 1024
+
+func (s *Store) isKept(k store.Key) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[k]
+}
+
+func (s *Store) noteKept(k store.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept == nil || len(s.kept) >= rememberedKeys {
+		s.kept = map[store.Key]bool{}
+	}
+	s.kept[k] = true
+}
+
+// Kept answers schemas that were kept, by their hashes.
+func (s *Store) Kept(ctx context.Context, tenant string, hashes map[string]string) (Set, error) {
+	keys := make([]store.Key, 0, len(hashes))
+	for id, name := range hashes {
+		keys = append(keys, versionKey(tenant, id, name))
 	}
 	items, err := s.Table.BatchGet(ctx, keys)
 	if err != nil {
-		return nil, "", err
+		return Set{}, err
 	}
-	found = make(map[string]*schema.Schema, len(items))
-	var revisions strings.Builder
+	if len(items) < len(keys) {
+		return Set{}, fmt.Errorf("schemas: %d of %d that were kept are not there", len(keys)-len(items), len(keys))
+	}
+	byID := make(map[string]store.Item, len(items))
 	for _, it := range items {
-		id := it.Attrs.String(attrID)
-		if found[id], err = s.compile(id, it); err != nil {
-			return nil, "", err
-		}
-		revisions.WriteString(id + " " + it.Attrs.String(attrHash) + "\n")
+		byID[it.Attrs.String(attrID)] = it
 	}
-	return found, hash([]byte(revisions.String())), nil
+	return s.set(byID)
 }
 
 func (s *Store) compile(id string, it store.Item) (*schema.Schema, error) {

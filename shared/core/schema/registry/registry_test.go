@@ -244,7 +244,7 @@ func TestLargeSchemasAreNamedToo(t *testing.T) {
 		for i := range 25 {
 			id := fmt.Sprint(i)
 			w.registered(id, titled(id+strings.Repeat("x", 100<<10)))
-			if found, _, err := s.Named(t.Context(), "default", []string{id}); err != nil || found[id] == nil {
+			if found, err := s.Named(t.Context(), "default", []string{id}); err != nil || found.Compiled[id] == nil {
 				t.Fatal(found, err)
 			}
 		}
@@ -257,11 +257,11 @@ func TestNamedAnswersWhatIsThere(t *testing.T) {
 	s := process(w.table)
 	named := func(ids ...string) (there int, revision string) {
 		t.Helper()
-		found, revision, err := s.Named(t.Context(), "default", ids)
+		found, err := s.Named(t.Context(), "default", ids)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(found), revision
+		return len(found.Compiled), registry.Revision(found.Hashes)
 	}
 	n, first := named("a/B", "none", "", strings.Repeat("x", 3000), "a/B")
 	if n != 1 {
@@ -270,12 +270,25 @@ func TestNamedAnswersWhatIsThere(t *testing.T) {
 	if _, again := named("a/B"); again != first {
 		t.Error("the same schemas have another revision")
 	}
+	before, err := s.Named(t.Context(), "default", []string{"a/B"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.registered("a/B", []byte(`{"type":"number"}`))
-	found, second, err := s.Named(t.Context(), "default", []string{"a/B"})
-	if err != nil || second == first || found["a/B"].Validate("text") == nil {
+	found, err := s.Named(t.Context(), "default", []string{"a/B"})
+	if err != nil || registry.Revision(found.Hashes) == first || found.Compiled["a/B"].Validate("text") == nil {
 		t.Errorf("what was registered anew is as before: %v", err)
 	}
-	if others, _, err := s.Named(t.Context(), "other", []string{"a/B"}); err != nil || len(others) != 0 {
+	if others, err := s.Named(t.Context(), "other", []string{"a/B"}); err != nil || len(others.Compiled) != 0 {
 		t.Errorf("another tenant has %v, %v", others, err)
+	}
+	if _, err := s.Kept(t.Context(), "default", before.Hashes); err == nil {
+		t.Error("what nobody kept is there")
+	}
+	if err := s.Keep(t.Context(), "default", before); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := process(w.table).Kept(t.Context(), "default", before.Hashes); err != nil || kept.Compiled["a/B"].Validate("text") != nil {
+		t.Errorf("what was kept is not as it was: %v", err)
 	}
 }

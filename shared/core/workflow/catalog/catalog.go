@@ -18,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/listing"
+	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	"github.com/cordum-serverless/cordum/shared/core/policy/override"
 	"github.com/cordum-serverless/cordum/shared/core/schema"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
@@ -38,7 +39,7 @@ type Store struct {
 	micros clock.Unique
 
 	mu       sync.Mutex
-	versions map[store.Key]*Version
+	versions map[store.Key]Kept
 }
 
 // What callers hear.
@@ -63,11 +64,13 @@ func keptKey(tenant, id, name string) store.Key {
 
 func partition(tenant string) string { return "WF#" + listing.Segment(tenant) }
 
-// Names of the attributes of the item: the hash of the text, its length in bytes, and itself unless it is in the blob store.
+// Names of the attributes of the item: the hash of the text, its length in bytes, and itself unless it is in the blob store; and of a version that runs
+// began with, the registered schemas that its steps name.
 const (
-	attrHash = "hash"
-	attrSize = "size"
-	attrText = "text"
+	attrHash    = "hash"
+	attrSize    = "size"
+	attrText    = "text"
+	attrSchemas = "schemas"
 )
 
 func object(hash string) string { return resources.WorkflowObjects + "/" + hash }
@@ -83,6 +86,15 @@ type Version struct {
 	once  sync.Once
 	input *schema.Schema
 	err   error
+}
+
+// Kept is a version that runs began with.
+type Kept struct {
+	*Version
+
+	// Schemas are the registered schemas that its steps name, as they were at that time: their hashes by their ids. nil is not known: it was kept by a
+	// release whose runs went by the schemas of the day.
+	Schemas map[string]string
 }
 
 // CheckInput says what is wrong with the input of a run.
@@ -129,6 +141,22 @@ func (v *Version) revision() string {
 	return v.Hash
 }
 
+// stored is the definition of a version; nil for none.
+func (v *Version) stored() *workflow.Workflow {
+	if v == nil {
+		return nil
+	}
+	return v.Workflow
+}
+
+// rules are those that it has beside the policy; "" for none.
+func (v *Version) rules() string {
+	if v == nil {
+		return ""
+	}
+	return v.PolicyOverride
+}
+
 // unchanged holds while the stored definition is this one; nil was not there.
 func (v *Version) unchanged() store.Cond {
 	if v == nil {
@@ -137,14 +165,18 @@ func (v *Version) unchanged() store.Cond {
 	return store.Equal(attrHash, v.Hash)
 }
 
-// put writes it; its text must be in the blob store when it is large.
-func (v *Version) put(micros int64) store.Op {
+// attrs are what an item says of it; its text must be in the blob store when it is large.
+func (v *Version) attrs() store.Attrs {
 	attrs := store.Attrs{attrHash: v.Hash, attrSize: int64(len(v.text))}
 	if !v.large() {
 		attrs[attrText] = v.text
 	}
+	return attrs
+}
+
+func (v *Version) put(micros int64) store.Op {
 	return store.Put(store.Item{
-		Key: key(v.OrgID, v.ID), Attrs: attrs,
+		Key: key(v.OrgID, v.ID), Attrs: v.attrs(),
 		Index: map[store.Index]store.Key{store.ByTime: {PK: partition(v.OrgID), SK: listing.Sortable(micros) + "#" + v.ID}},
 	})
 }
@@ -163,34 +195,7 @@ func (s *Store) read(ctx context.Context, it store.Item) (*Version, error) {
 	return v, err
 }
 
-// find answers nil for an id that the tenant has not.
-func (s *Store) find(ctx context.Context, tenant, id string) (*Version, error) {
-	if !workflow.ValidID(id) {
-		return nil, nil
-	}
-	it, err := s.Table.Get(ctx, key(tenant, id))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s.read(ctx, it)
-}
-
-// Get answers a tenant's definition; an unknown one is ErrUnknown.
-func (s *Store) Get(ctx context.Context, tenant, id string) (*workflow.Workflow, error) {
-	v, err := s.find(ctx, tenant, id)
-	switch {
-	case err != nil:
-		return nil, err
-	case v == nil:
-		return nil, ErrUnknown
-	}
-	return v.Workflow, nil
-}
-
-// Current is Get of a definition for whom its revision matters, too; nil for an unknown one.
+// Current answers a tenant's definition as it is now, for whom its revision matters; nil for an id that the tenant has not.
 func (s *Store) Current(ctx context.Context, tenant, id string) (*Version, error) {
 	if !workflow.ValidID(id) {
 		return nil, nil
@@ -202,7 +207,20 @@ func (s *Store) Current(ctx context.Context, tenant, id string) (*Version, error
 	if err != nil {
 		return nil, err
 	}
-	return s.remember(ctx, tenant, id, it)
+	k, err := s.learned(ctx, keptKey(tenant, id, it.Attrs.String(attrHash)), it)
+	return k.Version, err
+}
+
+// Get answers a tenant's definition; an unknown one is ErrUnknown.
+func (s *Store) Get(ctx context.Context, tenant, id string) (*workflow.Workflow, error) {
+	v, err := s.Current(ctx, tenant, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case v == nil:
+		return nil, ErrUnknown
+	}
+	return v.Workflow, nil
 }
 
 // Exists says whether the tenant has a definition.
@@ -214,77 +232,84 @@ func (s *Store) Exists(ctx context.Context, tenant, id string) (bool, error) {
 	return err == nil, err
 }
 
-// Keep stores a version for the runs that begin with it, whatever becomes of the workflow; they know it by a name.
-func (s *Store) Keep(ctx context.Context, v *Version, name string) error {
-	k := keptKey(v.OrgID, v.ID, name)
-	if s.known(k) != nil {
+// Keep stores a version for the runs that begin with it, whatever becomes of the workflow and of the schemas that it names; they know it by a name.
+func (s *Store) Keep(ctx context.Context, kept Kept, name string) error {
+	k := keptKey(kept.OrgID, kept.ID, name)
+	if _, known := s.known(k); known {
 		return nil
 	}
-	attrs := store.Attrs{attrHash: v.Hash, attrSize: int64(len(v.text))}
-	if !v.large() {
-		attrs[attrText] = v.text
+	attrs := kept.attrs()
+	if kept.Schemas != nil {
+		text, err := json.Marshal(kept.Schemas)
+		if err != nil {
+			return fmt.Errorf("workflow %s: encode: %w", kept.ID, err)
+		}
+		attrs[attrSchemas] = text
 	}
 	if err := store.Transact(ctx, s.Table, store.Put(store.Item{Key: k, Attrs: attrs})); err != nil {
 		return err
 	}
-	s.learn(k, v)
+	s.learn(k, kept)
 	return nil
 }
 
 // Kept answers a version that was kept by a name.
-func (s *Store) Kept(ctx context.Context, tenant, id, name string) (*Version, error) {
+func (s *Store) Kept(ctx context.Context, tenant, id, name string) (Kept, error) {
 	k := keptKey(tenant, id, name)
-	if v := s.known(k); v != nil {
-		return v, nil
+	if kept, known := s.known(k); known {
+		return kept, nil
 	}
 	it, err := s.Table.Get(ctx, k)
 	if err != nil {
-		return nil, fmt.Errorf("workflow %s: version %s: %w", id, name, err)
+		return Kept{}, fmt.Errorf("workflow %s: version %s: %w", id, name, err)
 	}
-	v, err := s.read(ctx, it)
-	if err == nil {
-		s.learn(k, v)
-	}
-	return v, err
+	return s.learned(ctx, k, it)
 }
 
-// remember reads an item of a definition, once for each revision.
-func (s *Store) remember(ctx context.Context, tenant, id string, it store.Item) (*Version, error) {
-	k := keptKey(tenant, id, it.Attrs.String(attrHash))
-	if v := s.known(k); v != nil {
-		return v, nil
+// learned reads an item of a definition, once for each key that stands for its content.
+func (s *Store) learned(ctx context.Context, k store.Key, it store.Item) (Kept, error) {
+	if kept, known := s.known(k); known {
+		return kept, nil
 	}
 	v, err := s.read(ctx, it)
-	if err == nil {
-		s.learn(k, v)
+	if err != nil {
+		return Kept{}, err
 	}
-	return v, err
+	kept := Kept{Version: v}
+	if text := it.Attrs.Bytes(attrSchemas); text != nil {
+		if err := json.Unmarshal(text, &kept.Schemas); err != nil {
+			return Kept{}, fmt.Errorf("workflow %s: schemas: %w", it.Key, err)
+		}
+	}
+	s.learn(k, kept)
+	return kept, nil
 }
 
 // remembered is how many versions a process keeps.
 const remembered = 256
 
-func (s *Store) known(k store.Key) *Version {
+func (s *Store) known(k store.Key) (Kept, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.versions[k]
+	kept, ok := s.versions[k]
+	return kept, ok
 }
 
-func (s *Store) learn(k store.Key, v *Version) {
+func (s *Store) learn(k store.Key, kept Kept) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.versions == nil || len(s.versions) >= remembered {
-		s.versions = map[store.Key]*Version{}
+		s.versions = map[store.Key]Kept{}
 	}
-	s.versions[k] = v
+	s.versions[k] = kept
 }
 
 // tries is how often a change that collided with another is made anew.
 const tries = 20
 
 // Save stores what the posted definition makes of the stored one, or of nothing: see workflow.Merge. It belongs to the caller's tenant, and gets
-// an id when it has none. Its rules are in force with it. Everything that is wrong with it is one fault, and nothing is stored. When others save it meanwhile it is merged anew
-// with what they stored. It answers the id.
+// an id when it has none. Its rules are in force with it. Everything that is wrong with it is one fault, and nothing is stored. When others save it
+// meanwhile it is merged anew with what they stored. It answers the id.
 func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow.Workflow) (id string, err error) {
 	mine := *posted
 	if mine.OrgID = by.Tenant; mine.ID == "" {
@@ -292,7 +317,7 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 	}
 	var tried *Version
 	for range tries {
-		before, err := s.find(ctx, by.Tenant, mine.ID)
+		before, err := s.Current(ctx, by.Tenant, mine.ID)
 		if err != nil {
 			return "", err
 		}
@@ -300,22 +325,15 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 			return mine.ID, nil
 		}
 		micros := s.micros.Micros(s.Clock.Now())
-		if tried, err = merged(before, &mine, micros); err != nil {
+		var ops []store.Op
+		if tried, ops, err = s.Replace(ctx, before, workflow.Merge(before.stored(), &mine, time.UnixMicro(micros))); err != nil {
 			return "", err
-		}
-		if tried.large() {
-			if err := s.Blobs.Put(ctx, object(tried.Hash), tried.text, blob.PutOptions{ContentType: "application/json"}); err != nil {
-				return "", err
-			}
 		}
 		entry := audit.By(by, micros, "create", "workflow", mine.ID)
 		entry.ResourceName, entry.Before, entry.After = tried.Name, before.revision(), tried.revision()
-		ops := []store.Op{tried.put(micros).If(before.unchanged()), entry.Op()}
-		rules := ""
-		if before != nil {
-			rules = before.PolicyOverride
+		if ops = append(ops, entry.Op()); before.rules() != tried.rules() {
+			ops = append(ops, head.Moved()...)
 		}
-		ops = append(ops, override.Change(by.Tenant, mine.ID, rules, tried.PolicyOverride)...)
 		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return mine.ID, err
 		}
@@ -323,23 +341,35 @@ func (s *Store) Save(ctx context.Context, by identity.Identity, posted *workflow
 	return "", errConflict
 }
 
-// merged is what is to be stored, if nothing is wrong with it.
-func merged(before *Version, posted *workflow.Workflow, micros int64) (*Version, error) {
-	var stored *workflow.Workflow
-	if before != nil {
-		stored = before.Workflow
-	}
-	w := workflow.Merge(stored, posted, time.UnixMicro(micros))
+// Replace answers the operations that put a definition in the place of another one of its tenant and id, with its rules; before is nil for none. They
+// do not hold when that has changed meanwhile. When the rules change whoever writes them must move the head of the policy. What is large is stored
+// before they are answered. Everything that is wrong with it is one fault.
+func (s *Store) Replace(ctx context.Context, before *Version, w *workflow.Workflow) (*Version, []store.Op, error) {
 	if problems := workflow.Validate(w).Fault(); problems != nil {
-		return nil, problems
+		return nil, nil, problems
 	}
-	return versionOf(w)
+	v, err := versionOf(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v.large() {
+		if err := s.Blobs.Put(ctx, object(v.Hash), v.text, blob.PutOptions{ContentType: "application/json"}); err != nil {
+			return nil, nil, err
+		}
+	}
+	ops := []store.Op{v.put(w.UpdatedAt.UnixMicro()).If(before.unchanged())}
+	return v, append(ops, override.Change(w.OrgID, w.ID, before.rules(), v.rules())...), nil
+}
+
+// Remove answers the operations that remove a definition, with its rules, as Replace does for another one.
+func Remove(v *Version) []store.Op {
+	return append([]store.Op{store.Delete(key(v.OrgID, v.ID)).If(v.unchanged())}, override.Change(v.OrgID, v.ID, v.rules(), "")...)
 }
 
 // Delete removes a definition of the caller's tenant, and its rules with it; an unknown one is ErrUnknown. Its runs stay.
 func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) error {
 	for range tries {
-		before, err := s.find(ctx, by.Tenant, id)
+		before, err := s.Current(ctx, by.Tenant, id)
 		switch {
 		case err != nil:
 			return err
@@ -348,8 +378,10 @@ func (s *Store) Delete(ctx context.Context, by identity.Identity, id string) err
 		}
 		entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "workflow", id)
 		entry.ResourceName, entry.Before = before.Name, before.revision()
-		ops := []store.Op{store.Delete(key(by.Tenant, id)).If(before.unchanged()), entry.Op()}
-		ops = append(ops, override.Change(by.Tenant, id, before.PolicyOverride, "")...)
+		ops := append(Remove(before), entry.Op())
+		if before.rules() != "" {
+			ops = append(ops, head.Moved()...)
+		}
 		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
 			return err
 		}

@@ -251,7 +251,7 @@ func BenchmarkCompileOf500(b *testing.B) {
 	w := newWorld(b, string(mustJSON(b, chain(500))), `{}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Compile(w.plan.workflow, nil); err != nil {
+		if _, err := Compile(w.plan.workflow, nil, ""); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 
 // Plan is a definition prepared for runs. It never changes and may be shared.
 type Plan struct {
-	// Fingerprint stands for the steps and the timeout: a run keeps to the plan that it began with.
+	// Fingerprint stands for the steps, the schemas that they name and the timeout: a run keeps to the plan that it began with.
 	Fingerprint string
 
 	workflow *workflow.Workflow
@@ -87,13 +87,14 @@ func checkOf(own workflow.JSON, id string, registered map[string]*schema.Schema)
 	return check{schema: s}
 }
 
-// Compile prepares a definition; registered are the schemas that its steps name by id. It accepts any definition, also ones with faults: their
-// steps fail when they are reached.
-func Compile(w *workflow.Workflow, registered map[string]*schema.Schema) (*Plan, error) {
+// Compile prepares a definition; registered are the schemas that its steps name by id, and schemas stands for them, "" for none. It accepts any
+// definition, also ones with faults: their steps fail when they are reached.
+func Compile(w *workflow.Workflow, registered map[string]*schema.Schema, schemas string) (*Plan, error) {
 	text, err := json.Marshal(struct {
 		Steps   workflow.Steps
 		Timeout int64
-	}{w.Steps, w.TimeoutSec})
+		Schemas string `json:",omitempty"`
+	}{w.Steps, w.TimeoutSec, schemas})
 	if err != nil {
 		return nil, fmt.Errorf("engine: workflow %s: %w", w.ID, err)
 	}

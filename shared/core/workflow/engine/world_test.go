@@ -65,7 +65,7 @@ func newWorld(t rapid.TB, steps, input string, options ...func(*world, *workflow
 	for _, o := range options {
 		o(w, def, &given)
 	}
-	if w.plan, err = Compile(def, w.schema); err != nil {
+	if w.plan, err = Compile(def, w.schema, ""); err != nil {
 		t.Fatal(err)
 	}
 	w.run = NewRun(w.plan, given, w.now)

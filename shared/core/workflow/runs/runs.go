@@ -12,7 +12,6 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/memory"
-	"github.com/cordum-serverless/cordum/shared/core/schema"
 	"github.com/cordum-serverless/cordum/shared/core/schema/registry"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/catalog"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
@@ -50,6 +49,7 @@ var (
 	ErrUnknown  = fault.New(fault.NotFound, "run not found")
 	ErrWorkflow = fault.New(fault.NotFound, "workflow not found")
 	errBusy     = fault.New(fault.Conflict, "workflow run is busy, retry")
+	errChanging = fault.New(fault.Conflict, "workflow is being changed, retry")
 )
 
 // now is the time, and no two are the same in one process, so that lists have an order.
@@ -146,33 +146,37 @@ func (p *plans) put(k planKey, plan *engine.Plan) {
 	p.known[k] = plan
 }
 
-// compile prepares a definition with the schemas that it names, as they are now.
-func (r *Runs) compile(ctx context.Context, tenant string, v *catalog.Version) (*engine.Plan, error) {
-	var named map[string]*schema.Schema
-	k := planKey{tenant: tenant, workflow: v.ID, fingerprint: v.Hash}
-	if ids := v.SchemaIDs(); len(ids) > 0 {
-		var err error
-		if named, k.schemas, err = r.Schemas.Named(ctx, tenant, ids); err != nil {
+// plan answers what a run keeps to: the definition that it began with, and the registered schemas as they were then.
+func (r *Runs) plan(ctx context.Context, h *header) (*engine.Plan, error) {
+	kept, err := r.Catalog.Kept(ctx, h.OrgID, h.WorkflowID, h.Plan)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", h.ID, err)
+	}
+	if ids := kept.SchemaIDs(); kept.Schemas == nil && len(ids) > 0 { // it began under a release that went by the schemas of the day
+		named, err := r.Schemas.Named(ctx, h.OrgID, ids)
+		if err != nil {
 			return nil, err
 		}
+		return engine.Compile(kept.Workflow, named.Compiled, "")
 	}
+	return r.planned(h.OrgID, kept.Version, kept.Schemas, func() (registry.Set, error) { return r.Schemas.Kept(ctx, h.OrgID, kept.Schemas) })
+}
+
+// planned answers the plan of a definition and schemas, which it asks for when it does not remember it.
+func (r *Runs) planned(tenant string, v *catalog.Version, hashes map[string]string, schemas func() (registry.Set, error)) (*engine.Plan, error) {
+	k := planKey{tenant: tenant, workflow: v.ID, fingerprint: v.Hash, schemas: registry.Revision(hashes)}
 	if plan := r.plans.get(k); plan != nil {
 		return plan, nil
 	}
-	plan, err := engine.Compile(v.Workflow, named)
+	named, err := schemas()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := engine.Compile(v.Workflow, named.Compiled, k.schemas)
 	if err == nil {
 		r.plans.put(k, plan)
 	}
 	return plan, err
-}
-
-// plan answers what a run keeps to: the definition that it began with.
-func (r *Runs) plan(ctx context.Context, h *header) (*engine.Plan, error) {
-	v, err := r.Catalog.Kept(ctx, h.OrgID, h.WorkflowID, h.Plan)
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", h.ID, err)
-	}
-	return r.compile(ctx, h.OrgID, v)
 }
 
 // sorted answers the distinct texts of a list in their order.

@@ -14,6 +14,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/schema/registry"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/catalog"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/expr"
@@ -41,12 +42,9 @@ func (r *Runs) Start(ctx context.Context, id identity.Identity, s Start) (run st
 	if err != nil {
 		return "", err
 	}
-	v, err := r.Catalog.Current(ctx, id.Tenant, s.Workflow)
-	switch {
-	case err != nil:
+	v, plan, err := r.begin(ctx, id.Tenant, s.Workflow)
+	if err != nil {
 		return "", err
-	case v == nil:
-		return "", ErrWorkflow
 	}
 	if err := CheckInput(v, input); err != nil {
 		return "", err
@@ -57,10 +55,6 @@ func (r *Runs) Start(ctx context.Context, id identity.Identity, s Start) (run st
 	given := engine.Run{
 		ID: r.Jobs.IDs.UUID(), OrgID: id.Tenant, TeamID: s.Team, Input: engine.Value{Inline: input}, TriggeredBy: id.Principal, DryRun: s.DryRun,
 		IdempotencyKey: s.Key, StartedWith: id.KeyID,
-	}
-	plan, err := r.keep(ctx, id.Tenant, v)
-	if err != nil {
-		return "", err
 	}
 	now := r.now()
 	entry := audit.By(id, now.UnixMicro(), "start", "run", given.ID)
@@ -112,13 +106,54 @@ func (r *Runs) once(ctx context.Context, tenant, key string) (string, error) {
 	return it.Attrs.String(attrStarted), err
 }
 
-// keep makes sure that a definition is there for as long as there are runs of it.
+// startTries is how often a start begins anew because its workflow was changed meanwhile.
+const startTries = 5
+
+// begin answers the definition of a workflow as it is now, and the plan of the runs that begin with it; both are kept for them. An unknown workflow is
+// ErrWorkflow.
+func (r *Runs) begin(ctx context.Context, tenant, workflow string) (*catalog.Version, *engine.Plan, error) {
+	for range startTries {
+		v, err := r.Catalog.Current(ctx, tenant, workflow)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case v == nil:
+			return nil, nil, ErrWorkflow
+		}
+		plan, err := r.keep(ctx, tenant, v)
+		if !errors.Is(err, errOvertaken) {
+			return v, plan, err
+		}
+	}
+	return nil, nil, errChanging
+}
+
+// keep makes sure that a definition, and the registered schemas that it names, are there for as long as there are runs of it. The schemas are those of
+// the definition's own time: one that was changed while they were read, as by an upgrade of its pack, is errOvertaken.
 func (r *Runs) keep(ctx context.Context, tenant string, v *catalog.Version) (*engine.Plan, error) {
-	plan, err := r.compile(ctx, tenant, v)
+	kept, named := catalog.Kept{Version: v}, registry.Set{}
+	if ids := v.SchemaIDs(); len(ids) > 0 {
+		var err error
+		if named, err = r.Schemas.Named(ctx, tenant, ids); err != nil {
+			return nil, err
+		}
+		now, err := r.Catalog.Current(ctx, tenant, v.ID)
+		switch {
+		case err != nil:
+			return nil, err
+		case now == nil || now.Hash != v.Hash:
+			return nil, errOvertaken
+		}
+		if err := r.Schemas.Keep(ctx, tenant, named); err != nil {
+			return nil, err
+		}
+		kept.Schemas = named.Hashes
+	}
+	plan, err := r.planned(tenant, v, named.Hashes, func() (registry.Set, error) { return named, nil })
 	if err != nil {
 		return nil, err
 	}
-	return plan, r.Catalog.Keep(ctx, v, plan.Fingerprint)
+	return plan, r.Catalog.Keep(ctx, kept, plan.Fingerprint)
 }
 
 // create stores a new run with its first steps, sends what is to be sent, and gets it on. records are those that it begins with. limited says that it
@@ -275,17 +310,18 @@ func (r *Runs) started(ctx context.Context, st *state, res *engine.Result) {
 	}
 }
 
-// startChild starts the run of a subworkflow, once, with the credential of the one above it: its id says which it is. One that cannot be started has failed, and the step hears of it.
+// startChild starts the run of a subworkflow, once, with the credential of the one above it: its id says which it is. One that cannot be started has
+// failed, and the step hears of it.
 func (r *Runs) startChild(ctx context.Context, s *engine.StartRun, with string) error {
 	why := func(text string) error {
 		return r.post(ctx, s.Parent.RunID, inbox.Event{Kind: inbox.ChildEnded, Child: s.RunID, Record: s.Parent.StepID, Status: string(engine.Failed), Error: text})
 	}
-	v, err := r.Catalog.Current(ctx, s.OrgID, s.WorkflowID)
+	v, plan, err := r.begin(ctx, s.OrgID, s.WorkflowID)
 	switch {
+	case errors.Is(err, ErrWorkflow):
+		return why(ErrWorkflow.Error())
 	case err != nil:
 		return err
-	case v == nil:
-		return why("workflow not found")
 	}
 	input, _ := s.Input.(map[string]any)
 	if input == nil {
@@ -293,10 +329,6 @@ func (r *Runs) startChild(ctx context.Context, s *engine.StartRun, with string) 
 	}
 	if err := CheckInput(v, input); err != nil {
 		return why(err.Error())
-	}
-	plan, err := r.keep(ctx, s.OrgID, v)
-	if err != nil {
-		return err
 	}
 	now := r.now()
 	given := engine.Run{
@@ -326,14 +358,7 @@ func (r *Runs) Rerun(ctx context.Context, id identity.Identity, again Rerun) (st
 	if err != nil {
 		return "", err
 	}
-	v, err := r.Catalog.Current(ctx, id.Tenant, old.WorkflowID)
-	switch {
-	case err != nil:
-		return "", err
-	case v == nil:
-		return "", ErrWorkflow
-	}
-	plan, err := r.keep(ctx, id.Tenant, v)
+	_, plan, err := r.begin(ctx, id.Tenant, old.WorkflowID)
 	if err != nil {
 		return "", err
 	}
