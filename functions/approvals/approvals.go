@@ -17,6 +17,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/view"
 )
@@ -50,7 +51,7 @@ const (
 func (s *Service) ListApprovals(ctx context.Context, req *cordumv1.ListApprovalsRequest) (*cordumv1.ListApprovalsResponse, error) {
 	now := s.d.Clock.Now()
 	jobs, next, err := s.d.Jobs.Approvals(
-		ctx, identity.From(ctx).Tenant, truthy(req.GetIncludeResolved()), job.UpperBound(req.GetCursor()), job.Limit(req.GetLimit(), defaultPage), now)
+		ctx, identity.From(ctx).Tenant, word.True(req.GetIncludeResolved()), job.UpperBound(req.GetCursor()), job.Limit(req.GetLimit(), defaultPage), now)
 	if err != nil {
 		return nil, err
 	}
@@ -75,10 +76,6 @@ func (s *Service) ListApprovals(ctx context.Context, req *cordumv1.ListApprovals
 		res.Items = append(res.Items, item)
 	}
 	return res, nil
-}
-
-func truthy(word string) bool {
-	return slices.Contains([]string{"1", "true", "yes", "y", "on"}, strings.ToLower(strings.TrimSpace(word)))
 }
 
 // shown is a job that waits, or waited, with all but its input. inForce is the policy as it is now.

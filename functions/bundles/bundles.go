@@ -5,7 +5,6 @@ package bundles
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 	"github.com/cordum-serverless/cordum/shared/edge/asking"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/view"
@@ -68,7 +68,7 @@ func idOf(r named) string {
 func (s *Service) ListRules(ctx context.Context, req *cordumv1.ListRulesRequest) (*cordumv1.ListRulesResponse, error) {
 	var views []bundles.View
 	var err error
-	all := slices.Contains([]string{"1", "true", "yes", "y", "on"}, strings.ToLower(strings.TrimSpace(req.GetIncludeDisabled())))
+	all := word.True(req.GetIncludeDisabled())
 	if all {
 		views, _, err = s.bundles.List(ctx)
 	} else {

@@ -3,7 +3,6 @@ package runs
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -14,6 +13,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/chat"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/engine"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/runs"
@@ -58,7 +58,7 @@ func (s *Service) StartRun(ctx context.Context, req *cordumv1.StartRunRequest) (
 		key = strings.TrimSpace(req.GetIdempotencyKey())
 	}
 	run, err := s.runs.Start(ctx, identity.From(ctx), runs.Start{
-		Workflow: req.GetId(), Team: strings.TrimSpace(req.GetTeamId()), Input: req.GetInput().GetRaw(), DryRun: truthy(req.GetDryRun()), Key: key,
+		Workflow: req.GetId(), Team: strings.TrimSpace(req.GetTeamId()), Input: req.GetInput().GetRaw(), DryRun: word.True(req.GetDryRun()), Key: key,
 	})
 	return s.began(ctx, run, err)
 }
@@ -72,10 +72,6 @@ func (s *Service) began(ctx context.Context, run string, err error) (*cordumv1.S
 		s.runs.Jobs.Log.WarnContext(ctx, "trace id not sent beside the answer", "run", run, "error", err)
 	}
 	return &cordumv1.StartRunResponse{RunId: run}, nil
-}
-
-func truthy(word string) bool {
-	return slices.Contains([]string{"1", "true", "yes", "y", "on"}, strings.ToLower(strings.TrimSpace(word)))
 }
 
 // ListWorkflowRuns lists the newest runs of a workflow.

@@ -13,13 +13,11 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
+	"github.com/cordum-serverless/cordum/shared/core/release"
 	"github.com/cordum-serverless/cordum/shared/core/worker"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
-
-// Version is the plane's. Clients compare it with what a pack asks for, so it is a semantic version.
-const Version = "0.9.0"
 
 // Service serves cordum.v1.Status.
 type Service struct {
@@ -125,7 +123,7 @@ func (s *Service) probe(ctx context.Context, now time.Time) health {
 }
 
 var build = sync.OnceValue(func() *cordumv1.BuildInfo {
-	b := &cordumv1.BuildInfo{Version: Version}
+	b := &cordumv1.BuildInfo{Version: release.Version}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 )
 
 // Config is what the environment says about authentication. Only FromEnv makes one: the static keys in it are hashes already.
@@ -121,14 +122,11 @@ func (e *env) word(name, otherwise string, allowed ...string) string {
 }
 
 func (e *env) flag(name string) bool {
-	switch strings.ToLower(e.text(name, "")) {
-	case "1", "true", "yes", "y", "on":
-		return true
-	case "", "0", "false", "no", "n", "off":
-		return false
+	text := e.text(name, "")
+	if text != "" && !word.True(text) && !word.False(text) {
+		e.fail("%s must be true or false", name)
 	}
-	e.fail("%s must be true or false", name)
-	return false
+	return word.True(text)
 }
 
 func (e *env) number(name string, otherwise int) int {

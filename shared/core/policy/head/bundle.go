@@ -3,10 +3,10 @@ package head
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/policy"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 )
 
 // Bundle is what the plane reads of a policy bundle. Clients may keep more in it: what is stored is the JSON that they wrote.
@@ -59,8 +59,7 @@ func text(raw json.RawMessage) string {
 
 // truthy reads a bool, or a number or a text that means one: 1, true, yes, y, on.
 func truthy(raw json.RawMessage) bool {
-	word := strings.ToLower(strings.TrimSpace(strings.Trim(strings.TrimSpace(string(raw)), `"`)))
-	return slices.Contains([]string{"1", "true", "yes", "y", "on"}, word)
+	return word.True(strings.Trim(strings.TrimSpace(string(raw)), `"`))
 }
 
 // Source is the class of a bundle by its id: secops, pack or core.
