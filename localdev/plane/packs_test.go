@@ -3,9 +3,8 @@ package plane_test
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,73 +19,75 @@ import (
 
 // packFiles are what a pack brings, as far as its workflows need it.
 type packFiles struct {
+	Metadata  struct{ ID, Version string }
 	Resources struct {
 		Schemas, Workflows []struct{ ID, Path string }
 	}
 }
 
 // readYAML reads a file of a pack.
-func readYAML(t *testing.T, into any, path ...string) {
+func readYAML(t *testing.T, into any, text string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(path...))
-	if err == nil {
-		err = yaml.Unmarshal(text, into)
-	}
-	if err != nil {
+	if err := yaml.Unmarshal([]byte(text), into); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestPacks runs the workflows of packs to their ends, with workers that answer as the schemas say: of the packs in testdata, and of those in the folder
-// that PACKS names (`make try-packs`).
+// TestPacks takes packs through their lives, with workers that answer as the schemas say: those in testdata, and those in the folder that PACKS names
+// (`make try-packs`). They are installed, verified, upgraded, run to the ends of all their workflows, and uninstalled.
 func TestPacks(t *testing.T) {
 	dirs := []string{"testdata/packs"}
 	if more := os.Getenv("PACKS"); more != "" {
 		dirs = append(dirs, more)
 	}
 	for _, dir := range dirs {
-		files, err := filepath.Glob(filepath.Join(dir, "*", "pack.yaml"))
-		if err != nil || len(files) == 0 {
+		manifests, err := filepath.Glob(filepath.Join(dir, "*", "pack.yaml"))
+		if err != nil || len(manifests) == 0 {
 			t.Fatalf("no pack in %s: %v", dir, err)
 		}
-		for _, file := range files {
-			t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) { runPack(t, filepath.Dir(file)) })
+		var all []files
+		for _, file := range manifests {
+			all = append(all, folder(t, filepath.Dir(file)))
+			t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) { livePack(t, all[len(all)-1]) })
 		}
+		t.Run("all of them", func(t *testing.T) { installAll(t, all) })
 	}
 }
 
-func runPack(t *testing.T, dir string) {
+// livePack takes one pack through its life.
+func livePack(t *testing.T, p files) {
 	var pack packFiles
-	readYAML(t, &pack, dir, "pack.yaml")
-	schemas, flows, needs := map[string]map[string]any{}, map[string]map[string]any{}, map[string]bool{}
+	readYAML(t, &pack, p["pack.yaml"])
+	id := pack.Metadata.ID
+	schemas, flows := map[string]map[string]any{}, map[string]map[string]any{}
 	for _, s := range pack.Resources.Schemas {
 		var made map[string]any
-		readYAML(t, &made, dir, s.Path) // JSON is YAML
+		readYAML(t, &made, p[s.Path]) // JSON is YAML
 		schemas[s.ID] = made
 	}
 	for _, f := range pack.Resources.Workflows {
 		var made map[string]any
-		readYAML(t, &made, dir, f.Path)
+		readYAML(t, &made, p[f.Path])
 		flows[f.ID] = made
-		for _, s := range made["steps"].(map[string]any) {
-			meta, _ := s.(map[string]any)["meta"].(map[string]any)
-			requires, _ := meta["requires"].([]any)
-			for _, r := range requires {
-				needs[fmt.Sprint(r)] = true
-			}
-		}
 	}
 	cfg := config()
-	offers, _ := json.Marshal(slices.Sorted(maps.Keys(needs)))
-	cfg.Policy = []byte("default_decision: allow\nrules: []\n")
-	cfg.Pools = []byte("topics: { job.*: main }\npools: { main: { requires: " + string(offers) + " } }\n")
+	cfg.Pools = []byte("topics: { job.test: main }\npools: { main: {} }\n")
 	virtually(t, cfg, func(t *testing.T, r *rig) {
-		for id, s := range schemas {
-			r.post("/api/v1/schemas", pairs("id", id, "schema", s)).ok(204)
+		clean := r.data("system", "default")
+		if got := r.install(p.tgz()).ok(200).object(); got["status"] != "ACTIVE" {
+			t.Errorf("status %v", got["status"])
 		}
-		answers := map[string]any{} // by topic
+		r.install(p.tgz()).ok(200)
+		r.verified(id)
+		before := r.picture()
+		r.install(p.say("pack.yaml", pack.Metadata.Version, "99.0.0").tgz(), "upgrade", "true").ok(200)
+		r.verified(id)
+		r.install(p.tgz(), "upgrade", "true").ok(200)
+		if after := r.picture(); len(before) != len(after) { // but for times
+			t.Errorf("upgraded and back again:\n%s", difference(before, after))
+		}
+		answers := map[string]any{} // by workflow and step
 		for id, f := range flows {
-			r.post("/api/v1/workflows", f).ok(201)
 			for name, s := range f["steps"].(map[string]any) {
 				s := s.(map[string]any)
 				out, _ := s["output_schema"].(map[string]any)
@@ -96,21 +97,85 @@ func runPack(t *testing.T, dir string) {
 				answers[id+"/"+name] = instance(out, out, 0)
 			}
 		}
-		r.work(map[string]worker.Handler{"job.*": func(_ context.Context, j *worker.Job) (any, error) {
-			step, _, _ := strings.Cut(j.Env["step_id"], "[")
-			return answers[j.Env["workflow_id"]+"/"+step], nil
-		}}, func(c *worker.Config) { c.MaxParallel = 16 })
+		pools, _ := r.data("system", "default")["pools"].(map[string]any)["pools"].(map[string]any)
+		for pool := range pools {
+			r.work(map[string]worker.Handler{"job.*": func(_ context.Context, j *worker.Job) (any, error) {
+				step, _, _ := strings.Cut(j.Env["step_id"], "[")
+				return answers[j.Env["workflow_id"]+"/"+step], nil
+			}}, func(c *worker.Config) { c.MaxParallel, c.ID, c.Pool = 16, "of "+pool, pool })
+		}
 		for id, f := range flows {
-			run := r.start(id, inputOf(f, schemas))
-			for s := range f["steps"].(map[string]any) {
-				time.Sleep(time.Second)
-				if stepOf(r.run(run), s)["status"] == "waiting" {
-					r.post("/api/v1/workflows/"+id+"/runs/"+run+"/steps/"+s+"/approve", pairs("approved", true)).ok(204)
-				}
+			r.runToItsEnd(id, f, inputOf(f, schemas))
+		}
+		r.uninstall(id, false).ok(200)
+		r.verifiedWith(id, false)
+		r.uninstall(id, true).ok(200)
+		packs := r.get("/api/v1/packs").ok(200).object()["items"].([]any)
+		if len(packs) != 1 || packs[0].(map[string]any)["status"] != "DISABLED" {
+			t.Errorf("packs are %v", packs)
+		}
+		if doc := r.data("system", "default"); !equal(doc, clean) {
+			t.Errorf("left over: %v, was %v", doc, clean)
+		}
+		if ids := r.schemas("k-admin", ""); len(ids) > 0 {
+			t.Errorf("left over: %v", ids)
+		}
+	})
+}
+
+// runToItsEnd runs a workflow; people approve whatever asks them.
+func (r *rig) runToItsEnd(id string, flow map[string]any, input any) {
+	r.t.Helper()
+	run := r.start(id, input)
+	for range len(flow["steps"].(map[string]any)) {
+		time.Sleep(time.Second)
+		var waiting struct {
+			Items []struct {
+				JobID string `json:"job_id"`
 			}
-			for s, v := range r.awaitRun(run, "succeeded")["steps"].(map[string]any) {
-				t.Logf("%-24s %-10s %v", id, s, v.(map[string]any)["status"])
-			}
+		}
+		r.get("/api/v1/approvals").ok(200).json(&waiting)
+		for _, a := range waiting.Items {
+			r.post("/api/v1/approvals/"+url.PathEscape(a.JobID)+"/approve", nil).ok(200)
+		}
+	}
+	for s, v := range r.awaitRun(run, "succeeded")["steps"].(map[string]any) {
+		r.t.Logf("%-24s %-10s %v", id, s, v.(map[string]any)["status"])
+	}
+}
+
+// verified fails unless the policy decides as a pack expects.
+func (r *rig) verified(id string) { r.t.Helper(); r.verifiedWith(id, true) }
+
+func (r *rig) verifiedWith(id string, good bool) {
+	r.t.Helper()
+	results, ok := r.post("/api/v1/packs/"+id+"/verify", nil).ok(200).object()["results"].([]any)
+	if !ok {
+		r.t.Fatal("no list of results")
+	}
+	for _, res := range results {
+		if got := res.(map[string]any); got["ok"] != good {
+			r.t.Errorf("%s: %v", id, got)
+		}
+	}
+}
+
+// installAll has all packs at the same time, which must not get into each other's way.
+func installAll(t *testing.T, all []files) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		clean := r.data("system", "default")
+		var ids []string
+		for _, p := range all {
+			ids = append(ids, fmt.Sprint(r.install(p.tgz()).ok(200).object()["id"]))
+		}
+		for _, id := range ids {
+			r.verified(id)
+		}
+		for _, id := range ids {
+			r.uninstall(id, true).ok(200)
+		}
+		if doc := r.data("system", "default"); !equal(doc, clean) {
+			t.Errorf("left over: %v, was %v", doc, clean)
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
@@ -22,7 +23,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/wire"
 )
 
-// Group is a part of the REST surface: Service or Plain.
+// Group is a part of the REST surface: Service, Plain, or several Together.
 type Group interface {
 	// Service is the full name of the service whose routes these are.
 	Service() string
@@ -46,6 +47,33 @@ func Service(name string, register func(context.Context, *runtime.ServeMux) erro
 // An error is answered like a service's.
 func Plain(rpc string, h func(w http.ResponseWriter, r *http.Request, params map[string]string) error) Group {
 	return plainRoute{rpc, h}
+}
+
+// Together serves several groups of one service as one: the routes that are served by hand come first.
+func Together(groups ...Group) Group { return together(groups) }
+
+type together []Group
+
+func (t together) Service() string { return t[0].Service() }
+
+func (t together) bind(b *binder) error {
+	for _, g := range t {
+		if err := g.bind(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Answer writes a message as a generated handler does, for a route that is served by hand.
+func Answer(w http.ResponseWriter, m proto.Message) error {
+	text, err := wire.Append(nil, m)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = w.Write(text)
+	return err
 }
 
 type action func(c *call, r *http.Request) error

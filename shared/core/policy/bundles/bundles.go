@@ -246,6 +246,9 @@ func where(e *policy.Error) string {
 	return fmt.Sprintf("%d:%d %s", e.Line, e.Column, e.Message)
 }
 
+// MaxEditOps is how many operations an Edit has beside those of its with: the copies of the head, its history, and the list of snapshots.
+const MaxEditOps = head.MaxChangeOps + 1
+
 // Edit is for the doors that have no step of publishing: the configuration document system/policy, the installation of a pack. What edit makes of
 // the bundles in force takes effect at once, in one transaction with the operations of with, which may be nil. edit may be called again, with what others
 // have made of them meanwhile. Drafts stay. Bundles that do not compile are refused, and nothing changes.

@@ -140,6 +140,9 @@ type Change struct {
 	With func(next Version) []store.Op
 }
 
+// MaxChangeOps is how many operations a Change has beside those of its With.
+const MaxChangeOps = copies + 1
+
 // changeTries is how often a change that collided with another is made anew.
 const changeTries = 10
 

@@ -1032,7 +1032,9 @@ type InstallPackRequest struct {
 	// Replace what is there under the same names.
 	Upgrade bool `protobuf:"varint,4,opt,name=upgrade,proto3" json:"upgrade,omitempty"`
 	// Do not set up pools, so that no job is routed to it yet.
-	Inactive      bool `protobuf:"varint,5,opt,name=inactive,proto3" json:"inactive,omitempty"`
+	Inactive bool `protobuf:"varint,5,opt,name=inactive,proto3" json:"inactive,omitempty"`
+	// An artifact that is the archive, "redis://art:<uuid>", where that is not in the request. It needs no name.
+	BundlePtr     string `protobuf:"bytes,6,opt,name=bundle_ptr,json=bundlePtr,proto3" json:"bundle_ptr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1100,6 +1102,13 @@ func (x *InstallPackRequest) GetInactive() bool {
 		return x.Inactive
 	}
 	return false
+}
+
+func (x *InstallPackRequest) GetBundlePtr() string {
+	if x != nil {
+		return x.BundlePtr
+	}
+	return ""
 }
 
 // UninstallPackRequest names a pack.
@@ -1423,13 +1432,15 @@ const file_cordum_v1_packs_proto_rawDesc = "" +
 	"\x11ListPacksResponse\x12%\n" +
 	"\x05items\x18\x01 \x03(\v2\x0f.cordum.v1.PackR\x05items\" \n" +
 	"\x0eGetPackRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x94\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xb3\x01\n" +
 	"\x12InstallPackRequest\x12\x16\n" +
 	"\x06bundle\x18\x01 \x01(\fR\x06bundle\x12\x1a\n" +
 	"\bfilename\x18\x02 \x01(\tR\bfilename\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12\x18\n" +
 	"\aupgrade\x18\x04 \x01(\bR\aupgrade\x12\x1a\n" +
-	"\binactive\x18\x05 \x01(\bR\binactive\"<\n" +
+	"\binactive\x18\x05 \x01(\bR\binactive\x12\x1d\n" +
+	"\n" +
+	"bundle_ptr\x18\x06 \x01(\tR\tbundlePtr\"<\n" +
 	"\x14UninstallPackRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05purge\x18\x02 \x01(\bR\x05purge\"#\n" +
@@ -1443,14 +1454,14 @@ const file_cordum_v1_packs_proto_rawDesc = "" +
 	"\bexpected\x18\x02 \x01(\tR\bexpected\x12\x10\n" +
 	"\x03got\x18\x03 \x01(\tR\x03got\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x0e\n" +
-	"\x02ok\x18\x05 \x01(\bR\x02ok2\xd6\x03\n" +
+	"\x02ok\x18\x05 \x01(\bR\x02ok2\xd8\x03\n" +
 	"\x05Packs\x12O\n" +
 	"\tListPacks\x12\x1b.cordum.v1.ListPacksRequest\x1a\x1c.cordum.v1.ListPacksResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12B\n" +
 	"\aGetPack\x12\x19.cordum.v1.GetPackRequest\x1a\x0f.cordum.v1.Pack\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x03\"\x02\x94\x03\x12^\n" +
-	"\vInstallPack\x12\x1d.cordum.v1.InstallPackRequest\x1a\x0f.cordum.v1.Pack\"\x1f\xd2\xf3\x18\x1b\n" +
-	"\x01\x03\x18\x03\"\x06\x90\x03\x99\x03\x9d\x032\finstall pack\x12d\n" +
+	"\x01\x03\"\x02\x94\x03\x12`\n" +
+	"\vInstallPack\x12\x1d.cordum.v1.InstallPackRequest\x1a\x0f.cordum.v1.Pack\"!\xd2\xf3\x18\x1d\n" +
+	"\x01\x03\x18\x03\"\b\x90\x03\x94\x03\x99\x03\x9d\x032\finstall pack\x12d\n" +
 	"\rUninstallPack\x12\x1f.cordum.v1.UninstallPackRequest\x1a\x0f.cordum.v1.Pack\"!\xd2\xf3\x18\x1d\n" +
 	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x032\x0euninstall pack\x12r\n" +
 	"\n" +

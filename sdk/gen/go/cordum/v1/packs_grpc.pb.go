@@ -42,10 +42,11 @@ type PacksClient interface {
 	GetPack(ctx context.Context, in *GetPackRequest, opts ...grpc.CallOption) (*Pack, error)
 	// InstallPack installs a pack from an archive.
 	//
-	// In REST the body is a multipart form with the file "bundle" and the words "force", "upgrade", "inactive" (1, true, yes, y, on). 400
-	// "invalid multipart form", "bundle file required", "bundle must be .tgz", or what is wrong with the archive or the manifest; "… exists;
-	// rerun with upgrade" when something else of that name is there; 409 "global pack lock held" or "pack lock held"; 413 for an archive
-	// over the limit.
+	// In REST the body is a multipart form with the file "bundle" and the words "force", "upgrade", "inactive" (1, true, yes, y, on). A bundle
+	// that is larger than the 4 MiB which fit into a request is uploaded as an artifact first, and named by "bundle_ptr" in place of the file.
+	// 400 "invalid multipart form", "bundle file required", "bundle must be .tgz", or what is wrong with the archive or the manifest; "… exists;
+	// rerun with upgrade" when something else of that name is there; 404 for a bundle_ptr that names nothing; 409 "global pack lock held" or
+	// "pack lock held"; 413 for an archive over the limit.
 	InstallPack(ctx context.Context, in *InstallPackRequest, opts ...grpc.CallOption) (*Pack, error)
 	// UninstallPack takes a pack's configuration and policy away again. Its record stays, as DISABLED.
 	//
@@ -129,10 +130,11 @@ type PacksServer interface {
 	GetPack(context.Context, *GetPackRequest) (*Pack, error)
 	// InstallPack installs a pack from an archive.
 	//
-	// In REST the body is a multipart form with the file "bundle" and the words "force", "upgrade", "inactive" (1, true, yes, y, on). 400
-	// "invalid multipart form", "bundle file required", "bundle must be .tgz", or what is wrong with the archive or the manifest; "… exists;
-	// rerun with upgrade" when something else of that name is there; 409 "global pack lock held" or "pack lock held"; 413 for an archive
-	// over the limit.
+	// In REST the body is a multipart form with the file "bundle" and the words "force", "upgrade", "inactive" (1, true, yes, y, on). A bundle
+	// that is larger than the 4 MiB which fit into a request is uploaded as an artifact first, and named by "bundle_ptr" in place of the file.
+	// 400 "invalid multipart form", "bundle file required", "bundle must be .tgz", or what is wrong with the archive or the manifest; "… exists;
+	// rerun with upgrade" when something else of that name is there; 404 for a bundle_ptr that names nothing; 409 "global pack lock held" or
+	// "pack lock held"; 413 for an archive over the limit.
 	InstallPack(context.Context, *InstallPackRequest) (*Pack, error)
 	// UninstallPack takes a pack's configuration and policy away again. Its record stays, as DISABLED.
 	//
