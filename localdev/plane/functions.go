@@ -18,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
 	"github.com/cordum-serverless/cordum/functions/memory"
+	"github.com/cordum-serverless/cordum/functions/packs"
 	"github.com/cordum-serverless/cordum/functions/policy"
 	"github.com/cordum-serverless/cordum/functions/runs"
 	"github.com/cordum-serverless/cordum/functions/scheduler"
@@ -72,6 +73,7 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"dlq":        answers(func(d *dispatch.Dispatcher) rest.Group { return dlq.New(d).Group() }),
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
+	"packs":      answers(func(d *dispatch.Dispatcher) rest.Group { return packs.New(d).Group() }),
 	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),
 	"runs":       answers(func(d *dispatch.Dispatcher) rest.Group { return runs.New(d).Group() }),
 	"schemas":    answers(func(d *dispatch.Dispatcher) rest.Group { return schemas.New(d).Group() }),
