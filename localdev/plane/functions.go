@@ -17,6 +17,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/fallback"
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
+	"github.com/cordum-serverless/cordum/functions/locks"
 	"github.com/cordum-serverless/cordum/functions/memory"
 	"github.com/cordum-serverless/cordum/functions/policy"
 	"github.com/cordum-serverless/cordum/functions/runs"
@@ -71,6 +72,7 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"bundles":    answers(func(d *dispatch.Dispatcher) rest.Group { return bundles.New(d).Group() }),
 	"dlq":        answers(func(d *dispatch.Dispatcher) rest.Group { return dlq.New(d).Group() }),
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
+	"locks":      answers(func(d *dispatch.Dispatcher) rest.Group { return locks.New(d).Group() }),
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
 	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),
 	"runs":       answers(func(d *dispatch.Dispatcher) rest.Group { return runs.New(d).Group() }),

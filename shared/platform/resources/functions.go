@@ -120,6 +120,7 @@ var Functions = []Function{
 	{Name: "jobs", Service: "cordum.v1.Jobs", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects),
 		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
+	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, on(store.ByLink))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
 	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, readObjects(PolicyObjects),
