@@ -11,11 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-
-	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/lock"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -471,24 +466,6 @@ func TestLocksThatAreTakenAtOnce(t *testing.T) {
 		}
 		if h := r.locked("all").lock(); !maps.Equal(h.Owners, map[string]int{"0": 4, "1": 4, "2": 4, "3": 4}) {
 			t.Errorf("shared: %+v", h)
-		}
-	})
-}
-
-func TestLocksOverGRPC(t *testing.T) {
-	virtually(t, config(), func(t *testing.T, r *rig) {
-		locks := cordumv1.NewLocksClient(r.conn())
-		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k-admin")
-		l, err := locks.AcquireLock(ctx, &cordumv1.AcquireLockRequest{Resource: "x", Owner: "a"})
-		if h := r.locked("x").lock(); err != nil || h.Token != l.GetFencingToken() || h.Owners["a"] != 1 {
-			t.Errorf("over gRPC %v, %v; over HTTP %+v", l, err, h)
-		}
-		if _, err := locks.AcquireLock(ctx, &cordumv1.AcquireLockRequest{Resource: "x", Owner: "b"}); status.Convert(err).Message() != "lock unavailable" {
-			t.Error(err)
-		}
-		viewer := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k-viewer")
-		if _, err := locks.ReleaseLock(viewer, &cordumv1.ReleaseLockRequest{Resource: "x", Owner: "a"}); status.Code(err) != codes.PermissionDenied {
-			t.Error(err)
 		}
 	})
 }
