@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -441,6 +443,28 @@ func TestTheListOfLocks(t *testing.T) {
 		time.Sleep(23 * time.Hour)
 		if got := r.listed("k-viewer", "?limit=500"); slices.Contains(got, "db:007") || len(got) != 124 {
 			t.Errorf("a day later: %v", got)
+		}
+	})
+}
+
+var lockExample = regexp.MustCompile("(?s)```json (GET|POST) (\\S+) (\\d+)\n(.*?)```")
+
+// TestTheExamplesOfTheGuideToLocks plays the requests of docs/locks.md, one after the other, as they stand there.
+func TestTheExamplesOfTheGuideToLocks(t *testing.T) {
+	text, err := os.ReadFile("../../docs/locks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := lockExample.FindAllStringSubmatch(string(text), -1)
+	if len(examples) < 6 {
+		t.Fatalf("%d examples", len(examples))
+	}
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		for _, e := range examples {
+			body, want, _ := strings.Cut(e[4], "→ ")
+			if got := r.as("k-admin", e[1], e[2], body); fmt.Sprint(got.Status) != e[3] || got.Body != strings.TrimSpace(want) {
+				t.Errorf("%s %s: %d\n%s\nwant %s\n%s", e[1], e[2], got.Status, got.Body, e[3], want)
+			}
 		}
 	})
 }

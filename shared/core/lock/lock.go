@@ -25,7 +25,7 @@ const (
 	// MaxOwners is how many may share a lock, MaxCount how often one may take it before he gives it back.
 	MaxOwners = 64
 	MaxCount  = 256
-	// A lock that is taken for no time is taken for DefaultTTL; a shorter time than MinTTL is that, a longer one than MaxTTL is that.
+	// DefaultTTL is how long a lock lasts that is taken for no time; a shorter time than MinTTL is that, a longer one than MaxTTL is that.
 	DefaultTTL = 30 * time.Second
 	MinTTL     = time.Second
 	MaxTTL     = 24 * time.Hour
