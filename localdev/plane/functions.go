@@ -17,6 +17,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/fallback"
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
+	"github.com/cordum-serverless/cordum/functions/locks"
 	"github.com/cordum-serverless/cordum/functions/memory"
 	"github.com/cordum-serverless/cordum/functions/packs"
 	"github.com/cordum-serverless/cordum/functions/policy"
@@ -72,6 +73,7 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"bundles":    answers(func(d *dispatch.Dispatcher) rest.Group { return bundles.New(d).Group() }),
 	"dlq":        answers(func(d *dispatch.Dispatcher) rest.Group { return dlq.New(d).Group() }),
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
+	"locks":      answers(func(d *dispatch.Dispatcher) rest.Group { return locks.New(d).Group() }),
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
 	"packs":      answers(func(d *dispatch.Dispatcher) rest.Group { return packs.New(d).Group() }),
 	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),

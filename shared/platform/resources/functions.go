@@ -120,6 +120,7 @@ var Functions = []Function{
 	{Name: "jobs", Service: "cordum.v1.Jobs", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects),
 		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
+	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, on(store.ByLink))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
 	{Name: "packs", Service: "cordum.v1.Packs", Memory: 1024, Timeout: 29 * time.Second, Grants: grants(secret, get, batchGet, query, put, remove, check,

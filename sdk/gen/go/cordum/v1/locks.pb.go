@@ -35,8 +35,11 @@ type Lock struct {
 	Owners map[string]int32 `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// When it was last taken, renewed or released, RFC 3339.
 	UpdatedAt string `protobuf:"bytes,4,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	// When it ends by itself, RFC 3339, whole seconds.
-	ExpiresAt     string `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// When it ends by itself, RFC 3339, whole seconds: it is held at least until then.
+	ExpiresAt string `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The number of this tenure. Whoever holds the resource after others, in a way that does not go together with theirs, has a larger one, for ever.
+	// What is guarded by the lock refuses whoever comes with a smaller number than it has seen.
+	FencingToken  int64 `protobuf:"varint,6,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -106,6 +109,13 @@ func (x *Lock) GetExpiresAt() string {
 	return ""
 }
 
+func (x *Lock) GetFencingToken() int64 {
+	if x != nil {
+		return x.FencingToken
+	}
+	return 0
+}
+
 // GetLockRequest names a lock.
 type GetLockRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -152,6 +162,107 @@ func (x *GetLockRequest) GetResource() string {
 	return ""
 }
 
+// ListLocksRequest says which.
+type ListLocksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the resources begin with; all when empty.
+	Prefix string `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Most locks to answer: 1 to 500; 100 when absent or anything else.
+	Limit         string `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLocksRequest) Reset() {
+	*x = ListLocksRequest{}
+	mi := &file_cordum_v1_locks_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLocksRequest) ProtoMessage() {}
+
+func (x *ListLocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_locks_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLocksRequest.ProtoReflect.Descriptor instead.
+func (*ListLocksRequest) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListLocksRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ListLocksRequest) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+// ListLocksResponse are locks.
+type ListLocksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The locks, by resource.
+	Items         []*Lock `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLocksResponse) Reset() {
+	*x = ListLocksResponse{}
+	mi := &file_cordum_v1_locks_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLocksResponse) ProtoMessage() {}
+
+func (x *ListLocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_locks_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLocksResponse.ProtoReflect.Descriptor instead.
+func (*ListLocksResponse) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListLocksResponse) GetItems() []*Lock {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 // AcquireLockRequest asks for a lock.
 type AcquireLockRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -161,7 +272,7 @@ type AcquireLockRequest struct {
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// shared; any other word is exclusive.
 	Mode string `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"`
-	// Milliseconds until it ends by itself: at least a second, at most a day; 30,000 when not positive.
+	// Milliseconds until it ends by itself; 30,000 when not positive. Less than a second counts as one, more than a day as a day.
 	TtlMs         int64 `protobuf:"varint,4,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -169,7 +280,7 @@ type AcquireLockRequest struct {
 
 func (x *AcquireLockRequest) Reset() {
 	*x = AcquireLockRequest{}
-	mi := &file_cordum_v1_locks_proto_msgTypes[2]
+	mi := &file_cordum_v1_locks_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -181,7 +292,7 @@ func (x *AcquireLockRequest) String() string {
 func (*AcquireLockRequest) ProtoMessage() {}
 
 func (x *AcquireLockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_locks_proto_msgTypes[2]
+	mi := &file_cordum_v1_locks_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -194,7 +305,7 @@ func (x *AcquireLockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireLockRequest.ProtoReflect.Descriptor instead.
 func (*AcquireLockRequest) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{2}
+	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AcquireLockRequest) GetResource() string {
@@ -238,7 +349,7 @@ type ReleaseLockRequest struct {
 
 func (x *ReleaseLockRequest) Reset() {
 	*x = ReleaseLockRequest{}
-	mi := &file_cordum_v1_locks_proto_msgTypes[3]
+	mi := &file_cordum_v1_locks_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -250,7 +361,7 @@ func (x *ReleaseLockRequest) String() string {
 func (*ReleaseLockRequest) ProtoMessage() {}
 
 func (x *ReleaseLockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_locks_proto_msgTypes[3]
+	mi := &file_cordum_v1_locks_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -263,7 +374,7 @@ func (x *ReleaseLockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseLockRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseLockRequest) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{3}
+	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReleaseLockRequest) GetResource() string {
@@ -293,7 +404,7 @@ type ReleaseLockResponse struct {
 
 func (x *ReleaseLockResponse) Reset() {
 	*x = ReleaseLockResponse{}
-	mi := &file_cordum_v1_locks_proto_msgTypes[4]
+	mi := &file_cordum_v1_locks_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +416,7 @@ func (x *ReleaseLockResponse) String() string {
 func (*ReleaseLockResponse) ProtoMessage() {}
 
 func (x *ReleaseLockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_locks_proto_msgTypes[4]
+	mi := &file_cordum_v1_locks_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +429,7 @@ func (x *ReleaseLockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseLockResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseLockResponse) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{4}
+	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReleaseLockResponse) GetLock() *Lock {
@@ -342,7 +453,7 @@ type RenewLockRequest struct {
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Who holds it. Required.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	// Milliseconds from now until it ends; 30,000 when not positive.
+	// Milliseconds from now until it ends; 30,000 when not positive. Less than a second counts as one, more than a day as a day.
 	TtlMs         int64 `protobuf:"varint,3,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -350,7 +461,7 @@ type RenewLockRequest struct {
 
 func (x *RenewLockRequest) Reset() {
 	*x = RenewLockRequest{}
-	mi := &file_cordum_v1_locks_proto_msgTypes[5]
+	mi := &file_cordum_v1_locks_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -362,7 +473,7 @@ func (x *RenewLockRequest) String() string {
 func (*RenewLockRequest) ProtoMessage() {}
 
 func (x *RenewLockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_locks_proto_msgTypes[5]
+	mi := &file_cordum_v1_locks_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -375,7 +486,7 @@ func (x *RenewLockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLockRequest.ProtoReflect.Descriptor instead.
 func (*RenewLockRequest) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{5}
+	return file_cordum_v1_locks_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RenewLockRequest) GetResource() string {
@@ -403,7 +514,7 @@ var File_cordum_v1_locks_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_locks_proto_rawDesc = "" +
 	"\n" +
-	"\x15cordum/v1/locks.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\"\xec\x01\n" +
+	"\x15cordum/v1/locks.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\"\x91\x02\n" +
 	"\x04Lock\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12;\n" +
@@ -411,12 +522,18 @@ const file_cordum_v1_locks_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x04 \x01(\tR\tupdatedAt\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x05 \x01(\tR\texpiresAt\x1a9\n" +
+	"expires_at\x18\x05 \x01(\tR\texpiresAt\x12#\n" +
+	"\rfencing_token\x18\x06 \x01(\x03R\ffencingToken\x1a9\n" +
 	"\vOwnersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\",\n" +
 	"\x0eGetLockRequest\x12\x1a\n" +
-	"\bresource\x18\x01 \x01(\tR\bresource\"q\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\"@\n" +
+	"\x10ListLocksRequest\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\tR\x05limit\":\n" +
+	"\x11ListLocksResponse\x12%\n" +
+	"\x05items\x18\x01 \x03(\v2\x0f.cordum.v1.LockR\x05items\"q\n" +
 	"\x12AcquireLockRequest\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x12\n" +
@@ -431,16 +548,18 @@ const file_cordum_v1_locks_proto_rawDesc = "" +
 	"\x10RenewLockRequest\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x15\n" +
-	"\x06ttl_ms\x18\x03 \x01(\x03R\x05ttlMs2\xfc\x03\n" +
+	"\x06ttl_ms\x18\x03 \x01(\x03R\x05ttlMs2\xcf\x04\n" +
 	"\x05Locks\x12D\n" +
 	"\aGetLock\x12\x19.cordum.v1.GetLockRequest\x1a\x0f.cordum.v1.Lock\"\r\xd2\xf3\x18\t\n" +
-	"\x01\x02\"\x04\x90\x03\x94\x03\x12\x89\x01\n" +
+	"\x01\x02\"\x04\x90\x03\x94\x03\x12O\n" +
+	"\tListLocks\x12\x1b.cordum.v1.ListLocksRequest\x1a\x1c.cordum.v1.ListLocksResponse\"\a\xd2\xf3\x18\x03\n" +
+	"\x01\x02\x12\x89\x01\n" +
 	"\vAcquireLock\x12\x1d.cordum.v1.AcquireLockRequest\x1a\x0f.cordum.v1.Lock\"J\xd2\xf3\x18F\n" +
 	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x0329none: a lock says itself who holds it, and ends by itself\x12\x98\x01\n" +
 	"\vReleaseLock\x12\x1d.cordum.v1.ReleaseLockRequest\x1a\x1e.cordum.v1.ReleaseLockResponse\"J\xd2\xf3\x18F\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x0329none: a lock says itself who holds it, and ends by itself\x12\x85\x01\n" +
-	"\tRenewLock\x12\x1b.cordum.v1.RenewLockRequest\x1a\x0f.cordum.v1.Lock\"J\xd2\xf3\x18F\n" +
-	"\x01\x03\x18\x01\"\x04\x90\x03\x94\x0329none: a lock says itself who holds it, and ends by itselfBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x18\x01\"\x04\x90\x03\x99\x0329none: a lock says itself who holds it, and ends by itself\x12\x87\x01\n" +
+	"\tRenewLock\x12\x1b.cordum.v1.RenewLockRequest\x1a\x0f.cordum.v1.Lock\"L\xd2\xf3\x18H\n" +
+	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x0329none: a lock says itself who holds it, and ends by itselfBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_locks_proto_rawDescOnce sync.Once
@@ -454,32 +573,37 @@ func file_cordum_v1_locks_proto_rawDescGZIP() []byte {
 	return file_cordum_v1_locks_proto_rawDescData
 }
 
-var file_cordum_v1_locks_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_cordum_v1_locks_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_cordum_v1_locks_proto_goTypes = []any{
 	(*Lock)(nil),                // 0: cordum.v1.Lock
 	(*GetLockRequest)(nil),      // 1: cordum.v1.GetLockRequest
-	(*AcquireLockRequest)(nil),  // 2: cordum.v1.AcquireLockRequest
-	(*ReleaseLockRequest)(nil),  // 3: cordum.v1.ReleaseLockRequest
-	(*ReleaseLockResponse)(nil), // 4: cordum.v1.ReleaseLockResponse
-	(*RenewLockRequest)(nil),    // 5: cordum.v1.RenewLockRequest
-	nil,                         // 6: cordum.v1.Lock.OwnersEntry
+	(*ListLocksRequest)(nil),    // 2: cordum.v1.ListLocksRequest
+	(*ListLocksResponse)(nil),   // 3: cordum.v1.ListLocksResponse
+	(*AcquireLockRequest)(nil),  // 4: cordum.v1.AcquireLockRequest
+	(*ReleaseLockRequest)(nil),  // 5: cordum.v1.ReleaseLockRequest
+	(*ReleaseLockResponse)(nil), // 6: cordum.v1.ReleaseLockResponse
+	(*RenewLockRequest)(nil),    // 7: cordum.v1.RenewLockRequest
+	nil,                         // 8: cordum.v1.Lock.OwnersEntry
 }
 var file_cordum_v1_locks_proto_depIdxs = []int32{
-	6, // 0: cordum.v1.Lock.owners:type_name -> cordum.v1.Lock.OwnersEntry
-	0, // 1: cordum.v1.ReleaseLockResponse.lock:type_name -> cordum.v1.Lock
-	1, // 2: cordum.v1.Locks.GetLock:input_type -> cordum.v1.GetLockRequest
-	2, // 3: cordum.v1.Locks.AcquireLock:input_type -> cordum.v1.AcquireLockRequest
-	3, // 4: cordum.v1.Locks.ReleaseLock:input_type -> cordum.v1.ReleaseLockRequest
-	5, // 5: cordum.v1.Locks.RenewLock:input_type -> cordum.v1.RenewLockRequest
-	0, // 6: cordum.v1.Locks.GetLock:output_type -> cordum.v1.Lock
-	0, // 7: cordum.v1.Locks.AcquireLock:output_type -> cordum.v1.Lock
-	4, // 8: cordum.v1.Locks.ReleaseLock:output_type -> cordum.v1.ReleaseLockResponse
-	0, // 9: cordum.v1.Locks.RenewLock:output_type -> cordum.v1.Lock
-	6, // [6:10] is the sub-list for method output_type
-	2, // [2:6] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	8, // 0: cordum.v1.Lock.owners:type_name -> cordum.v1.Lock.OwnersEntry
+	0, // 1: cordum.v1.ListLocksResponse.items:type_name -> cordum.v1.Lock
+	0, // 2: cordum.v1.ReleaseLockResponse.lock:type_name -> cordum.v1.Lock
+	1, // 3: cordum.v1.Locks.GetLock:input_type -> cordum.v1.GetLockRequest
+	2, // 4: cordum.v1.Locks.ListLocks:input_type -> cordum.v1.ListLocksRequest
+	4, // 5: cordum.v1.Locks.AcquireLock:input_type -> cordum.v1.AcquireLockRequest
+	5, // 6: cordum.v1.Locks.ReleaseLock:input_type -> cordum.v1.ReleaseLockRequest
+	7, // 7: cordum.v1.Locks.RenewLock:input_type -> cordum.v1.RenewLockRequest
+	0, // 8: cordum.v1.Locks.GetLock:output_type -> cordum.v1.Lock
+	3, // 9: cordum.v1.Locks.ListLocks:output_type -> cordum.v1.ListLocksResponse
+	0, // 10: cordum.v1.Locks.AcquireLock:output_type -> cordum.v1.Lock
+	6, // 11: cordum.v1.Locks.ReleaseLock:output_type -> cordum.v1.ReleaseLockResponse
+	0, // 12: cordum.v1.Locks.RenewLock:output_type -> cordum.v1.Lock
+	8, // [8:13] is the sub-list for method output_type
+	3, // [3:8] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_cordum_v1_locks_proto_init() }
@@ -493,7 +617,7 @@ func file_cordum_v1_locks_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cordum_v1_locks_proto_rawDesc), len(file_cordum_v1_locks_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Locks_GetLock_FullMethodName     = "/cordum.v1.Locks/GetLock"
+	Locks_ListLocks_FullMethodName   = "/cordum.v1.Locks/ListLocks"
 	Locks_AcquireLock_FullMethodName = "/cordum.v1.Locks/AcquireLock"
 	Locks_ReleaseLock_FullMethodName = "/cordum.v1.Locks/ReleaseLock"
 	Locks_RenewLock_FullMethodName   = "/cordum.v1.Locks/RenewLock"
@@ -38,18 +39,23 @@ type LocksClient interface {
 	//
 	// 400 "resource required", 404 "lock not found".
 	GetLock(ctx context.Context, in *GetLockRequest, opts ...grpc.CallOption) (*Lock, error)
+	// ListLocks lists locks that are held, by resource: the tenant's, and those that all tenants share.
+	//
+	// What it shows of a lock is so at the time of the answer; a lock that was taken within the last moments may be missing. Each of the lists that are
+	// gone through for it ends after 2,000 entries, those of locks that ended today among them: a longer prefix leads further.
+	ListLocks(ctx context.Context, in *ListLocksRequest, opts ...grpc.CallOption) (*ListLocksResponse, error)
 	// AcquireLock takes a lock.
 	//
-	// The same owner may take it again: its count grows and the time starts anew. Shared locks go together; a sole owner's shared lock can
-	// become exclusive; an exclusive one stays so. 409 "lock unavailable".
+	// The same owner may take it again: its count grows and the time starts anew. Shared locks go together, and the longest time counts; a sole owner's
+	// shared lock can become exclusive; an exclusive one stays so. 409 "lock unavailable", and where a lock is held by too many or too often.
 	AcquireLock(ctx context.Context, in *AcquireLockRequest, opts ...grpc.CallOption) (*Lock, error)
 	// ReleaseLock gives a lock back, once for each time it was taken.
 	//
-	// Releasing what nobody holds is no error; 409 "lock not held" for another owner's lock.
+	// Releasing what nobody holds is no error; 409 "lock not held" for another owner's lock. Giving back a part of it leaves the time as it is.
 	ReleaseLock(ctx context.Context, in *ReleaseLockRequest, opts ...grpc.CallOption) (*ReleaseLockResponse, error)
-	// RenewLock starts the time of a held lock anew.
+	// RenewLock starts the time of a held lock anew. It may end sooner than before, unless others hold it too.
 	//
-	// 404 "lock not held", also for another owner's.
+	// 404 "lock not held", also for another owner's; 409 when others keep changing it meanwhile.
 	RenewLock(ctx context.Context, in *RenewLockRequest, opts ...grpc.CallOption) (*Lock, error)
 }
 
@@ -65,6 +71,16 @@ func (c *locksClient) GetLock(ctx context.Context, in *GetLockRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Lock)
 	err := c.cc.Invoke(ctx, Locks_GetLock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *locksClient) ListLocks(ctx context.Context, in *ListLocksRequest, opts ...grpc.CallOption) (*ListLocksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListLocksResponse)
+	err := c.cc.Invoke(ctx, Locks_ListLocks_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,18 +128,23 @@ type LocksServer interface {
 	//
 	// 400 "resource required", 404 "lock not found".
 	GetLock(context.Context, *GetLockRequest) (*Lock, error)
+	// ListLocks lists locks that are held, by resource: the tenant's, and those that all tenants share.
+	//
+	// What it shows of a lock is so at the time of the answer; a lock that was taken within the last moments may be missing. Each of the lists that are
+	// gone through for it ends after 2,000 entries, those of locks that ended today among them: a longer prefix leads further.
+	ListLocks(context.Context, *ListLocksRequest) (*ListLocksResponse, error)
 	// AcquireLock takes a lock.
 	//
-	// The same owner may take it again: its count grows and the time starts anew. Shared locks go together; a sole owner's shared lock can
-	// become exclusive; an exclusive one stays so. 409 "lock unavailable".
+	// The same owner may take it again: its count grows and the time starts anew. Shared locks go together, and the longest time counts; a sole owner's
+	// shared lock can become exclusive; an exclusive one stays so. 409 "lock unavailable", and where a lock is held by too many or too often.
 	AcquireLock(context.Context, *AcquireLockRequest) (*Lock, error)
 	// ReleaseLock gives a lock back, once for each time it was taken.
 	//
-	// Releasing what nobody holds is no error; 409 "lock not held" for another owner's lock.
+	// Releasing what nobody holds is no error; 409 "lock not held" for another owner's lock. Giving back a part of it leaves the time as it is.
 	ReleaseLock(context.Context, *ReleaseLockRequest) (*ReleaseLockResponse, error)
-	// RenewLock starts the time of a held lock anew.
+	// RenewLock starts the time of a held lock anew. It may end sooner than before, unless others hold it too.
 	//
-	// 404 "lock not held", also for another owner's.
+	// 404 "lock not held", also for another owner's; 409 when others keep changing it meanwhile.
 	RenewLock(context.Context, *RenewLockRequest) (*Lock, error)
 	mustEmbedUnimplementedLocksServer()
 }
@@ -137,6 +158,9 @@ type UnimplementedLocksServer struct{}
 
 func (UnimplementedLocksServer) GetLock(context.Context, *GetLockRequest) (*Lock, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLock not implemented")
+}
+func (UnimplementedLocksServer) ListLocks(context.Context, *ListLocksRequest) (*ListLocksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListLocks not implemented")
 }
 func (UnimplementedLocksServer) AcquireLock(context.Context, *AcquireLockRequest) (*Lock, error) {
 	return nil, status.Error(codes.Unimplemented, "method AcquireLock not implemented")
@@ -182,6 +206,24 @@ func _Locks_GetLock_Handler(srv interface{}, ctx context.Context, dec func(inter
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LocksServer).GetLock(ctx, req.(*GetLockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Locks_ListLocks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListLocksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocksServer).ListLocks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locks_ListLocks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocksServer).ListLocks(ctx, req.(*ListLocksRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -250,6 +292,10 @@ var Locks_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetLock",
 			Handler:    _Locks_GetLock_Handler,
+		},
+		{
+			MethodName: "ListLocks",
+			Handler:    _Locks_ListLocks_Handler,
 		},
 		{
 			MethodName: "AcquireLock",
