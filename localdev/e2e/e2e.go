@@ -66,6 +66,9 @@ const (
 	TopicChecked  = "job.e2e.checked"  // likewise; then it is for PoolWork
 	TopicSlow     = "job.e2e.slow"     // the policy says: not now, each time that it is asked
 	TopicUnrouted = "job.e2e.unrouted" // allowed, and no pool takes it
+	// PoolAdded is there while the suite runs: it adds it. Its queue stays.
+	PoolAdded  = "e2e-added"
+	TopicAdded = "job.e2e.added"
 )
 
 // atOnce is how many cases run at one time: they wait much more than they work.
@@ -88,6 +91,7 @@ func Run(t *testing.T, target Target) (left []string) {
 	left = r.play(slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, approvalCases, streamCases, tenantCases,
 		workflowCases, runCases))
 	left = append(left, r.play(bundleCases)...) // apart: a publish makes what waits for a human stale
+	left = append(left, r.play(configCases)...) // apart: they write the bundles, too
 	if len(left) > 0 {
 		t.Logf("%d cases are not applicable to %s:\n  %s", len(left), target.URL, strings.Join(left, "\n  "))
 	}

@@ -4,12 +4,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/metadata"
+
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/audit"
 	docs "github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/pack/registry"
@@ -63,6 +68,17 @@ func (r *rig) forget(scope, id string) {
 	if err := r.plane.Dispatcher.Jobs.Table.Write(r.t.Context(), store.Delete(store.Key{PK: "CFG#" + scope + "#" + id, SK: "D"})); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// submitTo submits a job to one of the containers, and answers its id.
+func (r *rig) submitTo(container int, topic string) string {
+	r.t.Helper()
+	admin := metadata.AppendToOutgoingContext(r.t.Context(), "x-api-key", "k-admin")
+	res, err := cordumv1.NewCordumApiClient(r.connTo(r.dialer(container))).SubmitJob(admin, &cordumv1.SubmitJobRequest{Topic: topic, Prompt: "p"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res.GetJobId()
 }
 
 func TestF01_OnlyTheDocumentDefaultOfTheSystemIsEffective(t *testing.T) {
@@ -264,8 +280,16 @@ func TestF09_DeniedTopicsHoldAtOnce(t *testing.T) {
 	cfg.Containers = 2
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		r.decides("job.test.x", "scheduled: tests may")
+		for n := range 2 {
+			r.submitTo(n, "job.test.x")
+		}
 		r.change("org", "default", pairs("safety", pairs("denied_topics", []string{"job.test.x"}))).ok(204)
 		r.decides("job.test.x", "denied: topic 'job.test.x' denied by effective config")
+		for n := range 2 {
+			if j := r.now(r.submitTo(n, "job.test.x")); j.State != "DENIED" {
+				t.Errorf("by container %d a job is %s", n, j.State)
+			}
+		}
 		var v verdict
 		r.post("/api/v1/policy/evaluate", pairs("topic", "job.test.x")).ok(200).json(&v)
 		if v.Decision != "DECISION_TYPE_DENY" || v.Reason != "topic 'job.test.x' denied by effective config" {
@@ -350,8 +374,12 @@ func TestADocumentThatWasNeverWritten(t *testing.T) {
 // Within two seconds every instance routes by what was posted, and the queue of a pool that is new is there before.
 func TestT097_WhatWasReadIsPostedAndRoutesTheSame(t *testing.T) {
 	cfg := config()
+	cfg.Containers = 2
 	said := listenTo(&cfg)
 	virtually(t, cfg, func(t *testing.T, r *rig) {
+		for n := range 2 { // every instance has settings by now
+			r.submitTo(n, "job.test.work")
+		}
 		r.post(configPath, r.get(configPath+"?envelope=true").ok(200).Body).ok(204)
 		time.Sleep(2 * time.Second)
 		r.decides("job.test.gpu", "scheduled: tests may")
@@ -367,12 +395,12 @@ func TestT097_WhatWasReadIsPostedAndRoutesTheSame(t *testing.T) {
 			t.Errorf("its queue: %d, %v", n, err)
 		}
 		time.Sleep(2 * time.Second)
-		for range 4 { // whichever instance it is
-			if rc := r.submit("topic", "job.test.fresh"); r.now(rc.JobID).Pool != "brand-new" {
-				t.Errorf("%+v is routed to %q", rc, r.now(rc.JobID).Pool)
+		for _, id := range []string{r.submit("topic", "job.test.fresh").JobID, r.submitTo(0, "job.test.fresh"), r.submitTo(1, "job.test.fresh")} {
+			if got := r.now(id).Pool; got != "brand-new" {
+				t.Errorf("%s is routed to %q", id, got)
 			}
 		}
-		if n := r.depth(resources.Pool("brand-new")); n != 4 {
+		if n := r.depth(resources.Pool("brand-new")); n != 3 {
 			t.Errorf("%d messages", n)
 		}
 		many := pairs()
@@ -492,6 +520,16 @@ func TestDocumentsOfCopiesAndOfTheTrail(t *testing.T) {
 			t.Errorf("%v", first)
 		}
 		r.as("k-other", "GET", configPath+"?scope=system&scope_id=policy_audit", nil).refused(404, "config not found")
+
+		for i := range 6 { // ten copies of a quarter of a megabyte are more than is shown
+			time.Sleep(time.Second)
+			r.draft("secops/a", aRule(fmt.Sprintf("r%d", i), "topics: [job.b.*]", "allow")+strings.Repeat("# "+strings.Repeat("x", 997)+"\n", 250))
+			r.publishBundles(`{}`)
+		}
+		list, _ = r.read("system", "policy_snapshots").Data["snapshots"].([]any)
+		if len(list) != 8 {
+			t.Errorf("%d snapshots", len(list))
+		}
 	})
 }
 
@@ -729,6 +767,40 @@ func TestListenersHearOfChanges(t *testing.T) {
 			slices.Sort(heard)
 			if !slices.Equal(heard, side.want) {
 				t.Errorf("heard of %v, not of %v", heard, side.want)
+			}
+		}
+	})
+}
+
+var configExample = regexp.MustCompile("(?s)```json (post|get)(?:=(\\S+))?\n(.*?)```")
+
+// TestTheExamplesOfConfiguration plays docs/configuration.md as it stands there.
+func TestTheExamplesOfConfiguration(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := configExample.FindAllStringSubmatch(string(text), -1)
+	if len(examples) < 7 {
+		t.Fatalf("%d examples", len(examples))
+	}
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.forget(docs.SystemScope, docs.DefaultID)
+		r.post(configPath, "{}").ok(204)
+		for _, e := range examples {
+			if e[1] == "post" {
+				r.post(configPath, e[3]).ok(204)
+				continue
+			}
+			got := r.get(configPath + e[2]).ok(200).object()
+			delete(got, "updated_at")
+			delete(got, "hash")
+			var want map[string]any
+			if err := json.Unmarshal([]byte(e[3]), &want); err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s: %v, the page says %v", e[2], got, want)
 			}
 		}
 	})
