@@ -54,7 +54,7 @@ var contract = []numbered{
 	{
 		list: "api.md 6.6", form: regexp.MustCompile(`^Checklist(\d+)$`), groups: []group{{"real clients", 1, 12}},
 		later: map[int]string{
-			1: "the Go client: a part of it is not built on any route yet", 2: packs, 4: "the config routes",
+			1: "the Go client: a part of it is not built on any route yet", 2: packs,
 		},
 	},
 	{
@@ -79,13 +79,14 @@ var contract = []numbered{
 		list: "workflows.md 10, chat H01-H03", form: regexp.MustCompile(`^H(\d{2})$`), groups: []group{{"chat", 1, 3}},
 	},
 	{
-		list: "workflows.md 10, config and schemas F09-F15", form: regexp.MustCompile(`^F(\d{2})$`), groups: []group{{"denied topics", 9, 9}, {"schemas", 10, 15}},
+		list: "workflows.md 10, config and schemas F01-F15", form: regexp.MustCompile(`^F(\d{2})$`), groups: []group{{"config", 1, 9}, {"schemas", 10, 15}},
 	},
 	{
 		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
 	},
 	{
-		list: "api.md 6.4, of dead letters and streams", form: regexp.MustCompile(`^Trap(\d+)$`), groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"heartbeats", 16, 16}},
+		list: "api.md 6.4, of dead letters, documents and streams", form: regexp.MustCompile(`^Trap(\d+)$`),
+		groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"heartbeats", 16, 16}},
 	},
 }
 

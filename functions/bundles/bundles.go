@@ -264,8 +264,7 @@ func entry(e *audit.Entry) *cordumv1.AuditEntry {
 		Id: e.ID, Action: e.Action, CreatedAt: time.UnixMicro(e.At).UTC().Format(time.RFC3339), ActorId: e.ActorID, Role: e.Role, BundleIds: e.BundleIDs,
 		Message: e.Message, ResourceType: e.ResourceType, ResourceId: e.ResourceID, ResourceName: e.ResourceName, RequestId: e.RequestID,
 	}
-	drafts := e.Action == "put" || strings.HasPrefix(e.Before, "draft ")
-	if e.ResourceType == "policy" || e.ResourceType == "policy_bundle" && !drafts { // what they change are all bundles
+	if e.OfBundles() {
 		out.SnapshotBefore, out.SnapshotAfter = e.Before, e.After
 	} else {
 		out.Before, out.After = e.Before, e.After

@@ -49,7 +49,7 @@ func apply(ctx context.Context, d *dispatch.Dispatcher, open func(bucket string)
 		}
 		*f.into = content
 	}
-	pools, err := seed.Apply(ctx, &config.Store{Table: d.Jobs.Table}, d.Policy, files, d.Clock.Now())
+	pools, err := seed.Apply(ctx, &config.Store{Table: d.Jobs.Table, Blobs: d.Jobs.Blobs}, d.Policy, files, d.Clock.Now())
 	if err != nil {
 		return err
 	}

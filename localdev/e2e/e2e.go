@@ -66,6 +66,9 @@ const (
 	TopicChecked  = "job.e2e.checked"  // likewise; then it is for PoolWork
 	TopicSlow     = "job.e2e.slow"     // the policy says: not now, each time that it is asked
 	TopicUnrouted = "job.e2e.unrouted" // allowed, and no pool takes it
+	// PoolAdded is there while the suite runs: it adds it. Its queue stays.
+	PoolAdded  = "e2e-added"
+	TopicAdded = "job.e2e.added"
 )
 
 // atOnce is how many cases run at one time: they wait much more than they work.

@@ -174,13 +174,14 @@ func (s *story) turnedAway(path string, header http.Header, status int, text str
 // frame is what cases look at of a frame.
 type frame struct {
 	kind     string
-	of       string // the job, or the worker of a heartbeat
+	of       string // the job, the worker of a heartbeat, or the code of an alert
 	TraceID  string `json:"-"`
 	JobID    string `json:"jobId"`
 	Status   string `json:"status"`
 	WorkerID string `json:"workerId"`
 	Percent  int    `json:"percent"`
 	Message  string `json:"message"`
+	Code     string `json:"code"`
 }
 
 // watcher is a client's stream.
@@ -236,7 +237,7 @@ func parseFrame(text []byte) (f frame, err error) {
 	if err := json.Unmarshal(text, &m); err != nil {
 		return f, err
 	}
-	for _, kind := range []string{"jobRequest", "jobProgress", "jobResult", "jobCancel", "heartbeat"} {
+	for _, kind := range []string{"jobRequest", "jobProgress", "jobResult", "jobCancel", "heartbeat", "alert"} {
 		if m[kind] == nil {
 			continue
 		}
@@ -244,8 +245,8 @@ func parseFrame(text []byte) (f frame, err error) {
 		if err := json.Unmarshal(m[kind], &f); err != nil {
 			return f, err
 		}
-		f.of = or(f.JobID, f.WorkerID)
-		if kind == "heartbeat" {
+		f.of = or(or(f.JobID, f.WorkerID), f.Code)
+		if kind == "heartbeat" || kind == "alert" {
 			return f, nil
 		}
 		return f, json.Unmarshal(m["traceId"], &f.TraceID)

@@ -116,6 +116,14 @@ var mutations = map[string]mutation{
 		given: captured, path: "/api/v1/policy/rollback", body: func(id string) any { return map[string]any{"snapshot_id": id} },
 		before: "*", after: "*", wrong: []call{{"/api/v1/policy/rollback", map[string]any{"snapshot_id": "none"}}},
 	},
+	"cordum.v1.Config.SetConfig": {
+		given: func(*rig) string { return "org/default" }, path: "/api/v1/config", after: "1",
+		body: func(string) any { return map[string]any{"scope": "org", "data": map[string]any{"a": 1}} },
+		wrong: []call{
+			{"/api/v1/config", map[string]any{"scope": "orgs"}}, {"/api/v1/config", map[string]any{"scope": "org", "scope_id": "other"}},
+			{"/api/v1/config", map[string]any{"bundles": map[string]any{}}},
+		},
+	},
 	"cordum.v1.Workflows.CreateWorkflow": {
 		given: func(*rig) string { return "flow" }, path: "/api/v1/workflows", after: "*",
 		body: func(id string) any { return map[string]any{"id": id} },

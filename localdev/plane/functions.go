@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/approvals"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/bundles"
+	"github.com/cordum-serverless/cordum/functions/config"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
 	"github.com/cordum-serverless/cordum/functions/dlq"
 	"github.com/cordum-serverless/cordum/functions/engine"
@@ -71,6 +72,7 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"fallback":   func(_ *dispatch.Dispatcher, edge rest.Config) any { return fallback.Handler(edge) },
 	"approvals":  answers(func(d *dispatch.Dispatcher) rest.Group { return approvals.New(d).Group() }),
 	"bundles":    answers(func(d *dispatch.Dispatcher) rest.Group { return bundles.New(d).Group() }),
+	"config":     answers(func(d *dispatch.Dispatcher) rest.Group { return config.New(d).Group() }),
 	"dlq":        answers(func(d *dispatch.Dispatcher) rest.Group { return dlq.New(d).Group() }),
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
 	"locks":      answers(func(d *dispatch.Dispatcher) rest.Group { return locks.New(d).Group() }),

@@ -38,7 +38,7 @@ const (
 // Apply seeds a plane, with the local plane's own file where one is nil, and makes the queues that its pools need. CDK makes those of a deployment.
 func Apply(ctx context.Context, table store.Table, queues queue.Queues, heads *head.Store, f seed.Files, now time.Time) error {
 	f.Policy, f.Pools, f.Timeouts = or(f.Policy, Policy), or(f.Pools, Pools), or(f.Timeouts, Timeouts)
-	pools, err := seed.Apply(ctx, &config.Store{Table: table}, heads, f, now)
+	pools, err := seed.Apply(ctx, &config.Store{Table: table, Blobs: heads.Blobs}, heads, f, now)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (w *world) rule(verdict string, renamed bool) error {
 func (w *world) configure(tenant string, restricted bool) error {
 	w.trace("configure %s, restricted: %t", tenant, restricted)
 	w.met("configuration")
-	documents := &config.Store{Table: w.platform.Table()}
+	documents := &config.Store{Table: w.platform.Table(), Blobs: w.platform.Blobs()}
 	d, err := documents.Get(context.Background(), config.OrgScope, tenant)
 	if err != nil {
 		return err

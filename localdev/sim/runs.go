@@ -135,7 +135,7 @@ func (w *world) prepareRuns() error {
 			}
 		}
 	}
-	documents := &config.Store{Table: w.platform.Table()}
+	documents := &config.Store{Table: w.platform.Table(), Blobs: w.platform.Blobs()}
 	c, err := documents.Get(ctx, config.SystemScope, config.DefaultID)
 	if err != nil {
 		return err

@@ -98,7 +98,7 @@ func (s *Stack) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	documents := &config.Store{Table: s.Platform.Table}
+	documents := &config.Store{Table: s.Platform.Table, Blobs: s.Platform.Blobs}
 	d, err := documents.Get(ctx, config.SystemScope, config.DefaultID)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/identity"
@@ -42,6 +43,12 @@ type Entry struct {
 	Before    string   `json:"before,omitempty"`
 	After     string   `json:"after,omitempty"`
 	BundleIDs []string `json:"bundle_ids,omitempty"`
+}
+
+// OfBundles says that Before and After are copies of all bundles. What is done with a draft names the draft.
+func (e *Entry) OfBundles() bool {
+	drafts := e.Action == "put" || strings.HasPrefix(e.Before, "draft ")
+	return e.ResourceType == "policy" || e.ResourceType == "policy_bundle" && !drafts
 }
 
 // By is an entry for what somebody does now. micros should differ between two entries of one process.

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/policy/override"
@@ -51,8 +53,16 @@ func (s Subject) id(scope string) string {
 	return ID(scope, s.Tenant, id)
 }
 
-// maxID is the longest id of a document, in bytes.
-const maxID = 512
+// maxID is the longest id of a document, in bytes, as clients name it; maxKey the longest with its tenant before it.
+const (
+	maxID  = 512
+	maxKey = 3*128 + 1 + maxID
+)
+
+// ValidID says whether a document may have an id.
+func ValidID(id string) bool {
+	return id != "" && len(id) <= maxID && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
+}
 
 // Effective is the configuration of a job: of the documents of its scopes, each top-level member as the last document has it. It is immutable.
 type Effective struct {
@@ -66,9 +76,13 @@ type Effective struct {
 	Safety *policy.Effective
 	// Override are the rules of the subject's workflow; nil is none. They are no part of Data: workers have no use for them.
 	Override *policy.Override
-	// Workers is Data without what is only for the plane, how jobs find their pools and how long they may take; nil when that leaves nothing.
+	// Workers is Data without what is only for the plane, how jobs find their pools and how long they may take; nil when that leaves nothing, or
+	// more than a packet has room for.
 	Workers json.RawMessage
 }
+
+// maxForWorkers is the most of a configuration that travels with a job, in bytes: packets have limits, and it is quoted in them.
+const maxForWorkers = 1 << 20
 
 // planeOnly are the members of system/default that are no business of workers.
 var planeOnly = []string{"pools", "timeouts"}
@@ -106,10 +120,14 @@ func Merge(documents []Document) (*Effective, error) {
 	for _, name := range planeOnly {
 		delete(merged, name)
 	}
-	if len(merged) > 0 {
-		if e.Workers, err = json.Marshal(merged); err != nil {
-			return nil, fmt.Errorf("config: encode: %w", err)
-		}
+	if len(merged) == 0 {
+		return e, nil
+	}
+	if text, err = json.Marshal(merged); err != nil {
+		return nil, fmt.Errorf("config: encode: %w", err)
+	}
+	if len(text) <= maxForWorkers {
+		e.Workers = text
 	}
 	return e, nil
 }
@@ -192,11 +210,13 @@ func (r *Resolver) load(ctx context.Context, s Subject) error {
 	if err != nil {
 		return fmt.Errorf("effective config: %w", err)
 	}
-	for name, d := range found {
-		for _, it := range items {
-			if it.Key == key(name[0], name[1]) {
-				found[name] = document(d, it)
-			}
+	for name := range found {
+		i := slices.IndexFunc(items, func(it store.Item) bool { return it.Key == key(name[0], name[1]) })
+		if i < 0 {
+			continue
+		}
+		if found[name], err = r.Store.document(ctx, name[0], name[1], items[i]); err != nil {
+			return fmt.Errorf("effective config: %w", err)
 		}
 	}
 	if asked {

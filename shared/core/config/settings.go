@@ -7,6 +7,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
 
@@ -42,22 +43,31 @@ func (s *Settings) Current(ctx context.Context) (*schedule.Settings, error) {
 	if s.current != nil && now.Sub(s.read) < settingsAge {
 		return s.current, nil
 	}
-	d, err := s.store.Get(ctx, SystemScope, DefaultID)
+	it, err := s.store.item(ctx, SystemScope, DefaultID)
+	revision := it.Attrs.Int(attrRevision)
 	next, problems := s.current, []error(nil)
-	if err == nil && d.Revision != s.revision {
-		next, problems, err = s.store.Compile(ctx, d, s.current)
+	if err == nil && revision != s.revision {
+		next, problems, err = s.compile(ctx, it)
 	}
 	switch {
 	case err != nil && s.current == nil:
 		return nil, err
 	case err != nil:
 		s.log.WarnContext(ctx, "settings: keeping the last ones", "error", err)
-	case d.Revision != s.revision:
+	case revision != s.revision:
 		for _, p := range problems {
-			s.log.ErrorContext(ctx, "settings: section refused, the previous one stays", "revision", d.Revision, "error", p)
+			s.log.ErrorContext(ctx, "settings: section refused, the previous one stays", "revision", revision, "error", p)
 		}
-		s.current, s.revision = next, d.Revision
+		s.current, s.revision = next, revision
 	}
 	s.read = now
 	return s.current, nil
+}
+
+func (s *Settings) compile(ctx context.Context, it store.Item) (*schedule.Settings, []error, error) {
+	d, err := s.store.document(ctx, SystemScope, DefaultID, it)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.store.Compile(ctx, d, s.current)
 }

@@ -29,6 +29,14 @@ func (d *Dispatcher) announce(ctx context.Context, r *job.Record, request *agent
 	d.Events.Job(ctx, r, 0, envelope(r, senderSubmit, d.now(), p))
 }
 
+// Alert tells the operators of a tenant what happened; component says to what, and code to which of it.
+func (d *Dispatcher) Alert(ctx context.Context, tenant, message, component, code string) {
+	d.Events.Alert(ctx, tenant, component+"/"+code, &agentv1.BusPacket{
+		SenderId: senderGateway, CreatedAt: timestamppb.New(d.now()), ProtocolVersion: protocolVersion,
+		Payload: &agentv1.BusPacket_Alert{Alert: &agentv1.SystemAlert{Level: "INFO", Message: message, Component: component, Code: code}},
+	})
+}
+
 // bury sends the end of a job without success to the dead-letter queue. The dead letter itself is stored already: what follows, such as the
 // live event, may come late or, if the queue is out of reach, never.
 func (d *Dispatcher) bury(ctx context.Context, r *job.Record) {

@@ -79,12 +79,13 @@ type Platform struct {
 
 // New builds a dispatcher on a platform.
 func New(p Platform) *Dispatcher {
+	documents := &config.Store{Table: p.Table, Blobs: p.Blobs}
 	d := &Dispatcher{
 		Jobs:     &job.Store{Table: p.Table, Blobs: p.Blobs, Shards: p.Shards},
 		Queues:   p.Queues,
 		Policy:   &head.Store{Table: p.Table, Blobs: p.Blobs, Key: p.PolicyKey},
-		Settings: config.NewSettings(&config.Store{Table: p.Table}, p.Clock, p.Log),
-		Config:   &config.Resolver{Store: &config.Store{Table: p.Table}},
+		Settings: config.NewSettings(documents, p.Clock, p.Log),
+		Config:   &config.Resolver{Store: documents},
 		Workers:  &worker.Registry{Table: p.Table},
 		Clock:    p.Clock, IDs: p.IDs, Log: p.Log,
 		Events: &event.Bus{Table: p.Table, Queues: p.Queues, Clock: p.Clock, Log: p.Log},

@@ -86,6 +86,13 @@ func (b *Bus) Worker(ctx context.Context, tenant, worker string, packet *agentv1
 	}
 }
 
+// Alert announces what operators of a tenant should know; group is what it is about.
+func (b *Bus) Alert(ctx context.Context, tenant, group string, packet *agentv1.BusPacket) {
+	if b.Listened(ctx, tenant) {
+		b.send(ctx, Event{Tenant: tenant, Group: "alert:" + group}, []*agentv1.BusPacket{packet})
+	}
+}
+
 func (b *Bus) send(ctx context.Context, e Event, packets []*agentv1.BusPacket) {
 	var err error
 	for _, p := range packets {

@@ -78,6 +78,7 @@ const (
 	ResultObjects   = "res"       // results likewise
 	AuditObjects    = "audit"     // sealed blocks of the audit trail, kept for ever
 	WorkflowObjects = "workflows" // definitions that are too large for the table, by their hash
+	ConfigObjects   = "config"    // documents of the configuration that are too large for the table, by their hash
 	RunObjects      = "runs"      // values of runs that are too large for the table, by run and hash; they go with the run
 )
 
@@ -97,20 +98,23 @@ var Classes = []Class{{"short", day}, {"standard", 7 * day}, {"audit", 30 * day}
 // Functions are all Lambda functions, by name.
 var Functions = []Function{
 	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, check,
-		on(store.ByTime), on(store.ByLink), movesJobs, send(Runs), readObjects(PolicyObjects))},
+		on(store.ByTime), on(store.ByLink), movesJobs, send(Runs), decides)},
 	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(batchGet, query, put,
 		unproven("a client that went without a word is forgotten, and a tenant to which nobody listens", get, remove),
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},
 	{Name: "bundles", Service: "cordum.v1.Bundles", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, query, put, remove,
-		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"), batchGet)},
+		decides, allow(Target{Objects, PolicyObjects}, "s3:PutObject"), batchGet)},
+	{Name: "config", Service: "cordum.v1.Config", Memory: 512, Timeout: 25 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove,
+		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(ConfigObjects),
+		allow(Target{Objects, ConfigObjects}, "s3:PutObject"), makesPools, send(Events))},
 	{Name: "deadletter", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, send(Events),
 		unproven("a message that nobody could handle is kept", put), unproven("a ticket that was received too often is sent again", toPools))},
 	{Name: "dlq", Service: "cordum.v1.DeadLetters", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove,
-		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ContextObjects),
+		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), decides, writeObjects(ContextObjects),
 		unproven("a tenant's jobs are counted where they are limited", update), unproven(velocities, query),
 		unproven("a message that nobody could handle goes back to its queue", send(Inbox)), unproven(ofRuns, send(Runs)))},
 	{Name: "engine", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, query, put, remove, send(Dispatch), send(Events), send(Runs), toPools,
-		readObjects(PolicyObjects), readObjects(RunObjects), unproven(carries, send(DeadLetters), toDeliveries, writeObjects(ContextObjects), readObjects(ResultObjects)),
+		decides, readObjects(RunObjects), unproven(carries, send(DeadLetters), toDeliveries, writeObjects(ContextObjects), readObjects(ResultObjects)),
 		unproven("a tenant's runs, and its jobs, are counted where they are limited", update), unproven("the children of a cancelled job are cancelled", on(store.ByLink)),
 		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)),
 		unproven("a large value of a run is kept as an object", allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject")))},
@@ -118,7 +122,7 @@ var Functions = []Function{
 	{Name: "inbox", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, send(DeadLetters), send(Events),
 		unproven("a worker that was forgotten is watched when it speaks again", send(Dispatch)), unproven(ofRuns, send(Runs)))},
 	{Name: "jobs", Service: "cordum.v1.Jobs", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, check,
-		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects),
+		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), decides,
 		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
 	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, on(store.ByLink))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
@@ -127,40 +131,44 @@ var Functions = []Function{
 		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"),
 		readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"), readObjects(ArtifactObjects),
 		allow(Target{Kind: AllPools}, "sqs:CreateQueue"))},
-	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, readObjects(PolicyObjects),
+	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, decides,
 		unproven(velocities, query))},
 	{Name: "runs", Service: "cordum.v1.Runs", Memory: 512, Timeout: 25 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove, check,
-		on(store.ByTime), on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools, readObjects(PolicyObjects),
+		on(store.ByTime), on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools, decides,
 		readObjects(RunObjects), allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject"),
 		unproven(carries, toDeliveries, writeObjects(ContextObjects), readObjects(ResultObjects)),
 		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)))},
 	{Name: "scheduler", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, update,
 		unproven("it does what the sweep was not first to do", batchGet, put, remove, on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools,
-			toDeliveries, readObjects(PolicyObjects)),
+			toDeliveries, decides),
 		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)))},
 	{Name: "schemas", Service: "cordum.v1.Schemas", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, put, remove, on(store.ByTime))},
 	{Name: "sealer", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(get, on(store.ByTime),
 		allow(Target{Kind: TheAuditKey}, "secretsmanager:GetSecretValue"),
 		unproven("an entry is sealed when it is a minute old", batchGet, put, allow(Target{Objects, AuditObjects}, "s3:PutObject"), readObjects(AuditObjects)))},
 	{Name: "seed", Setup: true, Memory: 512, Timeout: time.Minute, Grants: grants(get, put, update, allow(Target{Kind: SeedFiles}, "s3:GetObject"),
-		allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(PolicyObjects))},
+		allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(PolicyObjects),
+		unproven(large, readObjects(ConfigObjects), allow(Target{Objects, ConfigObjects}, "s3:PutObject")))},
 	{Name: "status", Service: "cordum.v1.Status", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, on(store.ByLink),
 		readObjects(PolicyObjects), allow(Target{AQueue, Dispatch}, "sqs:GetQueueAttributes"))},
 	{Name: "stream", Sockets: true, Memory: 512, Timeout: 10 * time.Second, Grants: grants(secret, get, batchGet, put, remove)},
 	{Name: "sweep", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(secret, on(store.ByDue),
 		unproven("it does what nobody was woken for", batchGet, send(Dispatch), get, put, update, remove, on(store.ByLink), send(DeadLetters), send(Events), send(Runs), toPools, toDeliveries,
-			readObjects(PolicyObjects)),
+			decides),
 		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)),
 		unproven("a connection of two minutes gets a sign of life", allow(Target{Kind: Connections}, "execute-api:ManageConnections")))},
 	{Name: "traces", Service: "cordum.v1.Traces", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, batchGet, on(store.ByLink))},
 	{Name: "workers", Service: "cordum.v1.Workers", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,
 		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects),
 		unproven("a job whose policy has changed is decided again before it is handed over", query, send(DeadLetters), toPools, toDeliveries,
-			readObjects(PolicyObjects)), unproven(ofRuns, send(Runs)))},
-	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove, readObjects(PolicyObjects), unproven(velocities, query),
+			decides), unproven(ofRuns, send(Runs)))},
+	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, remove, decides, unproven(velocities, query),
 		unproven("the rules of a workflow move the head of the policy", update),
 		on(store.ByTime), readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"))},
 }
+
+// large is why what reads the configuration reads objects.
+const large = "a large document of the configuration is kept as an object"
 
 // keeps is why what looks at jobs that are due handles their contexts.
 const keeps = "what a job needs that waits for days is kept longer"
@@ -176,7 +184,7 @@ const velocities = "a policy may have velocities"
 
 // Container is the gRPC service.
 var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,
-	on(store.ByLink), movesJobs, send(Runs), readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects), writeObjects(ResultObjects),
+	on(store.ByLink), movesJobs, send(Runs), readObjects(ContextObjects), writeObjects(ContextObjects), decides, writeObjects(ResultObjects),
 	allow(Target{Kind: AllPools}, takes...), allow(Target{Kind: AllDeliveries}, "sqs:ReceiveMessage", "sqs:DeleteMessage"),
 	unproven("a job for one worker is given back when that has no room any more", allow(Target{Kind: AllDeliveries}, "sqs:ChangeMessageVisibility")))}
 
@@ -216,6 +224,11 @@ func SourcesOf(function string) []Source {
 
 // What functions are granted.
 var (
+	// decides is for whatever goes by the policy or the settings in force.
+	decides = slices.Concat(readObjects(PolicyObjects), unproven(large, readObjects(ConfigObjects)))
+	// makesPools makes the queues of new pools, whose messages go to the dead letters when they come too often.
+	makesPools = slices.Concat(allow(Target{Kind: AllPools}, "sqs:CreateQueue", "sqs:GetQueueAttributes"),
+		allow(Target{AQueue, DeadLetters}, "sqs:GetQueueAttributes"))
 	get      = allow(Target{Kind: TheTable}, "dynamodb:GetItem")
 	batchGet = allow(Target{Kind: TheTable}, "dynamodb:BatchGetItem")
 	query    = allow(Target{Kind: TheTable}, "dynamodb:Query")

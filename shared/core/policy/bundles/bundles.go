@@ -132,6 +132,47 @@ func (s *Store) InForce(ctx context.Context) ([]View, error) {
 	return all, nil
 }
 
+// State is what is in force, as it was written.
+type State struct {
+	Bundles map[string]json.RawMessage
+	// Revision grows with every change of the bundles, and with every copy of them.
+	Revision int64
+	// At is when bundles were last changed; zero is never.
+	At time.Time
+}
+
+// State answers what is in force.
+func (s *Store) State(ctx context.Context) (State, error) {
+	before, err := s.copies(ctx)
+	if err != nil {
+		return State{}, err
+	}
+	for range tries {
+		now, err := s.Head.Latest(ctx)
+		if err != nil {
+			return State{}, err
+		}
+		after, err := s.copies(ctx)
+		if err != nil {
+			return State{}, err
+		}
+		if before.rev == after.rev { // nobody has changed them between the reads
+			return State{Bundles: now.Content.Bundles, Revision: after.rev, At: after.at}, nil
+		}
+		before = after
+	}
+	return State{}, errConflict
+}
+
+// Revision answers that of State.
+func (s *Store) Revision(ctx context.Context) (int64, error) {
+	c, err := s.copies(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return c.rev, nil
+}
+
 // Get answers a bundle's draft, or what is in force.
 func (s *Store) Get(ctx context.Context, id string) (View, error) {
 	d, err := s.draft(ctx, id)

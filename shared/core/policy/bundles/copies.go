@@ -1,6 +1,7 @@
 package bundles
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -143,6 +144,37 @@ func (s *Store) load(ctx context.Context, c *copies, id string) (Copy, error) {
 	}
 	content, err := s.Head.Load(ctx, c.list[i].Content)
 	return Copy{Kept: c.list[i], Bundles: content.Bundles}, err
+}
+
+// Newest answers the kept copies with their bundles, newest first, for as long as these have at most so many bytes together.
+func (s *Store) Newest(ctx context.Context, most int) ([]Copy, error) {
+	c, err := s.copies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Copy
+	for _, k := range c.list {
+		full, err := s.load(ctx, c, k.ID)
+		if err != nil {
+			return nil, err
+		}
+		for id, raw := range full.Bundles {
+			most -= len(id) + len(raw)
+		}
+		if most < 0 {
+			break
+		}
+		all = append(all, full)
+	}
+	return all, nil
+}
+
+// Same says whether two bundles are the same JSON, however each is written.
+func Same(a, b json.RawMessage) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return bytes.Equal(a, b) || hashOf(map[string]json.RawMessage{"": a}) == hashOf(map[string]json.RawMessage{"": b})
 }
 
 // Capture keeps a copy of what is in force. Drafts are not in it.

@@ -183,8 +183,8 @@ func (x *GetConfigRequest) GetEnvelope() string {
 // SetConfigRequest is what to store.
 type SetConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An object with a member scope is a ConfigDocument, of which scope, scope_id, data and meta count; any other object is data for
-	// system/default.
+	// An object whose member scope is a text that is not empty is a ConfigDocument, of which scope, scope_id, data and meta count; any other object is
+	// data for system/default.
 	Document      *Json `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// document is what cases look at of a document of the configuration.
+type document struct {
+	Scope    string                     `json:"scope"`
+	ScopeID  string                     `json:"scope_id"`
+	Data     map[string]json.RawMessage `json:"data"`
+	Revision int64                      `json:"revision"`
+}
+
+// configCases are about configuration. What they write of the documents that all use is their own, and they take it back.
+var configCases = []testCase{
+	{"a document is merged, is an object when it is large, and is effective", 0, func(s *story) {
+		team := s.fresh()
+		all := s.watch("/stream", s.admin())
+		s.set("team", team, map[string]any{"slo": 1, "long": strings.Repeat("all of it ", 10_000)})
+		if f := all.tells("team/"+team, "alert"); f.Message != "config changed" {
+			s.Errorf("the alert: %+v", f)
+		}
+		s.set("team", team, map[string]any{"slo": 2})
+		d := s.document("team", team)
+		if d.Revision != 2 || string(d.Data["slo"]) != "2" || len(d.Data["long"]) != 100_002 {
+			s.Errorf("revision %d, %d members", d.Revision, len(d.Data))
+		}
+		var e struct {
+			Version string                     `json:"version"`
+			Data    map[string]json.RawMessage `json:"data"`
+		}
+		s.ok(s.get("/config/effective?team_id="+team), &e)
+		if !strings.Contains(e.Version, "|team:2|") || string(e.Data["slo"]) != "2" || len(e.Data["long"]) != 100_002 {
+			s.Errorf("effective is version %s", e.Version)
+		}
+		s.set("team", team, map[string]any{"slo": nil, "long": nil})
+		var flat map[string]any
+		if s.ok(s.get("/config?scope=team&envelope=false&scope_id="+team), &flat); len(flat) != 0 {
+			s.Errorf("%v is left", flat)
+		}
+		s.refused(s.get("/config?scope=team&scope_id="+s.fresh()), http.StatusNotFound, "config not found")
+		s.refused(s.post("/config", map[string]any{"scope": s.fresh()}), http.StatusBadRequest, "invalid scope")
+	}},
+	{"a pool that is added gets jobs", 0, func(s *story) {
+		pools := func(change func(topics map[string]any)) {
+			s.Helper()
+			var section map[string]any
+			if err := json.Unmarshal(s.document("system", "default").Data["pools"], &section); err != nil {
+				s.Fatal(err)
+			}
+			topics, ok := section["topics"].(map[string]any)
+			if !ok {
+				s.Fatalf("pools are %v", section)
+			}
+			change(topics)
+			s.posted(map[string]any{"pools": section})
+		}
+		pools(func(topics map[string]any) { topics[TopicAdded] = PoolAdded })
+		defer pools(func(topics map[string]any) { delete(topics, TopicAdded) })
+		time.Sleep(3 * time.Second) // whatever is old by then is read again
+		if rc := s.submit("topic", TopicAdded); rc.Status != "scheduled" {
+			s.Errorf("%+v", rc)
+		}
+	}},
+	{"the document of the policy has the bundles in force", 0, func(s *story) {
+		name := s.fresh()
+		id, topic := "e2e/"+name, "job.documented."+name
+		bundles := func(change func(map[string]json.RawMessage)) {
+			s.Helper()
+			in := map[string]json.RawMessage{}
+			if a := s.get("/config?scope=system&scope_id=policy"); a.Status != http.StatusNotFound {
+				var d document
+				if s.ok(a, &d); json.Unmarshal(d.Data["bundles"], &in) != nil {
+					s.Fatal(a)
+				}
+			}
+			change(in)
+			s.set("system", "policy", map[string]any{"bundles": in})
+		}
+		bundles(func(in map[string]json.RawMessage) {
+			in[id] = s.text(map[string]string{"content": fmt.Sprintf("rules: [{id: %s, match: {topics: [%s]}, decision: deny, reason: documented}]", name, topic)})
+		})
+		if rc := s.submit("topic", topic); rc.Reason != "documented" {
+			s.Errorf("%+v", rc)
+		}
+		var b struct{ Content string }
+		if s.ok(s.get("/policy/bundles/e2e~"+name), &b); !strings.Contains(b.Content, topic) {
+			s.Errorf("bundle: %+v", b)
+		}
+		bundles(func(in map[string]json.RawMessage) { delete(in, id) })
+		if rc := s.submit("topic", topic); rc.Reason != "no matching rule" {
+			s.Errorf("%+v", rc)
+		}
+		s.document("system", "policy_audit")
+		s.document("system", "policy_snapshots")
+	}},
+	{"the document of packs has their records", 0, func(s *story) {
+		id := s.fresh()
+		installed := func(change func(map[string]json.RawMessage)) {
+			s.Helper()
+			in := map[string]json.RawMessage{}
+			if a := s.get("/config?scope=system&scope_id=packs"); a.Status != http.StatusNotFound {
+				var d document
+				if s.ok(a, &d); json.Unmarshal(d.Data["installed"], &in) != nil {
+					s.Fatal(a)
+				}
+			}
+			change(in)
+			s.set("system", "packs", map[string]any{"installed": in})
+		}
+		installed(func(in map[string]json.RawMessage) {
+			in[id] = s.text(map[string]any{"id": id, "status": "INACTIVE", "of": "e2e"})
+		})
+		installed(func(in map[string]json.RawMessage) {
+			if !strings.Contains(string(in[id]), `"of":"e2e"`) {
+				s.Errorf("the record is %s", in[id])
+			}
+			delete(in, id)
+		})
+		installed(func(in map[string]json.RawMessage) {
+			if in[id] != nil {
+				s.Errorf("the record is still there: %s", in[id])
+			}
+		})
+	}},
+	{"a document is its tenant's", needOther, func(s *story) {
+		team := s.fresh()
+		s.set("team", team, map[string]any{"a": 1})
+		defer s.set("team", team, map[string]any{"a": nil})
+		s.refused(s.call(s.other(call{method: http.MethodGet, path: "/api/v1/config?scope=team&scope_id=" + team})), http.StatusNotFound, "config not found")
+		s.refused(s.call(s.other(call{method: http.MethodGet, path: "/api/v1/config?scope=org&scope_id=" + s.target.Tenant})), http.StatusForbidden, "tenant access denied")
+	}},
+}
+
+// document reads a document as an envelope.
+func (s *story) document(scope, id string) (d document) {
+	s.Helper()
+	if s.ok(s.get("/config?scope="+scope+"&scope_id="+id), &d); d.Scope != scope || d.ScopeID != id {
+		s.Fatalf("%s/%s is %+v", scope, id, d)
+	}
+	return d
+}
+
+// set changes members of a document.
+func (s *story) set(scope, id string, data map[string]any) {
+	s.Helper()
+	s.posted(map[string]any{"scope": scope, "scope_id": id, "data": data})
+}
+
+func (s *story) posted(body map[string]any) {
+	s.Helper()
+	s.gone(s.post("/config", body))
+}

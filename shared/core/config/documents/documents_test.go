@@ -1,0 +1,297 @@
+package documents_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cordum-serverless/cordum/shared/core/audit"
+	"github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/config/documents"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/pack/registry"
+	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
+	"github.com/cordum-serverless/cordum/shared/core/policy/head"
+	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/queue"
+	"github.com/cordum-serverless/cordum/shared/platform/resources"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+var maya = identity.Identity{Tenant: "default", Home: "default", Role: identity.Admin, Principal: "maya"}
+
+// world is a platform, and what stands on it.
+type world struct {
+	*testing.T
+
+	table  store.Table
+	blobs  blob.Store
+	queues queue.Queues
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	p, err := embedded.Open("", embedded.Options{Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{t, p.Table(), p.Blobs(), p.Queues()}
+	w.must(w.queues.Ensure(t.Context(), resources.Queues()...))
+	return w
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// process is another process: it shares no cache.
+func process(table store.Table, blobs blob.Store, queues queue.Queues) *documents.Store {
+	return &documents.Store{
+		Config:  &config.Store{Table: table, Blobs: blobs},
+		Bundles: &bundles.Store{Table: table, Head: &head.Store{Table: table, Blobs: blobs}, Clock: clock.System{}},
+		Packs:   &registry.Store{Table: table}, Audit: &audit.Log{Table: table}, Queues: queues, Clock: clock.System{},
+	}
+}
+
+func (w *world) fresh() *documents.Store { return process(w.table, w.blobs, w.queues) }
+
+// changes are one of each kind: a document that is all in its place, and large; one that decides, with a pool that is new; and those that are put together.
+var changes = map[string]string{
+	"org":    `{"scope":"org","data":{"n":1,"long":"` + strings.Repeat("x", 40<<10) + `"}}`,
+	"system": `{"pools":{"topics":{"job.a":"fresh"}},"n":1}`,
+	"policy": `{"scope":"system","scope_id":"policy","data":{"n":1,"bundles":{"a/b":{"content":"rules: [{id: r, match: {topics: [job.a]}, decision: allow}]"}}}}`,
+	"packs":  `{"scope":"system","scope_id":"packs","data":{"n":1,"installed":{"a":{"id":"a"},"b":{"id":"b"}}}}`,
+}
+
+func parse(t *testing.T, body string) documents.Change {
+	t.Helper()
+	c, err := documents.Parse([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// picture is everything that a change may write, as text: the document, its revision, what decides, and the trail.
+func (w *world) picture(c documents.Change) string {
+	w.Helper()
+	ctx, s := w.Context(), w.fresh()
+	d, err := s.Get(ctx, maya, c.Scope, c.ID)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		w.Fatal(err)
+	}
+	h, err := s.Bundles.Head.Current(ctx)
+	w.must(err)
+	entries, _, err := s.Audit.List(ctx, "default", 100, 0)
+	w.must(err)
+	text, err := json.Marshal(map[string]any{
+		"data": d.Data, "revision": d.Revision, "policy": h.Policy.Snapshot(), "head": h.Revision, "audit": entries,
+	})
+	w.must(err)
+	return string(text)
+}
+
+// saboteur fails at the n-th call of a port, before it takes effect or after, and at all that follow.
+type saboteur struct {
+	store.Table
+	blob.Store
+	queue.Queues
+
+	mu    sync.Mutex
+	at    int
+	after bool
+	seen  int
+}
+
+var errCrash = errors.New("the process is gone")
+
+func (s *saboteur) hit(do func() error) error {
+	s.mu.Lock()
+	s.seen++
+	dead, now := s.seen > s.at, s.seen == s.at
+	s.mu.Unlock()
+	switch {
+	case dead, now && !s.after:
+		return errCrash
+	case now:
+		_ = do()
+		return errCrash
+	default:
+		return do()
+	}
+}
+
+// tables, objects and queues are the ports of a saboteur.
+type (
+	tables  struct{ *saboteur }
+	objects struct{ *saboteur }
+	queues  struct{ *saboteur }
+)
+
+func (t tables) Get(ctx context.Context, k store.Key) (it store.Item, err error) {
+	err = t.hit(func() error { it, err = t.Table.Get(ctx, k); return err })
+	return it, err
+}
+
+func (t tables) BatchGet(ctx context.Context, ks []store.Key) ([]store.Item, error) {
+	return t.Table.BatchGet(ctx, ks)
+}
+
+func (t tables) Query(ctx context.Context, q store.Query) (p store.Page, err error) {
+	err = t.hit(func() error { p, err = t.Table.Query(ctx, q); return err })
+	return p, err
+}
+
+func (t tables) Write(ctx context.Context, ops ...store.Op) error {
+	return t.hit(func() error { return t.Table.Write(ctx, ops...) })
+}
+
+func (t tables) Update(ctx context.Context, op store.Op) (store.Item, error) {
+	return t.Table.Update(ctx, op)
+}
+
+func (o objects) Put(ctx context.Context, key string, data []byte, opts blob.PutOptions) error {
+	return o.hit(func() error { return o.Store.Put(ctx, key, data, opts) })
+}
+
+func (o objects) Get(ctx context.Context, key string, limit int64) (data []byte, about blob.Object, err error) {
+	err = o.hit(func() error { data, about, err = o.Store.Get(ctx, key, limit); return err })
+	return data, about, err
+}
+
+func (o objects) Head(ctx context.Context, key string) (blob.Object, error) {
+	return o.Store.Head(ctx, key)
+}
+func (o objects) Delete(ctx context.Context, key string) error { return o.Store.Delete(ctx, key) }
+
+func (q queues) Ensure(ctx context.Context, defs ...queue.Def) error {
+	return q.hit(func() error { return q.Queues.Ensure(ctx, defs...) })
+}
+
+func (q queues) Send(ctx context.Context, name string, msgs ...queue.Message) error {
+	return q.Queues.Send(ctx, name, msgs...)
+}
+
+func (q queues) Delete(ctx context.Context, name string, receipts ...string) error {
+	return q.Queues.Delete(ctx, name, receipts...)
+}
+
+// TestACrashAtAnyLineLeavesEverythingOrNothing: a process dies at each call that a change makes, before it takes effect and after.
+func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
+	for name, body := range changes {
+		t.Run(name, func(t *testing.T) {
+			c := parse(t, body)
+			survived, calls := false, 0
+			for at := 1; !survived; at++ {
+				calls = at
+				for _, after := range []bool{false, true} {
+					w := newWorld(t)
+					before := w.picture(c)
+					s := &saboteur{Table: w.table, Store: w.blobs, Queues: w.queues, at: at, after: after}
+					_, failed := process(tables{s}, objects{s}, queues{s}).Set(t.Context(), maya, c)
+					survived = failed == nil && s.seen < at
+					switch now := w.picture(c); {
+					case now == before && failed == nil:
+						t.Fatalf("at call %d, after %v: acknowledged, and nothing happened", at, after)
+					case now != before && (strings.Count(now, `"action":"set"`) != 1 || !strings.Contains(now, `"n":1`) || !strings.Contains(now, `"revision":1}`)):
+						t.Fatalf("at call %d, after %v: half a change: %v\n%.2000s", at, after, failed, now)
+					}
+					if d, err := w.fresh().Get(t.Context(), maya, c.Scope, c.ID); err == nil && d.Revision == 1 && name == "system" {
+						_, err := w.queues.Depth(t.Context(), resources.Pool("fresh"))
+						w.must(err)
+					}
+				}
+			}
+			if calls < 4 {
+				t.Errorf("only %d calls were made", calls-1)
+			}
+		})
+	}
+}
+
+// echoing makes the first write twice, as a client of a database does that has lost the answer: what the caller hears is that somebody was first.
+type echoing struct {
+	store.Table
+
+	once sync.Once
+}
+
+func (e *echoing) Write(ctx context.Context, ops ...store.Op) error {
+	var err error
+	e.once.Do(func() { err = e.Table.Write(ctx, ops...) })
+	if err != nil {
+		return err
+	}
+	return e.Table.Write(ctx, ops...)
+}
+
+// TestAWriteWhoseAnswerWasLostCountsOnce: it is known again by its mark.
+func TestAWriteWhoseAnswerWasLostCountsOnce(t *testing.T) {
+	for name, body := range changes {
+		w, c := newWorld(t), parse(t, body)
+		_, err := process(&echoing{Table: w.table}, w.blobs, w.queues).Set(t.Context(), maya, c)
+		w.must(err)
+		now := w.picture(c)
+		if strings.Count(now, `"action":"set"`) != 1 || !strings.Contains(now, `"revision":1}`) {
+			t.Errorf("%s: %.2000s", name, now)
+		}
+	}
+}
+
+// overtaking has somebody else write first, each time.
+type overtaking struct {
+	store.Table
+
+	first func()
+}
+
+func (o *overtaking) Write(ctx context.Context, ops ...store.Op) error {
+	o.first()
+	return o.Table.Write(ctx, ops...)
+}
+
+// TestWhoIsAlwaysOvertakenHearsOfIt: after bounded tries, with the fault of the contract.
+func TestWhoIsAlwaysOvertakenHearsOfIt(t *testing.T) {
+	for name, body := range changes {
+		w, c := newWorld(t), parse(t, body)
+		n := 0
+		others := func() {
+			n++
+			other := documents.Change{Scope: c.Scope, ID: c.ID, Data: map[string]json.RawMessage{"m": json.RawMessage(fmt.Sprint(n))}}
+			_, err := w.fresh().Set(t.Context(), maya, other)
+			w.must(err)
+		}
+		_, err := process(&overtaking{w.table, others}, w.blobs, w.queues).Set(t.Context(), maya, c)
+		if !fault.Is(err, fault.Conflict) || !strings.HasPrefix(fault.From(err).Message, "config update conflict") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if d, err := w.fresh().Get(t.Context(), maya, c.Scope, c.ID); err != nil || strings.Contains(string(d.Data), `"n"`) || !strings.Contains(string(d.Data), fmt.Sprintf(`"m":%d`, n)) {
+			t.Errorf("%s: %s, %v", name, d.Data, err)
+		}
+	}
+}
+
+// TestAProcessWithoutObjectsSaysSo instead of taking a large document for nothing.
+func TestAProcessWithoutObjectsSaysSo(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.fresh().Set(t.Context(), maya, parse(t, changes["org"]))
+	w.must(err)
+	if _, err := process(w.table, nil, w.queues).Get(t.Context(), maya, "org", ""); err == nil || fault.Is(err, fault.NotFound) {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,105 @@
+package documents
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/pack/registry"
+	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
+)
+
+// packs puts system/packs together: what is installed are the records of the registry.
+func (s *Store) packs(ctx context.Context) (config.Document, error) {
+	d, err := s.Config.Get(ctx, config.SystemScope, packsID)
+	if err != nil {
+		return d, err
+	}
+	all, err := s.Packs.All(ctx)
+	if err != nil {
+		return d, err
+	}
+	return with(d, part{installedMember, all.Document(), all.Revision, all.UpdatedAt})
+}
+
+// setPacks changes system/packs: installed replaces all records, each of which changes or goes where it is not the same any more.
+func (w *write) setPacks(ctx context.Context) error {
+	d, done, err := w.load(ctx)
+	if err != nil || done {
+		return err
+	}
+	before, err := w.Packs.All(ctx)
+	if err != nil {
+		return err
+	}
+	now := w.Clock.Now()
+	var records []store.Op
+	if text, given := w.change.Data[installedMember]; given {
+		wanted, err := object(w.name, installedMember, text)
+		if err != nil {
+			return err
+		}
+		if records, err = changed(before, wanted, w.by.Tenant, now.UnixMicro()); err != nil {
+			return err
+		}
+	}
+	ops, err := w.beside(ctx, d, installedMember, before.Revision, len(records) > 0, now)
+	if err != nil {
+		return err
+	}
+	return w.commit(ctx, append(ops, records...))
+}
+
+// One transaction changes so many records, and so many bytes of them.
+const (
+	maxRecords     = 90
+	maxRecordBytes = 3 << 20
+)
+
+// changed are the operations that make the records the wanted ones; none when they are.
+func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant string, micros int64) ([]store.Op, error) {
+	var puts []registry.Record
+	var removals []string
+	size := 0
+	for id := range before.Records {
+		if _, there := wanted[id]; !there || null(wanted[id]) {
+			removals = append(removals, id)
+		}
+	}
+	for id, text := range wanted {
+		r, known := before.Records[id]
+		if null(text) || known && bundles.Same(r.JSON, text) {
+			continue
+		}
+		if r.ID, r.JSON = id, text; !known {
+			r.Tenant = tenant
+		} else if !bundles.Same(overlays(before.Records[id].JSON), overlays(text)) {
+			r.Undo = nil // it was of other overlays
+		}
+		if err := r.Check(); err != nil {
+			return nil, err
+		}
+		puts, size = append(puts, r), size+len(r.JSON)+len(r.Undo)
+	}
+	if len(puts)+len(removals) == 0 {
+		return nil, nil
+	}
+	if len(puts)+len(removals) > maxRecords || size > maxRecordBytes {
+		return nil, fault.New(fault.Invalid, "%d packs, of %d bytes, change at once; at most %d, of %d bytes, do", len(puts)+len(removals), size, maxRecords, maxRecordBytes)
+	}
+	if err := before.Fits(puts...); err != nil {
+		return nil, err
+	}
+	return registry.Change(before, puts, removals, micros), nil
+}
+
+// overlays are what a record says that its pack changed; nil for one that says nothing.
+func overlays(record json.RawMessage) json.RawMessage {
+	var r struct {
+		Overlays json.RawMessage `json:"overlays"`
+	}
+	_ = json.Unmarshal(record, &r) // one that is no object is refused
+	return r.Overlays
+}
