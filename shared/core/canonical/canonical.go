@@ -18,7 +18,7 @@ func JSON(raw []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(v)
+	return json.Marshal(v)
 }
 
 // Object writes an object of these members in that form.
@@ -31,7 +31,7 @@ func Object(members map[string]json.RawMessage) ([]byte, error) {
 		}
 		values[name] = v
 	}
-	return encode(values)
+	return json.Marshal(values)
 }
 
 // Hash is the SHA-256 of a text, in hexadecimal.
@@ -39,8 +39,6 @@ func Hash(text []byte) string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }
-
-func encode(v any) ([]byte, error) { return json.Marshal(v) }
 
 func tree(raw []byte) (v any, err error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
