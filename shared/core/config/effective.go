@@ -2,8 +2,6 @@ package config
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/cordum-serverless/cordum/shared/core/canonical"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/policy/override"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -89,7 +88,7 @@ var planeOnly = []string{"pools", "timeouts"}
 
 // Merge makes the effective configuration of documents in the order of Scopes; a document with Revision 0 says nothing.
 func Merge(documents []Document) (*Effective, error) {
-	merged, versions := map[string]any{}, make([]string, 0, len(documents))
+	merged, versions := map[string]json.RawMessage{}, make([]string, 0, len(documents))
 	for _, d := range documents {
 		versions = append(versions, fmt.Sprintf("%s:%d", d.Scope, d.Revision))
 		if d.Revision == 0 {
@@ -99,31 +98,20 @@ func Merge(documents []Document) (*Effective, error) {
 		if err := json.Unmarshal(d.Data, &data); err != nil {
 			return nil, fmt.Errorf("config %s/%s: stored data: %w", d.Scope, d.ID, err)
 		}
-		for name, raw := range data {
-			var v any
-			dec := json.NewDecoder(strings.NewReader(string(raw)))
-			dec.UseNumber() // numbers stay as they were written
-			if err := dec.Decode(&v); err != nil {
-				return nil, fmt.Errorf("config %s/%s: stored data: %w", d.Scope, d.ID, err)
-			}
-			merged[name] = v
-		}
+		maps.Copy(merged, data)
 	}
-	text, err := json.Marshal(merged)
+	text, err := canonical.Object(merged)
 	if err != nil {
 		return nil, fmt.Errorf("config: encode: %w", err)
 	}
-	sum := sha256.Sum256(text)
-	e := &Effective{
-		Version: strings.Join(versions, "|"), Hash: hex.EncodeToString(sum[:]), Data: text, Safety: policy.ParseEffective(text),
-	}
+	e := &Effective{Version: strings.Join(versions, "|"), Hash: canonical.Hash(text), Data: text, Safety: policy.ParseEffective(text)}
 	for _, name := range planeOnly {
 		delete(merged, name)
 	}
 	if len(merged) == 0 {
 		return e, nil
 	}
-	if text, err = json.Marshal(merged); err != nil {
+	if text, err = canonical.Object(merged); err != nil {
 		return nil, fmt.Errorf("config: encode: %w", err)
 	}
 	if len(text) <= maxForWorkers {

@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/cordum-serverless/cordum/shared/platform/nesting"
 )
 
 // Limits of documents, in bytes.
@@ -87,7 +89,7 @@ func read(raw []byte) (node, error) {
 }
 
 func readYAML(raw []byte) (n node, err error) {
-	if tooDeep(raw) {
+	if nesting.DeeperYAML(raw, maxBrackets, maxDepth) {
 		return node{}, fail(0, 0, "nested deeper than %d levels", maxDepth)
 	}
 	line := 0
@@ -120,34 +122,6 @@ func readYAML(raw []byte) (n node, err error) {
 		seen = true
 	}
 	return n, nil
-}
-
-// tooDeep refuses nesting before the parser sees it. It counts brackets, and dashes in a row on a line, without looking at quotes.
-func tooDeep(raw []byte) bool {
-	depth, dashes, comment := 0, 0, false
-	for i, c := range raw {
-		switch c {
-		case '[', '{':
-			depth++
-		case ']', '}':
-			depth = max(0, depth-1)
-		}
-		switch {
-		case c == '\n':
-			dashes, comment = 0, false
-		case c == ' ' || comment:
-		case (c == '-' || c == '?' || c == ':') && (i+1 == len(raw) || raw[i+1] == ' ' || raw[i+1] == '\n'):
-			dashes++
-		case c == '#' && (i == 0 || raw[i-1] == '\n'):
-			comment = true
-		default:
-			dashes = 0
-		}
-		if depth > maxBrackets || dashes > maxDepth {
-			return true
-		}
-	}
-	return false
 }
 
 type yamlReader struct {

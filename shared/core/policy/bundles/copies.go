@@ -3,15 +3,13 @@ package bundles
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/canonical"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -101,22 +99,11 @@ func (c *copies) find(id string) int {
 
 // hashOf is the SHA-256 of the bundles as canonical JSON, in hex: members in the order of their names, no spaces.
 func hashOf(bundles map[string]json.RawMessage) string {
-	values := make(map[string]any, len(bundles))
-	for id, raw := range bundles {
-		d := json.NewDecoder(strings.NewReader(string(raw)))
-		d.UseNumber()
-		var v any
-		if err := d.Decode(&v); err != nil {
-			panic("bundles: stored JSON: " + err.Error()) // it was part of JSON that was read
-		}
-		values[id] = v
-	}
-	text, err := json.Marshal(values)
+	text, err := canonical.Object(bundles)
 	if err != nil {
-		panic("bundles: encode: " + err.Error())
+		panic("bundles: stored JSON: " + err.Error()) // it was part of JSON that was read
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	return canonical.Hash(text)
 }
 
 // Copies answers what is kept, newest first.
