@@ -21,6 +21,8 @@ type Function struct {
 	Every time.Duration
 	// Setup says that a deployment runs it.
 	Setup bool
+	// Fetches says that it reads from addresses on the internet that others name.
+	Fetches bool
 	// Memory is in MiB; a function's share of a processor grows with it.
 	Memory int
 	// Timeout is the longest that one invocation may take.
@@ -120,6 +122,7 @@ var Functions = []Function{
 	{Name: "jobs", Service: "cordum.v1.Jobs", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), readObjects(PolicyObjects),
 		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
+	{Name: "marketplace", Service: "cordum.v1.Marketplace", Fetches: true, Memory: 1024, Timeout: 28 * time.Second, Grants: grants(secret, get)},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
 	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, readObjects(PolicyObjects),
