@@ -3,6 +3,7 @@ package marketplace
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -28,6 +29,9 @@ type Service struct {
 
 // New makes the service. Without an installer nothing can be installed, without a registry nothing is.
 func New(d *dispatch.Dispatcher, f fetch.Fetcher, installer marketplace.Installer, installed marketplace.Installed) *Service {
+	if installer == nil {
+		installer = unbuilt{}
+	}
 	if installed == nil {
 		installed = func(context.Context) (map[string]marketplace.InstalledPack, error) { return nil, nil }
 	}
@@ -35,6 +39,14 @@ func New(d *dispatch.Dispatcher, f fetch.Fetcher, installer marketplace.Installe
 		Config: &config.Store{Table: d.Jobs.Table}, Fetch: f, Installer: installer, Installed: installed, Clock: d.Clock, Log: d.Log,
 		Turn: turn.Turn{Yield: d.Yield, Name: "marketplace"},
 	}}
+}
+
+// unbuilt installs nothing.
+type unbuilt struct{}
+
+// Install says so.
+func (unbuilt) Install(context.Context, identity.Identity, []byte, marketplace.InstallOptions) (json.RawMessage, error) {
+	return nil, fault.New(fault.Unimplemented, "not implemented")
 }
 
 // Group is the service's routes.
@@ -69,9 +81,6 @@ func (s *Service) ListMarketplacePacks(ctx context.Context, _ *cordumv1.ListMark
 
 // InstallMarketplacePack installs a pack.
 func (s *Service) InstallMarketplacePack(ctx context.Context, req *cordumv1.InstallMarketplacePackRequest) (*cordumv1.Pack, error) {
-	if s.market.Installer == nil {
-		return nil, fault.New(fault.Unimplemented, "not implemented")
-	}
 	record, err := s.market.Install(ctx, identity.From(ctx), marketplace.Order{
 		CatalogID: req.GetCatalogId(), PackID: req.GetPackId(), Version: req.GetVersion(), URL: req.GetUrl(), SHA256: req.GetSha256(),
 		Force: req.GetForce(), Upgrade: req.GetUpgrade(), Inactive: req.GetInactive(),
