@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -175,11 +176,7 @@ func (g *registry) Install(_ context.Context, by identity.Identity, bundle []byt
 func (g *registry) installed(context.Context) (map[string]marketplace.InstalledPack, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := map[string]marketplace.InstalledPack{}
-	for id, p := range g.packs {
-		out[id] = p
-	}
-	return out, nil
+	return maps.Clone(g.packs), nil
 }
 
 // trading runs a test on a plane whose internet is the test's own, and whose marketplace installs into a registry of the test's.

@@ -98,8 +98,7 @@ func Seed(ctx context.Context, documents *config.Store, first Catalog, now time.
 		if err := json.Unmarshal(d.Data, &data); err != nil {
 			return fmt.Errorf("config %s/%s: stored data: %w", d.Scope, d.ID, err)
 		}
-		var list []json.RawMessage
-		if raw := data["catalogs"]; len(raw) > 0 && (json.Unmarshal(raw, &list) != nil || len(list) > 0) {
+		if !empty(data["catalogs"]) {
 			return nil
 		}
 		if data["catalogs"], err = json.Marshal([]Catalog{first}); err != nil {
@@ -112,6 +111,12 @@ func Seed(ctx context.Context, documents *config.Store, first Catalog, now time.
 			return err
 		}
 	}
+}
+
+// empty says that a value is not there, null, or a list of nothing.
+func empty(raw json.RawMessage) bool {
+	var list []json.RawMessage
+	return len(raw) == 0 || json.Unmarshal(raw, &list) == nil && len(list) == 0
 }
 
 // Entry is a pack of a catalog, in one version.
@@ -167,6 +172,7 @@ type shelfOf []Entry
 
 // UnmarshalJSON reads the list.
 func (s *shelfOf) UnmarshalJSON(text []byte) error {
+	*s = nil // the last list of several is the one
 	if string(text) == "null" {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -89,6 +90,9 @@ func TestWhatACatalogHas(t *testing.T) {
 	}
 	if err != nil || at != "2026-02-10T00:00:00Z" || len(entries) != 2 || !reflect.DeepEqual(entries[0], want) || entries[1].SHA256 != sha {
 		t.Errorf("%s %+v %v", at, entries, err)
+	}
+	if _, entries, err := Parse([]byte(`{"packs":[` + entry(``) + `],"packs":[` + entry(``) + `]}`)); err != nil || len(entries) != 1 {
+		t.Errorf("two lists: %d, %v", len(entries), err)
 	}
 	for text, want := range map[string]string{
 		``: "invalid catalog: it is no JSON object", `[]`: "invalid catalog: it is no JSON object", `{`: "invalid catalog: it is no JSON", `<html>`: "invalid catalog: it is no JSON object",
@@ -331,5 +335,33 @@ func TestWhatIsOutOfReachIsAnError(t *testing.T) {
 	}
 	if _, err := m.Install(t.Context(), identity.Identity{}, Order{CatalogID: "a", PackID: "b"}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("without catalogs: %v", err)
+	}
+}
+
+// The guide's documents are read as it says.
+func TestTheGuide(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/marketplace.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documents []string
+	for _, block := range strings.Split(string(text), "```json\n")[1:] {
+		document, _, _ := strings.Cut(block, "```")
+		documents = append(documents, strings.ReplaceAll(document, "<64 hexadecimal digits>", sha))
+	}
+	if len(documents) != 2 {
+		t.Fatalf("%d documents", len(documents))
+	}
+	if got := Catalogs(json.RawMessage(documents[0])); !slices.Equal(got, []Catalog{{OfficialID, OfficialTitle, OfficialURL, true}}) {
+		t.Errorf("%+v", got)
+	}
+	at, entries, err := Parse([]byte(documents[1]))
+	if err != nil || at == "" || len(entries) != 1 {
+		t.Fatalf("%+v, %v", entries, err)
+	}
+	for i, v := 0, reflect.ValueOf(entries[0]); i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Errorf("the guide does not show %s", v.Type().Field(i).Name)
+		}
 	}
 }

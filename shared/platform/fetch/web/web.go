@@ -171,7 +171,7 @@ func (c *Client) dialer(t fetch.Target) func(ctx context.Context, network, addre
 		}
 		dial := c.Dial
 		if dial == nil {
-			dial = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, Control: control(t, host)}).DialContext
+			dial = (&net.Dialer{Control: control(t, host)}).DialContext
 		}
 		err = errors.New("it has no address")
 		for i, a := range found {

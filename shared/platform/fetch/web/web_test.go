@@ -315,7 +315,14 @@ func TestItTakesNoLongerThan(t *testing.T) {
 
 // On a real machine, with its own dialer: what the operator allows is reached, and nothing else of it.
 func TestOnThisMachine(t *testing.T) {
-	server := httptest.NewServer(says("here"))
+	neighbour := httptest.NewServer(says("secret"))
+	t.Cleanup(neighbour.Close)
+	mux := http.NewServeMux()
+	mux.Handle("/", says("here"))
+	mux.Handle("/next", http.RedirectHandler("/catalog.json", http.StatusFound))
+	mux.Handle("/neighbour", http.RedirectHandler(neighbour.URL, http.StatusFound))
+	mux.Handle("/metadata", http.RedirectHandler("http://169.254.169.254/", http.StatusFound))
+	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	c, err := web.FromEnv(func(name string) string {
 		return map[string]string{"CORDUM_MARKETPLACE_ALLOW": server.URL + ",http://other.example.com"}[name]
@@ -323,9 +330,14 @@ func TestOnThisMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := c.Get(t.Context(), server.URL+"/catalog.json", nil, limit)
-	if err != nil || string(body) != "here" {
-		t.Errorf("%q, %v", body, err)
+	for _, path := range []string{"/catalog.json", "/next"} {
+		if body, err := c.Get(t.Context(), server.URL+path, nil, limit); err != nil || string(body) != "here" {
+			t.Errorf("%q, %v", body, err)
+		}
+	}
+	for _, path := range []string{"/neighbour", "/metadata"} {
+		_, err := c.Get(t.Context(), server.URL+path, nil, limit)
+		because(t, err, `redirect: unsupported url scheme "http"`)
 	}
 	if _, err := c.Get(t.Context(), strings.Replace(server.URL, "127.0.0.1", "localhost", 1), nil, limit); err == nil {
 		t.Error("another origin of the same server")
