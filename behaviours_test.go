@@ -85,6 +85,9 @@ var contract = []numbered{
 		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
 	},
 	{
+		list: "workflows.md 10, marketplace M01-M10", form: regexp.MustCompile(`^M(\d{2})$`), groups: []group{{"marketplace", 1, 10}},
+	},
+	{
 		list: "api.md 6.4, of dead letters, documents and streams", form: regexp.MustCompile(`^Trap(\d+)$`),
 		groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"heartbeats", 16, 16}},
 	},

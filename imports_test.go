@@ -37,12 +37,12 @@ var layers = []struct {
 }
 
 // adapters may be named only by what wires a process together.
-var adapters = []string{"shared/platform/aws", "shared/platform/embedded"}
+var adapters = []string{"shared/platform/aws", "shared/platform/embedded", "shared/platform/fetch/web"}
 
 func mayNameAdapters(folder string) bool {
 	return strings.HasPrefix(folder, "localdev") || folder == "functions/grpc" || strings.HasPrefix(folder, "functions/grpc/") ||
 		strings.HasSuffix(folder, "/lambda") || strings.HasPrefix(folder, "shared/platform/aws") ||
-		strings.HasPrefix(folder, "shared/platform/embedded")
+		strings.HasPrefix(folder, "shared/platform/embedded") || folder == "shared/platform/fetch/fetchtest"
 }
 
 // foreign says which packages from outside a layer must not import, and why.
@@ -55,6 +55,7 @@ var foreign = []struct{ folder, prefix, why string }{
 	{"shared/platform/queue", "github.com/aws", "ports are free of AWS"},
 	{"shared/platform/blob", "github.com/aws", "ports are free of AWS"},
 	{"shared/platform/push", "github.com/aws", "ports are free of AWS"},
+	{"shared/platform/fetch", "github.com/aws", "the internet is not AWS"},
 	{"shared/platform/resources", "github.com/aws", "infra, localdev and tests share the definitions"},
 	{"sdk/worker", "modernc.org", "what users import stays small"},
 	{"functions", "modernc.org", "a Lambda carries no database"},

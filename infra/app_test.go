@@ -51,9 +51,10 @@ var variants = map[string]map[string]string{
 		"stage": "prod", "domain": "cordum.example.com", "certificate": "arn:aws:acm:us-east-1:123456789012:certificate/a",
 		"grpcDomain": "grpc.cordum.example.com", "grpcCertificate": "arn:aws:acm:us-east-1:123456789012:certificate/b", "zone": "Z0123456789ABC",
 		"waf": "create", "alarmEmail": "ops@example.com", "origins": "https://app.example.com", "logDays": "90", "minContainers": "3",
+		"packCatalog": "https://packs.example.com/catalog.json", "packHosts": "cdn.example.com,cdn.example.org",
 	},
 	"signed":   {"policy": signedPolicy("policy.yaml", true), "policyKey": policyKey, "edge": "false", "grpc": "false"},
-	"restored": {"table": "cordum-dev-table-2", "region": "eu-central-1", "edge": "false", "grpc": "false"},
+	"restored": {"table": "cordum-dev-table-2", "region": "eu-central-1", "edge": "false", "grpc": "false", "packCatalog": "none"},
 }
 
 type plane struct {

@@ -2,6 +2,7 @@ package infra
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -35,6 +36,7 @@ func (c *control) addFunction(f resources.Function) {
 	log := newLog(c.stack, id+"Log", c.p.logGroup(f.Name), c.p)
 	code := awss3assets.NewAsset(c.stack, new(id+"Code"), &awss3assets.AssetProps{Path: new(filepath.Join(c.lambdas, f.Name))})
 	env := environment(c.wheres, f.Grants)
+	maps.Copy(env, c.p.packs(f))
 	function := awslambda.NewCfnFunction(c.stack, new(id), &awslambda.CfnFunctionProps{
 		FunctionName: new(c.p.functionName(f.Name)), Description: new("functions/" + f.Name), Role: c.addRole(f).AttrArn(),
 		Code:    &awslambda.CfnFunction_CodeProperty{S3Bucket: code.S3BucketName(), S3Key: code.S3ObjectKey()},
@@ -49,6 +51,22 @@ func (c *control) addFunction(f resources.Function) {
 	})
 	c.functions[f.Name] = function
 	c.logGroups = append(c.logGroups, c.p.logGroup(f.Name))
+}
+
+// packs is what a function is told of where packs come from.
+func (p Params) packs(f resources.Function) map[string]*string {
+	env := map[string]*string{}
+	if f.Fetches && p.PackHosts != "" {
+		env["CORDUM_MARKETPLACE_HOSTS"] = new(p.PackHosts)
+	}
+	switch {
+	case !f.Setup || p.PackCatalog == "":
+	case p.PackCatalog == NoCatalog:
+		env["CORDUM_PACK_CATALOG_DEFAULT_DISABLED"] = new("yes")
+	default:
+		env["CORDUM_PACK_CATALOG_URL"] = new(p.PackCatalog)
+	}
+	return env
 }
 
 // recursion answers "Allow" for a function that may wake itself through its queue: Lambda takes the seventeenth round of the same job for a

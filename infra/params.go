@@ -42,6 +42,9 @@ type Params struct {
 	// TenantHeader, Origins and ListShards go to the functions as they are.
 	TenantHeader, Origins string
 	ListShards            int
+	// PackCatalog is the catalog of packs that a new plane begins with, "" for Cordum's own, NoCatalog for none. PackHosts are where packs may be beside
+	// the hosts of catalogs.
+	PackCatalog, PackHosts string
 	// AlarmEmail gets the alarms; "" is nobody.
 	AlarmEmail string
 	LogDays    int
@@ -55,6 +58,9 @@ type Params struct {
 
 // WAFCreate makes a web ACL.
 const WAFCreate = "create"
+
+// NoCatalog leaves a plane without a catalog of packs.
+const NoCatalog = "none"
 
 // edgeRegion is where CloudFront wants its certificates and web ACLs.
 const edgeRegion = "us-east-1"
@@ -94,6 +100,10 @@ var Parameters = []Param{
 	{"origins", "", "origins of browsers that may call, with commas between; `domain` is among them by itself",
 		matching(func(p *Params) *string { return &p.Origins }, `^https?://[^\s,/]+(,https?://[^\s,/]+)*$`, "origins such as https://app.example.com, with commas between")},
 	{"listShards", "4", "over how many partitions a tenant's lists are spread; it may not shrink", number(func(p *Params) *int { return &p.ListShards }, 1, 64)},
+	{"packCatalog", "", "address of the catalog of packs that a new plane begins with, in place of Cordum's own; `none` for none",
+		matching(func(p *Params) *string { return &p.PackCatalog }, `^(none|https://[^\s/]+\.[^\s/]+/\S+)$`, "none, or an address that begins with https://")},
+	{"packHosts", "", "hosts that packs may be on beside those of catalogs, with commas between",
+		matching(func(p *Params) *string { return &p.PackHosts }, `^[a-z0-9.-]+\.[a-z][a-z0-9-]*(,[a-z0-9.-]+\.[a-z][a-z0-9-]*)*$`, "hosts such as cdn.example.com, with commas between")},
 	{"alarmEmail", "", "who gets the alarms", email},
 	{"logDays", "30", "how long logs are kept", logDays},
 	{"requestRate", "1000", "the most requests a second; bursts are twice that", number(func(p *Params) *int { return &p.RequestRate }, 1, 10000)},

@@ -55,6 +55,8 @@ func TestParamsRefuse(t *testing.T) {
 		{"more containers than queues", map[string]string{"maxContainers": "9"}, []string{"maxContainers", "from 1 to 8"}},
 		{"fewest above most", map[string]string{"minContainers": "4", "maxContainers": "3"}, []string{"minContainers: 4 is more than maxContainers, 3"}},
 		{"days", map[string]string{"logDays": "31"}, []string{"logDays", "one of [1 3 5"}},
+		{"a catalog over HTTP", map[string]string{"packCatalog": "http://packs.example.com/c"}, []string{"packCatalog", "none, or an address that begins with https://"}},
+		{"an address as a host of packs", map[string]string{"packHosts": "10.0.0.1"}, []string{"packHosts", "hosts such as cdn.example.com"}},
 		{"mail", map[string]string{"alarmEmail": "Ops <ops@example.com>"}, []string{"alarmEmail", "one e-mail address"}},
 		{"no such file", map[string]string{"policy": "nope.yaml"}, []string{"policy:", "is not a file that can be read"}},
 		{"a policy with a mistake", map[string]string{"policy": write(t, "default_decision: perhaps")}, []string{"policy:", ":1:19: must be allow or deny"}},

@@ -72,6 +72,7 @@ func (c *control) addSetup(f resources.Function, files seedFiles) {
 	properties := map[string]any{
 		"Bucket": files.policy.S3BucketName(), "Policy": files.policy.S3ObjectKey(), "Pools": files.pools.S3ObjectKey(),
 		"Timeouts": files.timeouts.S3ObjectKey(), "Hash": files.hash,
+		"Catalog": c.p.PackCatalog, // the function has it from its environment; it runs again when it is another one
 	}
 	if files.signature != nil {
 		properties["Signature"] = files.signature.S3ObjectKey()

@@ -2,6 +2,7 @@ package infra_test
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,6 +177,31 @@ func TestASetupRunsWithTheFiles(t *testing.T) {
 	}
 	if told != decide || told == 0 {
 		t.Errorf("%d functions know the key, %d have to do with policy", told, decide)
+	}
+}
+
+// TestFunctionsKnowWherePacksComeFrom: what seeds a plane knows its first catalog, what fetches its hosts, and nobody else either.
+func TestFunctionsKnowWherePacksComeFrom(t *testing.T) {
+	made, err := planes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for variant, want := range map[string]map[string]string{
+		"default":  {},
+		"most":     {"Seed CORDUM_PACK_CATALOG_URL": "https://packs.example.com/catalog.json", "Marketplace CORDUM_MARKETPLACE_HOSTS": "cdn.example.com,cdn.example.org"},
+		"restored": {"Seed CORDUM_PACK_CATALOG_DEFAULT_DISABLED": "yes"},
+	} {
+		told := map[string]string{}
+		for _, f := range made[variant].app.Of("AWS::Lambda::Function") {
+			for _, name := range []string{"CORDUM_PACK_CATALOG_URL", "CORDUM_PACK_CATALOG_DEFAULT_DISABLED", "CORDUM_MARKETPLACE_HOSTS", "CORDUM_MARKETPLACE_ALLOW"} {
+				if v := f.At("Environment", "Variables", name); v != nil {
+					told[f.ID+" "+name] = rules.Text(v)
+				}
+			}
+		}
+		if !maps.Equal(told, want) {
+			t.Errorf("%s: %v", variant, told)
+		}
 	}
 }
 

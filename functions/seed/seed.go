@@ -9,6 +9,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/core/marketplace"
 	"github.com/cordum-serverless/cordum/shared/core/seed"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 )
@@ -17,25 +18,24 @@ import (
 const resourceID = "cordum-seed"
 
 // Handler serves CloudFormation's custom resource. Its properties are Bucket, and the keys of the files in it: Policy, Pools, Timeouts, and Signature
-// where the policy is signed. What an operator has changed since stays; a policy file that has changed takes effect. A file that is not valid fails the
+// where the policy is signed. A plane without a catalog of packs gets this one, unless it is nil. What an operator has changed since stays; a policy file that has changed takes effect. A file that is not valid fails the
 // deployment with the reason and changes nothing, as does a policy without the signature that the plane's key wants. Deleting the resource leaves
 // everything as it is.
-func Handler(d *dispatch.Dispatcher, open func(bucket string) blob.Store) cfn.CustomResourceLambdaFunction {
+func Handler(d *dispatch.Dispatcher, catalog *marketplace.Catalog, open func(bucket string) blob.Store) cfn.CustomResourceLambdaFunction {
 	return cfn.LambdaWrap(func(ctx context.Context, e cfn.Event) (string, map[string]any, error) {
 		if e.RequestType == cfn.RequestDelete {
 			return resourceID, nil, nil
 		}
-		return resourceID, nil, apply(ctx, d, open, e.ResourceProperties)
+		return resourceID, nil, apply(ctx, d, seed.Files{Catalog: catalog}, open, e.ResourceProperties)
 	})
 }
 
-func apply(ctx context.Context, d *dispatch.Dispatcher, open func(bucket string) blob.Store, properties map[string]any) error {
+func apply(ctx context.Context, d *dispatch.Dispatcher, files seed.Files, open func(bucket string) blob.Store, properties map[string]any) error {
 	text := func(name string) string {
 		s, _ := properties[name].(string)
 		return s
 	}
 	bucket := open(text("Bucket"))
-	var files seed.Files
 	for _, f := range []struct {
 		property string
 		into     *[]byte

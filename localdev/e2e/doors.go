@@ -51,7 +51,7 @@ var doorCases = []testCase{
 		}
 	}},
 	{"a route that is not built is 501", 0, func(s *story) {
-		s.refused(s.get("/marketplace/packs"), http.StatusNotImplemented, "not implemented")
+		s.refused(s.get("/users"), http.StatusNotImplemented, "not implemented")
 	}},
 	{"without a key everything is 401", 0, func(s *story) {
 		for _, path := range []string{"/api/v1/jobs", "/api/v1/status", "/api/v1/nowhere", "/api/v1/dlq"} {

@@ -27,7 +27,7 @@ func TestEmbedded(t *testing.T) {
 
 func embedded(t *testing.T) (e2e.Target, func(string) e2e.Queue) {
 	t.Helper()
-	env := map[string]string{"CORDUM_API_KEYS": keys}
+	env := map[string]string{"CORDUM_API_KEYS": keys, "CORDUM_PACK_CATALOG_DEFAULT_DISABLED": "yes"}
 	p, err := plane.Open(t.Context(), plane.Config{
 		Getenv: func(name string) string { return env[name] }, Log: slog.New(slog.NewTextHandler(logTo(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})

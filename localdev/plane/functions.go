@@ -19,6 +19,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/inbox"
 	"github.com/cordum-serverless/cordum/functions/jobs"
 	"github.com/cordum-serverless/cordum/functions/locks"
+	"github.com/cordum-serverless/cordum/functions/marketplace"
 	"github.com/cordum-serverless/cordum/functions/memory"
 	"github.com/cordum-serverless/cordum/functions/packs"
 	"github.com/cordum-serverless/cordum/functions/policy"
@@ -36,9 +37,11 @@ import (
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	coremarketplace "github.com/cordum-serverless/cordum/shared/core/marketplace"
 	workflowruns "github.com/cordum-serverless/cordum/shared/core/workflow/runs"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/fetch"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
 
@@ -90,26 +93,37 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"engine":     func(d *dispatch.Dispatcher, _ rest.Config) any { return engine.Handler(workflowruns.New(d)) },
 	"inbox":      func(d *dispatch.Dispatcher, _ rest.Config) any { return inbox.Handler(d) },
 	"scheduler":  func(d *dispatch.Dispatcher, _ rest.Config) any { return scheduler.Handler(d) },
-	"seed": func(d *dispatch.Dispatcher, _ rest.Config) any {
-		return seed.Handler(d, func(string) blob.Store { return d.Jobs.Blobs })
-	},
-	"stream": func(d *dispatch.Dispatcher, edge rest.Config) any { return stream.Handler(d, edge) },
-	"sweep":  func(d *dispatch.Dispatcher, _ rest.Config) any { return sweep.Handler(d) },
+	"stream":     func(d *dispatch.Dispatcher, edge rest.Config) any { return stream.Handler(d, edge) },
+	"sweep":      func(d *dispatch.Dispatcher, _ rest.Config) any { return sweep.Handler(d) },
 }
 
 func answers(build func(*dispatch.Dispatcher) rest.Group) func(*dispatch.Dispatcher, rest.Config) any {
 	return func(d *dispatch.Dispatcher, edge rest.Config) any { return rest.Lambda(rest.New(edge, build(d))) }
 }
 
-// functions builds all of them. The sealer has a key of its own.
-func functions(d *dispatch.Dispatcher, edge rest.Config, s *chain.Sealer) []*Function {
+// apart is what single functions have of their own.
+type apart struct {
+	sealer   *chain.Sealer
+	internet fetch.Fetcher
+	catalog  *coremarketplace.Catalog
+}
+
+// functions builds all of them.
+func functions(d *dispatch.Dispatcher, edge rest.Config, own apart) []*Function {
 	var out []*Function
 	for _, def := range resources.Functions {
-		if def.Name == "sealer" {
-			out = append(out, newFunction(def, sealer.Handler(s, d.Log)))
-			continue
+		var handler any
+		switch def.Name {
+		case "marketplace":
+			handler = rest.Lambda(rest.New(edge, marketplace.New(d, own.internet, nil, nil).Group()))
+		case "sealer":
+			handler = sealer.Handler(own.sealer, d.Log)
+		case "seed":
+			handler = seed.Handler(d, own.catalog, func(string) blob.Store { return d.Jobs.Blobs })
+		default:
+			handler = handlers[def.Name](d, edge)
 		}
-		out = append(out, newFunction(def, handlers[def.Name](d, edge)))
+		out = append(out, newFunction(def, handler))
 	}
 	return out
 }

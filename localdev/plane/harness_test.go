@@ -112,7 +112,10 @@ type rig struct {
 }
 
 func config() plane.Config {
-	env := map[string]string{"CORDUM_API_KEYS": keys, "API_RATE_LIMIT_RPS": "1000000", "API_RATE_LIMIT_BURST": "1000000"}
+	env := map[string]string{
+		"CORDUM_API_KEYS": keys, "API_RATE_LIMIT_RPS": "1000000", "API_RATE_LIMIT_BURST": "1000000",
+		"CORDUM_PACK_CATALOG_DEFAULT_DISABLED": "yes", // tests read nothing from the internet
+	}
 	return plane.Config{
 		Getenv: func(name string) string { return env[name] },
 		Policy: []byte(testPolicy), Pools: []byte(testPools), Timeouts: []byte(testTimeouts),

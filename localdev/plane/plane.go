@@ -21,11 +21,14 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/marketplace"
 	coreseed "github.com/cordum-serverless/cordum/shared/core/seed"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/fetch"
+	"github.com/cordum-serverless/cordum/shared/platform/fetch/web"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
 	"github.com/cordum-serverless/cordum/shared/platform/metrics"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
@@ -55,6 +58,8 @@ type Config struct {
 	Sweep time.Duration
 	// Containers is how many gRPC containers run; 0 is one.
 	Containers int
+	// Internet is where catalogs of packs are read from; nil is the real one, as far as the environment allows it.
+	Internet fetch.Fetcher
 	// Embedded are options of the adapters.
 	Embedded embedded.Options
 }
@@ -130,7 +135,7 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		ports = cfg.Wrap(ports)
 	}
 	p.Dispatcher = dispatch.New(ports)
-	if err := p.seed(ctx, cfg); err != nil {
+	if err := p.seed(ctx, cfg, boot.Catalog(getenv)); err != nil {
 		return err
 	}
 	edge, err := boot.Edge(getenv, nil, ports.Clock, cfg.Log)
@@ -148,7 +153,13 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		return err
 	}
 	p.Sealer = &chain.Sealer{Table: ports.Table, Blobs: ports.Blobs, Keys: keys, Clock: ports.Clock}
-	p.Functions = functions(p.Dispatcher, edge, p.Sealer)
+	internet := cfg.Internet
+	if internet == nil {
+		if internet, err = web.FromEnv(getenv); err != nil {
+			return err
+		}
+	}
+	p.Functions = functions(p.Dispatcher, edge, apart{p.Sealer, internet, boot.Catalog(getenv)})
 	api := gateway.Handler(router(p.Functions), ports.Clock, cfg.Log)
 	p.sockets = gateway.NewSockets(byName(p.Functions, "stream"), p.platform.Connections(), api, ports.Clock, cfg.Log)
 	p.HTTP = gateway.WithPages(p.sockets)
@@ -165,9 +176,9 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 // listShards is small: one machine has no partition to spread over.
 const listShards job.Shards = 1
 
-func (p *Plane) seed(ctx context.Context, cfg Config) error {
+func (p *Plane) seed(ctx context.Context, cfg Config, catalog *marketplace.Catalog) error {
 	d := p.Dispatcher
-	files := coreseed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings}
+	files := coreseed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings, Catalog: catalog}
 	if p.policy.path != "" {
 		if err := p.policy.read(); err != nil {
 			return err

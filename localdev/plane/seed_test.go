@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/cfn"
 
+	"github.com/cordum-serverless/cordum/localdev/plane"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 )
@@ -22,9 +23,9 @@ type stack struct {
 	answers []cfn.Response
 }
 
-func newStack(t *testing.T) *stack {
+func newStack(t *testing.T, cfg plane.Config) *stack {
 	t.Helper()
-	s := &stack{rig: open(t, config())}
+	s := &stack{rig: open(t, cfg)}
 	s.server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var a cfn.Response
 		text, err := io.ReadAll(r.Body)
@@ -80,7 +81,7 @@ func (s *stack) snapshot(t *testing.T) *policy.Policy {
 const otherPools = "topics: { job.test.*: elsewhere }"
 
 func TestADeploymentSeedsOnce(t *testing.T) {
-	s := newStack(t)
+	s := newStack(t, config())
 	before := s.snapshot(t).Snapshot()
 	if a := s.deploy(t, cfn.RequestUpdate, "default_decision: deny\nrules: []", otherPools); a.Status != cfn.StatusSuccess {
 		t.Fatalf("%+v", a)
@@ -106,7 +107,7 @@ func TestADeploymentSeedsOnce(t *testing.T) {
 }
 
 func TestAFileThatIsNotValidFailsTheDeployment(t *testing.T) {
-	s := newStack(t)
+	s := newStack(t, config())
 	before := s.snapshot(t).Snapshot()
 	for name, files := range map[string][2]string{
 		"a policy with an unknown decision": {"default_decision: perhaps", otherPools},

@@ -20,5 +20,5 @@ func main() {
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Blobs: s3.New(cfg, names.Bucket)}, log)
 	boot.Must(log, err)
-	lambda.Start(seed.Handler(d, func(bucket string) blob.Store { return s3.New(cfg, bucket) }))
+	lambda.Start(seed.Handler(d, boot.Catalog(os.Getenv), func(bucket string) blob.Store { return s3.New(cfg, bucket) }))
 }

@@ -1,4 +1,4 @@
-// Package seed puts the first configuration into a plane: the policy, the pools and the timeouts of files.
+// Package seed puts the first configuration into a plane: the policy, the pools and the timeouts of files, and a catalog of packs.
 package seed
 
 import (
@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/marketplace"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
@@ -24,6 +25,8 @@ type Files struct {
 	Signature []byte
 	// Settings are further members of the document system/default.
 	Settings map[string]json.RawMessage
+	// Catalog is the first catalog of packs; nil for none.
+	Catalog *marketplace.Catalog
 }
 
 // Apply stores what is not stored yet: pools, timeouts and settings that an operator has changed stay as they are. The policy file is the
@@ -40,6 +43,11 @@ func Apply(ctx context.Context, documents *config.Store, heads *head.Store, f Fi
 	}
 	if _, err := documents.Seed(ctx, config.SystemScope, config.DefaultID, members, now); err != nil {
 		return nil, fmt.Errorf("seed settings: %w", err)
+	}
+	if f.Catalog != nil {
+		if err := marketplace.Seed(ctx, documents, *f.Catalog, now); err != nil {
+			return nil, fmt.Errorf("seed catalogs of packs: %w", err)
+		}
 	}
 	d, err := documents.Get(ctx, config.SystemScope, config.DefaultID)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/marketplace"
 	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
 	"github.com/cordum-serverless/cordum/shared/core/signature"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
@@ -133,6 +135,20 @@ func PolicyKey(getenv func(string) string) (*signed.Key, error) {
 		return nil, fmt.Errorf("CORDUM_POLICY_PUBLIC_KEY: %w", err)
 	}
 	return &key, nil
+}
+
+// Catalog reads CORDUM_PACK_CATALOG_URL, _ID and _TITLE: the catalog of packs that a plane begins with. CORDUM_PACK_CATALOG_DEFAULT_DISABLED leaves it
+// without one.
+func Catalog(getenv func(string) string) *marketplace.Catalog {
+	if slices.Contains([]string{"1", "true", "yes"}, strings.ToLower(strings.TrimSpace(getenv("CORDUM_PACK_CATALOG_DEFAULT_DISABLED")))) {
+		return nil
+	}
+	given := func(name, otherwise string) string {
+		return cmp.Or(strings.TrimSpace(getenv("CORDUM_PACK_CATALOG_"+name)), otherwise)
+	}
+	return &marketplace.Catalog{
+		ID: given("ID", marketplace.OfficialID), Title: given("TITLE", marketplace.OfficialTitle), URL: given("URL", marketplace.OfficialURL), Enabled: true,
+	}
 }
 
 // defaultShards spreads a tenant's lists over partitions that take about 1,000 writes a second each.

@@ -21,6 +21,8 @@ type Function struct {
 	Every time.Duration
 	// Setup says that a deployment runs it.
 	Setup bool
+	// Fetches says that it reads from addresses on the internet that others name.
+	Fetches bool
 	// Memory is in MiB; a function's share of a processor grows with it.
 	Memory int
 	// Timeout is the longest that one invocation may take.
@@ -125,12 +127,11 @@ var Functions = []Function{
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), decides,
 		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
 	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, on(store.ByLink))},
+	{Name: "marketplace", Service: "cordum.v1.Marketplace", Fetches: true, Memory: 1024, Timeout: 28 * time.Second, Grants: grants(secret, get,
+		unproven("the suite has no catalog to install from", installs))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
-	{Name: "packs", Service: "cordum.v1.Packs", Memory: 1024, Timeout: 29 * time.Second, Grants: grants(secret, get, batchGet, query, put, remove, check,
-		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"),
-		readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"), readObjects(ArtifactObjects),
-		allow(Target{Kind: AllPools}, "sqs:CreateQueue"))},
+	{Name: "packs", Service: "cordum.v1.Packs", Memory: 1024, Timeout: 29 * time.Second, Grants: grants(secret, installs, readObjects(ArtifactObjects))},
 	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, decides,
 		unproven(velocities, query))},
 	{Name: "runs", Service: "cordum.v1.Runs", Memory: 512, Timeout: 25 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove, check,
@@ -229,6 +230,10 @@ var (
 	// makesPools makes the queues of new pools, whose messages go to the dead letters when they come too often.
 	makesPools = slices.Concat(allow(Target{Kind: AllPools}, "sqs:CreateQueue", "sqs:GetQueueAttributes"),
 		allow(Target{AQueue, DeadLetters}, "sqs:GetQueueAttributes"))
+	// installs is for whatever installs packs.
+	installs = slices.Concat(get, batchGet, query, put, remove, check, decides, allow(Target{Objects, PolicyObjects}, "s3:PutObject"),
+		readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"),
+		unproven(large, allow(Target{Objects, ConfigObjects}, "s3:PutObject")), makesPools)
 	get      = allow(Target{Kind: TheTable}, "dynamodb:GetItem")
 	batchGet = allow(Target{Kind: TheTable}, "dynamodb:BatchGetItem")
 	query    = allow(Target{Kind: TheTable}, "dynamodb:Query")

@@ -147,7 +147,7 @@ type Catalog struct {
 	Enabled bool `protobuf:"varint,4,opt,name=enabled,proto3" json:"enabled,omitempty"`
 	// When it was last changed, as it says itself.
 	UpdatedAt string `protobuf:"bytes,5,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	// Why it could not be read.
+	// Why it could not be read, or not all of it is shown.
 	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -433,7 +433,7 @@ func (x *MarketplacePack) GetInstalledAt() string {
 	return ""
 }
 
-// InstallMarketplacePackRequest names a pack: catalog_id and pack_id, or url and sha256.
+// InstallMarketplacePackRequest names a pack: catalog_id and pack_id, or url and sha256. What is given besides must fit, too.
 type InstallMarketplacePackRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The catalog.
@@ -593,12 +593,12 @@ const file_cordum_v1_marketplace_proto_rawDesc = "" +
 	"\x06sha256\x18\x05 \x01(\tR\x06sha256\x12\x14\n" +
 	"\x05force\x18\x06 \x01(\bR\x05force\x12\x18\n" +
 	"\aupgrade\x18\a \x01(\bR\aupgrade\x12\x1a\n" +
-	"\binactive\x18\b \x01(\bR\binactive2\xf5\x01\n" +
+	"\binactive\x18\b \x01(\bR\binactive2\x8c\x02\n" +
 	"\vMarketplace\x12p\n" +
 	"\x14ListMarketplacePacks\x12&.cordum.v1.ListMarketplacePacksRequest\x1a'.cordum.v1.ListMarketplacePacksResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03\x12t\n" +
-	"\x16InstallMarketplacePack\x12(.cordum.v1.InstallMarketplacePackRequest\x1a\x0f.cordum.v1.Pack\"\x1f\xd2\xf3\x18\x1b\n" +
-	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\finstall packBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x12\x8a\x01\n" +
+	"\x16InstallMarketplacePack\x12(.cordum.v1.InstallMarketplacePackRequest\x1a\x0f.cordum.v1.Pack\"5\xd2\xf3\x181\n" +
+	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x03*\x14invalid json payload2\finstall packBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_marketplace_proto_rawDescOnce sync.Once

@@ -38,8 +38,8 @@ type MarketplaceClient interface {
 	// InstallMarketplacePack downloads a pack and installs it like Packs.InstallPack.
 	//
 	// 400 "invalid json payload", "catalog_id and pack_id required", "sha256 required", "sha256 mismatch", an address that is not allowed, or
-	// a failed download; 404 "marketplace pack not found", also for an address that no catalog lists; 409 "global pack lock held" or "pack
-	// lock held".
+	// "download failed: …"; 404 "marketplace pack not found", also for an address that no catalog lists, and with catalog_errors when a catalog
+	// cannot be read, in which it may be; 409 "global pack lock held" or "pack lock held".
 	InstallMarketplacePack(ctx context.Context, in *InstallMarketplacePackRequest, opts ...grpc.CallOption) (*Pack, error)
 }
 
@@ -84,8 +84,8 @@ type MarketplaceServer interface {
 	// InstallMarketplacePack downloads a pack and installs it like Packs.InstallPack.
 	//
 	// 400 "invalid json payload", "catalog_id and pack_id required", "sha256 required", "sha256 mismatch", an address that is not allowed, or
-	// a failed download; 404 "marketplace pack not found", also for an address that no catalog lists; 409 "global pack lock held" or "pack
-	// lock held".
+	// "download failed: …"; 404 "marketplace pack not found", also for an address that no catalog lists, and with catalog_errors when a catalog
+	// cannot be read, in which it may be; 409 "global pack lock held" or "pack lock held".
 	InstallMarketplacePack(context.Context, *InstallMarketplacePackRequest) (*Pack, error)
 	mustEmbedUnimplementedMarketplaceServer()
 }

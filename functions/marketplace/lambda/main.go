@@ -1,0 +1,30 @@
+// Command lambda is the door of the marketplace function: configuration, dependencies, start.
+package main
+
+import (
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/cordum-serverless/cordum/functions/marketplace"
+	"github.com/cordum-serverless/cordum/shared/edge/boot"
+	"github.com/cordum-serverless/cordum/shared/edge/rest"
+	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/fetch/web"
+)
+
+func main() {
+	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
+	names, err := aws.NamesFromEnv(os.Getenv)
+	boot.Must(log, err)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
+	boot.Must(log, err)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil)}, log)
+	boot.Must(log, err)
+	internet, err := web.FromEnv(os.Getenv)
+	boot.Must(log, err)
+	lambda.Start(rest.Lambda(rest.New(edge, marketplace.New(d, internet, nil, nil).Group())))
+}

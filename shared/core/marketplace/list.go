@@ -1,0 +1,101 @@
+package marketplace
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// List is what the marketplace shows.
+type List struct {
+	Catalogs  []Shown
+	Items     []Item
+	FetchedAt time.Time
+	// Cached says that the catalogs were read for an earlier request.
+	Cached bool
+}
+
+// Shown is a catalog on the list.
+type Shown struct {
+	Catalog
+
+	// UpdatedAt is when it was changed, as it says itself.
+	UpdatedAt string
+	// Problem is why it, or a part of it, is not shown; "" when all of it is.
+	Problem string
+}
+
+// Item is a pack on the list, in its highest version.
+type Item struct {
+	Entry
+
+	Catalog Catalog
+	// Installed is what there is of it; the zero value when it never was installed.
+	Installed InstalledPack
+
+	shelf int // its place among the catalogs
+}
+
+// List answers the packs of all enabled catalogs, and what of them is installed now. A catalog that cannot be read says so, and the others are shown.
+func (m *Market) List(ctx context.Context) (List, error) {
+	catalogs, err := m.catalogs(ctx)
+	if err != nil {
+		return List{}, err
+	}
+	have, at, cached, err := m.shelves(ctx, catalogs)
+	if err != nil {
+		return List{}, err
+	}
+	installed, err := m.Installed(ctx)
+	if err != nil {
+		return List{}, err
+	}
+	l := List{FetchedAt: at, Cached: cached}
+	for _, s := range have {
+		l.Catalogs = append(l.Catalogs, Shown{s.Catalog, s.updatedAt, s.problem})
+	}
+	items, left := fitting(highest(have))
+	for i, n := range left {
+		l.Catalogs[i].Problem = fmt.Sprintf("%d of its packs are not shown: the list is too long", n)
+	}
+	l.Items = items
+	for i := range l.Items {
+		l.Items[i].Installed = installed[l.Items[i].ID]
+	}
+	return l, nil
+}
+
+// highest answers the packs by id, each in its highest version; of equal ones the first catalog's.
+func highest(have []shelf) []Item {
+	best := map[string]Item{}
+	for i, s := range have {
+		for _, e := range s.entries {
+			if b, ok := best[e.ID]; !ok || compareVersions(e.Version, b.Version) > 0 {
+				best[e.ID] = Item{Entry: e, Catalog: s.Catalog, shelf: i}
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(best), func(a, b Item) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// maxList is how much of packs an answer holds, in bytes: a function's answer has an end.
+const maxList = 3 << 20
+
+// fitting answers the items that an answer holds, and how many of each catalog it does not.
+func fitting(items []Item) (fit []Item, left map[int]int) {
+	room := maxList
+	left = map[int]int{}
+	return slices.DeleteFunc(items, func(i Item) bool {
+		text, err := json.Marshal(i.Entry)
+		if err != nil || len(text) > room {
+			left[i.shelf]++
+			return true
+		}
+		room -= len(text)
+		return false
+	}), left
+}

@@ -1,0 +1,4 @@
+package web
+
+// Control is for tests.
+var Control = control
