@@ -15,17 +15,21 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/memory"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 )
 
 // Service serves cordum.v1.Memory.
 type Service struct {
 	cordumv1.UnimplementedMemoryServer
-	d *dispatch.Dispatcher
+	d        *dispatch.Dispatcher
+	memories *memory.Store
 }
 
 // New makes the service.
-func New(d *dispatch.Dispatcher) *Service { return &Service{d: d} }
+func New(d *dispatch.Dispatcher) *Service {
+	return &Service{d: d, memories: &memory.Store{Table: d.Jobs.Table}}
+}
 
 // Group is the service's routes.
 func (s *Service) Group() rest.Group {
@@ -86,12 +90,17 @@ func pointer(req *cordumv1.GetMemoryRequest) (job.Pointer, error) {
 
 func unquoted(s string) string { return strings.TrimSpace(strings.Trim(strings.TrimSpace(s), `"'`)) }
 
-// read answers a job's payloads. Nothing is stored under mem: yet, so everything there is unknown.
+// read answers a job's payloads, and the values of memories.
 func (s *Service) read(ctx context.Context, p job.Pointer) ([]byte, error) {
+	tenant, now := identity.From(ctx).Tenant, s.d.Clock.Now()
 	if p.Kind == "mem" {
-		return nil, errNotFound
+		doc, err := s.memories.Document(ctx, tenant, p.ID, now)
+		if err == nil && doc == nil {
+			err = errNotFound
+		}
+		return doc, err
 	}
-	f, err := s.d.Jobs.Full(ctx, identity.From(ctx).Tenant, p.ID, s.d.Clock.Now())
+	f, err := s.d.Jobs.Full(ctx, tenant, p.ID, now)
 	if fault.Is(err, fault.NotFound) {
 		return nil, errNotFound
 	}
