@@ -69,23 +69,21 @@ func (s *Service) GetMemory(ctx context.Context, req *cordumv1.GetMemoryRequest)
 // pointer reads ptr, else key; key may be a whole pointer too. Clients that took one from JSON text leave its quotes on.
 func pointer(req *cordumv1.GetMemoryRequest) (job.Pointer, error) {
 	text := unquoted(req.GetPtr())
-	parse := job.ParsePointer
-	if text == "" {
-		if text = unquoted(req.GetKey()); !strings.HasPrefix(text, "redis://") {
-			parse = job.ParsePointerKey
-		}
+	bare := text == ""
+	if bare {
+		text = unquoted(req.GetKey())
 	}
 	if text == "" {
 		return job.Pointer{}, fault.New(fault.Invalid, "missing ptr or key")
 	}
-	p, err := parse(text)
-	if err != nil {
-		return p, err
+	key, whole := strings.CutPrefix(text, "redis://")
+	if key == "" || !whole && !bare {
+		return job.Pointer{}, job.ErrPointer
 	}
-	if kinds[p.Kind] == "" {
-		return p, fault.New(fault.Invalid, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
+	if kind, _, ok := strings.Cut(key, ":"); !ok || kinds[kind] == "" {
+		return job.Pointer{}, fault.New(fault.Invalid, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
 	}
-	return p, nil
+	return job.ParsePointerKey(key)
 }
 
 func unquoted(s string) string { return strings.TrimSpace(strings.Trim(strings.TrimSpace(s), `"'`)) }

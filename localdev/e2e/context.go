@@ -92,7 +92,7 @@ var contextCases = []testCase{
 		}
 	}},
 	{"a handler has the window of its job, and remembers", needStream, func(s *story) {
-		seen := make(chan string, 10)
+		seen := make(chan []string, 10)
 		here := s.here()
 		s.hire(here, func(ctx context.Context, j *worker.Job) (any, error) {
 			w, err := j.Window(ctx, j.ContextMode())
@@ -103,10 +103,10 @@ var contextCases = []testCase{
 			return nil, j.Remember(ctx, j.ContextMode(), []byte("well"))
 		})
 		id := s.fresh()
-		for i, want := range []string{"user: p0|", "user: p0|assistant: well|user: p1|"} {
+		for i, want := range [][]string{{"user: p0"}, {"user: p0", "assistant: well", "user: p1"}} {
 			rc := s.submit("topic", TopicPlaced, "labels", here, "prompt", fmt.Sprint("p", i), "memory_id", id, "context_mode", "chat")
 			s.await(rc.JobID, "SUCCEEDED")
-			if got := <-seen; got != want {
+			if got := <-seen; !slices.Equal(got, want) {
 				s.Errorf("job %d saw %q, want %q", i, got, want)
 			}
 		}
@@ -139,19 +139,15 @@ func (s *story) window(ctx context.Context, engine cordumv1.ContextEngineClient,
 	if err != nil {
 		s.Fatal(err)
 	}
-	text := ""
-	for _, w := range want {
-		text += w + "|"
-	}
-	if got := said(res); got != text {
-		s.Errorf("%s of %q is %q, want %q", req.GetMode(), req.GetLogicalPayload(), got, text)
+	if got := said(res); !slices.Equal(got, want) {
+		s.Errorf("%s of %q is %q, want %q", req.GetMode(), req.GetLogicalPayload(), got, want)
 	}
 }
 
-// said is a window as a text.
-func said(w *cordumv1.BuildWindowResponse) (text string) {
+// said are the messages of a window.
+func said(w *cordumv1.BuildWindowResponse) (lines []string) {
 	for _, m := range w.GetMessages() {
-		text += m.GetRole() + ": " + m.GetContent() + "|"
+		lines = append(lines, m.GetRole()+": "+m.GetContent())
 	}
-	return text
+	return lines
 }

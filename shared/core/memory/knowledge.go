@@ -168,7 +168,9 @@ func (s *Store) count(ctx context.Context, pk string, h *head, chunks []Chunk, n
 	}
 	h.chunks, h.size = h.chunks+more, h.size+size
 	for _, it := range old {
-		h.chunks, h.size = h.chunks-1, h.size-chunk(it, 0).size()
+		if it.Live(now.Unix()) { // others may be counted or not
+			h.chunks, h.size = h.chunks-1, h.size-chunk(it, 0).size()
+		}
 	}
 	if h.chunks <= MaxChunks && h.size <= MaxSize {
 		return nil

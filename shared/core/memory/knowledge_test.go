@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/memory"
@@ -345,5 +348,81 @@ func TestIDsOfMemories(t *testing.T) {
 	long := bytes.Repeat([]byte("#"), 512)
 	if _, err := (&memory.Store{Table: newTable(t)}).Events(t.Context(), "default", string(long), now); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is stored, replaced and over is what a simple model says, and the head never counts less than there is.
+func TestChunksAreThoseOfTheModel(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		table, at := newTable(t), now
+		type entry struct {
+			content string
+			until   time.Time
+		}
+		model, next := map[int64]entry{}, int64(0)
+		live := func() []string {
+			out := []string{}
+			for _, n := range slices.Sorted(maps.Keys(model)) {
+				if at.Before(model[n].until) {
+					out = append(out, fmt.Sprint(n, model[n].content))
+				}
+			}
+			return out
+		}
+		var written time.Time
+		for call := range rapid.IntRange(1, 12).Draw(r, "calls") {
+			at = at.Add(time.Duration(rapid.IntRange(0, 20).Draw(r, "days")) * 24 * time.Hour)
+			if at.Sub(written) >= memory.Retention {
+				next = 0 // nothing of it is left
+			}
+			if rapid.IntRange(0, 9).Draw(r, "deletes") == 0 { // what is over may be deleted, or not yet
+				expire(t, table, at)
+			}
+			k := memory.Knowledge{Replace: rapid.IntRange(0, 4).Draw(r, "replace") == 0, Summary: text("s")}
+			if k.Replace {
+				model, next = map[int64]entry{}, 0
+			}
+			numbers := rapid.SliceOfNDistinct(rapid.Int64Range(-8, 5), 0, 4, rapid.ID).Draw(r, "numbers")
+			for _, n := range numbers {
+				next = max(next, n+1)
+			}
+			for i, n := range numbers {
+				content := fmt.Sprint("/", call, "-", i)
+				c := memory.Chunk{Number: max(n, memory.Next), Content: []byte(content)}
+				if n < 0 {
+					n = next
+					next++
+				}
+				k.Chunks = append(k.Chunks, c)
+				model[n] = entry{content, at.Add(memory.Retention)}
+			}
+			if err := learn(t, table, fmt.Sprint(call), k, at); err != nil {
+				r.Fatal(err)
+			}
+			written = at
+			got, want := chunks(t, table, at), live()
+			if !slices.Equal(got, want) {
+				r.Fatalf("%v, want %v", got, want)
+			}
+			head, err := table.Get(t.Context(), store.Key{PK: "M#default#m", SK: "H"})
+			if err != nil || head.Attrs.Int("q") < int64(len(want)) {
+				r.Fatalf("the head counts %d of %d, %v", head.Attrs.Int("q"), len(want), err)
+			}
+		}
+	})
+}
+
+// expire deletes what is over, as the table does some day.
+func expire(t *testing.T, table store.Table, at time.Time) {
+	t.Helper()
+	for it, err := range store.Items(t.Context(), table, store.Query{PK: "M#default#m"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !it.Live(at.Unix()) {
+			if err := table.Write(t.Context(), store.Delete(it.Key)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

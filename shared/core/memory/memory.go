@@ -129,14 +129,16 @@ var errBusy = fault.New(fault.Unavailable, "others keep changing the memory; ret
 
 // retry makes a write again, whoever else writes, until it is not overtaken. Of those that meet each rests for another time, by its name.
 func retry(ctx context.Context, name string, write func() error) error {
-	own := time.Duration(1 + hashed(name)[0])
-	for try := range tries {
+	step := time.Duration(hashed(name)[0]) * time.Millisecond / 256
+	rest := time.Duration(0)
+	for range tries {
 		if err := write(); !store.Overtaken(err) {
 			return err
 		}
-		if err := clock.Pause(ctx, min(longest, time.Duration(try)*time.Millisecond)*own/256); err != nil {
+		if err := clock.Pause(ctx, rest); err != nil {
 			return err
 		}
+		rest = min(longest, rest+step)
 	}
 	return errBusy
 }

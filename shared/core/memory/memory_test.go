@@ -233,3 +233,17 @@ func TestForget(t *testing.T) {
 		})
 	}
 }
+
+// A head that knows only the number of the next event, as those of the release before did, is taken up.
+func TestAHeadOfTheReleaseBefore(t *testing.T) {
+	table := newTable(t)
+	old := store.Item{Key: store.Key{PK: "M#default#m", SK: "H"}, Attrs: store.Attrs{"n": int64(7)}, Expires: now.Add(memory.Retention).Unix()}
+	if err := table.Write(t.Context(), store.Put(old)); err != nil {
+		t.Fatal(err)
+	}
+	add(t, table, "m", "new", now)
+	all, err := (&memory.Store{Table: table}).Events(t.Context(), "default", "m", now)
+	if err != nil || len(all) != 1 || all[0].Number != 7 {
+		t.Errorf("%v, %v", all, err)
+	}
+}
