@@ -92,6 +92,7 @@ func TestRolesOfGRPC(t *testing.T) {
 		"cordum.v1.CordumApi.GetJobStatus":           "any",
 		"cordum.v1.ContextEngine.BuildWindow":        "admin worker",
 		"cordum.v1.ContextEngine.UpdateMemory":       "admin worker",
+		"cordum.v1.ContextEngine.StoreMemory":        "admin worker",
 		"cordum.v1.Workers.Connect":                  "worker admin",
 		"cordum.agent.v1.SafetyKernel.Check":         "any",
 		"cordum.agent.v1.SafetyKernel.Evaluate":      "any",
@@ -129,6 +130,7 @@ func TestEveryMutatingRouteSaysWhatItsAuditEntryIs(t *testing.T) {
 	all := methods()
 	mutating := map[string]bool{
 		"cordum.v1.CordumApi.SubmitJob": true, "cordum.v1.ContextEngine.UpdateMemory": true, "cordum.v1.Workers.Connect": true,
+		"cordum.v1.ContextEngine.StoreMemory": true,
 	}
 	for _, b := range table(t) {
 		mutating[b.Selector] = b.Get == ""

@@ -13,6 +13,7 @@ import (
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/core/memory"
 	"github.com/cordum-serverless/cordum/shared/edge/asking"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/rpc"
@@ -27,8 +28,7 @@ const keepAlive = 60 * time.Second
 // maxMessage is the largest message of either direction: a result's payload, with room around it.
 const maxMessage = 16 << 20
 
-// NewServer assembles the container: CordumApi, SafetyKernel, the workers' streams, health and reflection, and what the host registers. Services that are
-// not built answer UNIMPLEMENTED.
+// NewServer assembles the container: CordumApi, SafetyKernel, ContextEngine, the workers' streams, health and reflection, and what the host registers.
 func NewServer(d *dispatch.Dispatcher, w *Workers, edge rest.Config, log *slog.Logger, more ...Register) *grpcgo.Server {
 	opts := append(rpc.Options(rpc.Config{Gate: edge.Gate, Log: log, Clock: edge.Clock, IDs: edge.IDs}),
 		grpcgo.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive}),
@@ -37,7 +37,7 @@ func NewServer(d *dispatch.Dispatcher, w *Workers, edge rest.Config, log *slog.L
 	s := grpcgo.NewServer(opts...)
 	cordumv1.RegisterCordumApiServer(s, &API{d: d})
 	cordumv1.RegisterWorkersServer(s, w)
-	cordumv1.RegisterContextEngineServer(s, cordumv1.UnimplementedContextEngineServer{})
+	cordumv1.RegisterContextEngineServer(s, &ContextEngine{memories: &memory.Store{Table: d.Jobs.Table}, clock: d.Clock, ids: d.IDs})
 	agentv1.RegisterSafetyKernelServer(s, &SafetyKernel{kernel: asking.NewKernel(d)})
 	for _, register := range more {
 		register(s)

@@ -15,17 +15,21 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/core/memory"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 )
 
 // Service serves cordum.v1.Memory.
 type Service struct {
 	cordumv1.UnimplementedMemoryServer
-	d *dispatch.Dispatcher
+	d        *dispatch.Dispatcher
+	memories *memory.Store
 }
 
 // New makes the service.
-func New(d *dispatch.Dispatcher) *Service { return &Service{d: d} }
+func New(d *dispatch.Dispatcher) *Service {
+	return &Service{d: d, memories: &memory.Store{Table: d.Jobs.Table}}
+}
 
 // Group is the service's routes.
 func (s *Service) Group() rest.Group {
@@ -65,33 +69,36 @@ func (s *Service) GetMemory(ctx context.Context, req *cordumv1.GetMemoryRequest)
 // pointer reads ptr, else key; key may be a whole pointer too. Clients that took one from JSON text leave its quotes on.
 func pointer(req *cordumv1.GetMemoryRequest) (job.Pointer, error) {
 	text := unquoted(req.GetPtr())
-	parse := job.ParsePointer
-	if text == "" {
-		if text = unquoted(req.GetKey()); !strings.HasPrefix(text, "redis://") {
-			parse = job.ParsePointerKey
-		}
+	bare := text == ""
+	if bare {
+		text = unquoted(req.GetKey())
 	}
 	if text == "" {
 		return job.Pointer{}, fault.New(fault.Invalid, "missing ptr or key")
 	}
-	p, err := parse(text)
-	if err != nil {
-		return p, err
+	key, whole := strings.CutPrefix(text, "redis://")
+	if key == "" || !whole && !bare {
+		return job.Pointer{}, job.ErrPointer
 	}
-	if kinds[p.Kind] == "" {
-		return p, fault.New(fault.Invalid, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
+	if kind, _, ok := strings.Cut(key, ":"); !ok || kinds[kind] == "" {
+		return job.Pointer{}, fault.New(fault.Invalid, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
 	}
-	return p, nil
+	return job.ParsePointerKey(key)
 }
 
 func unquoted(s string) string { return strings.TrimSpace(strings.Trim(strings.TrimSpace(s), `"'`)) }
 
-// read answers a job's payloads. Nothing is stored under mem: yet, so everything there is unknown.
+// read answers a job's payloads, and the values of memories.
 func (s *Service) read(ctx context.Context, p job.Pointer) ([]byte, error) {
+	tenant, now := identity.From(ctx).Tenant, s.d.Clock.Now()
 	if p.Kind == "mem" {
-		return nil, errNotFound
+		doc, err := s.memories.Document(ctx, tenant, p.ID, now)
+		if err == nil && doc == nil {
+			err = errNotFound
+		}
+		return doc, err
 	}
-	f, err := s.d.Jobs.Full(ctx, identity.From(ctx).Tenant, p.ID, s.d.Clock.Now())
+	f, err := s.d.Jobs.Full(ctx, tenant, p.ID, now)
 	if fault.Is(err, fault.NotFound) {
 		return nil, errNotFound
 	}

@@ -149,6 +149,13 @@ func TestT121_T122_T124_MemoryPointers(t *testing.T) {
 		read("").refused(400, "missing ptr or key")
 		read("ptr=invalid").refused(400, "invalid pointer")
 		read("ptr=redis://").refused(400, "invalid pointer")
+		read("key=redis://").refused(400, "invalid pointer")
+		read("ptr=res:"+id).refused(400, "invalid pointer") // a key is no pointer
+		read("ptr=").refused(400, "missing ptr or key")
+		read("ptr=%22%20%27").refused(400, "missing ptr or key")
+		for _, query := range []string{"key=nothing", "key=:", "ptr=redis://nothing", "ptr=redis://sys:workers:snapshot"} {
+			read(query).refused(400, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
+		}
 		read("key=art:x").refused(400, "unsupported pointer key (only ctx:*, res:*, or mem:*)")
 		read("key=res:nobody").refused(404, "not found")
 		r.as("k-other", "GET", "/api/v1/memory?key=res:"+id, nil).refused(404, "not found")

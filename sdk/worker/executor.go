@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 )
 
 // executor runs handlers for jobs, by whatever transport those come: each attempt of a job once, no more at one time than the worker may, until
@@ -45,6 +46,8 @@ type plane interface {
 	// input and output bring a job's payloads. They ask for as long as it takes: until the plane answers, or ctx ends.
 	input(ctx context.Context, r *agentv1.JobRequest) ([]byte, error)
 	output(ctx context.Context, j *Job, data []byte) (pointer string, err error)
+	// engine is the context engine as the job sees it.
+	engine(r *agentv1.JobRequest) cordumv1.ContextEngineClient
 	// said is told that a running job has a new word for the plane, done that a job has ended. Both are called without e.mu.
 	said(now *running)
 	done(o *outcome)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 )
 
 // Job is a job that was handed to this worker. Its fields are not to be changed.
@@ -27,6 +28,7 @@ type Job struct {
 	// Request is the whole request.
 	Request *agentv1.JobRequest
 
+	engine   cordumv1.ContextEngineClient
 	read     func(context.Context) ([]byte, error)
 	progress func(percent int, message string)
 	once     sync.Once
@@ -42,7 +44,8 @@ func NewJob(r *agentv1.JobRequest, c *agentv1.PolicyConstraints, input []byte, p
 	return &Job{
 		ID: r.GetJobId(), Topic: r.GetTopic(), TenantID: r.GetTenantId(), PrincipalID: r.GetPrincipalId(), Attempt: 1, Labels: r.GetLabels(),
 		Env: r.GetEnv(), Constraints: c, Request: r, progress: progress,
-		read: func(context.Context) ([]byte, error) { return input, nil },
+		read:   func(context.Context) ([]byte, error) { return input, nil },
+		engine: noEngine{},
 	}
 }
 
@@ -56,7 +59,7 @@ func (e *executor) newJob(now *running, r *agentv1.JobRequest) *Job {
 		}
 	}
 	j := NewJob(r, c, nil, func(percent int, message string) { e.progress(now, percent, message) })
-	j.TraceID, j.Attempt = now.trace, now.attempt
+	j.TraceID, j.Attempt, j.engine = now.trace, now.attempt, e.plane.engine(r)
 	j.read = func(ctx context.Context) ([]byte, error) {
 		if r.GetContextPtr() == "" {
 			return nil, nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -19,6 +20,7 @@ import (
 // link is one connection's stream.
 type link struct {
 	client cordumv1.WorkersClient
+	engine cordumv1.ContextEngineClient
 	stream cordumv1.Workers_ConnectClient
 	key    *ecdsa.PrivateKey
 
@@ -50,14 +52,15 @@ func (l *link) leave() {
 func (l *link) end() { l.once.Do(func() { close(l.left) }) }
 
 // session is the life of one connection. It returns when the stream ends.
-func (w *Worker) session(ctx context.Context, client cordumv1.WorkersClient) error {
+func (w *Worker) session(ctx context.Context, conn grpc.ClientConnInterface) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	client := cordumv1.NewWorkersClient(conn)
 	stream, err := client.Connect(w.credentials(ctx))
 	if err != nil {
 		return err
 	}
-	l := &link{client: client, stream: stream, key: w.cfg.SigningKey, left: make(chan struct{})}
+	l := &link{client: client, engine: cordumv1.NewContextEngineClient(conn), stream: stream, key: w.cfg.SigningKey, left: make(chan struct{})}
 	defer l.end()
 	if err := l.send(w.beat()); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv tells why
 		return err
@@ -219,16 +222,16 @@ func (w *Worker) speak(l *link, now *running) {
 
 // input reads a job's input from the plane.
 func (w *Worker) input(ctx context.Context, r *agentv1.JobRequest) ([]byte, error) {
-	res, err := ask(ctx, w, func(c cordumv1.WorkersClient) (*cordumv1.ReadContextResponse, error) {
-		return c.ReadContext(w.credentials(ctx), &cordumv1.ReadContextRequest{JobId: r.GetJobId(), Pointer: r.GetContextPtr()})
+	res, err := ask(ctx, w, func(l *link) (*cordumv1.ReadContextResponse, error) {
+		return l.client.ReadContext(w.credentials(ctx), &cordumv1.ReadContextRequest{JobId: r.GetJobId(), Pointer: r.GetContextPtr()})
 	})
 	return res.GetData(), err
 }
 
 // output brings a payload to the plane.
 func (w *Worker) output(ctx context.Context, j *Job, data []byte) (string, error) {
-	res, err := ask(ctx, w, func(c cordumv1.WorkersClient) (*cordumv1.WriteResultResponse, error) {
-		return c.WriteResult(w.credentials(ctx), &cordumv1.WriteResultRequest{
+	res, err := ask(ctx, w, func(l *link) (*cordumv1.WriteResultResponse, error) {
+		return l.client.WriteResult(w.credentials(ctx), &cordumv1.WriteResultRequest{
 			JobId: j.ID, Attempt: int32(j.Attempt), Data: data, ContentType: "application/json",
 		})
 	})
@@ -239,10 +242,10 @@ func (w *Worker) output(ctx context.Context, j *Job, data []byte) (string, error
 }
 
 // ask asks the plane for as long as it takes: through reconnects, until it answers or ctx ends.
-func ask[T any](ctx context.Context, w *Worker, call func(cordumv1.WorkersClient) (T, error)) (T, error) {
+func ask[T any](ctx context.Context, w *Worker, call func(*link) (T, error)) (T, error) {
 	for try := 0; ; try++ {
 		if l := w.present(); l != nil {
-			res, err := call(l.client)
+			res, err := call(l)
 			switch status.Code(err) {
 			case codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Aborted: // later
 			default:

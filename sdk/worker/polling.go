@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 )
 
 // PollingConfig is what a worker without a stream is made of. URL, APIKey, Pool and Inbox are required, and Queue for Run.
@@ -436,6 +437,9 @@ func (p *Polling) known(t ticket) bool {
 func (p *Polling) input(ctx context.Context, r *agentv1.JobRequest) ([]byte, error) {
 	return persist(ctx, func() ([]byte, error) { return p.rest.context(ctx, r.GetJobId()) })
 }
+
+// engine is none: it is reached over gRPC alone.
+func (p *Polling) engine(*agentv1.JobRequest) cordumv1.ContextEngineClient { return noEngine{} }
 
 // output brings a payload to the plane.
 func (p *Polling) output(ctx context.Context, j *Job, data []byte) (string, error) {

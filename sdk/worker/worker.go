@@ -26,8 +26,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 )
 
 // Handler does a job. What it answers is the job's result, as JSON; []byte and json.RawMessage are taken as they are, nil is success without
@@ -145,7 +143,6 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing is in flight any more
-	client := cordumv1.NewWorkersClient(conn)
 	ctx, refused := context.WithCancel(ctx)
 	stop, kill := context.WithCancel(context.Background()) // outlives ctx by the drain
 	drained := make(chan struct{})
@@ -160,7 +157,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer func() { refused(); <-drained }()
 	for failures := 0; ; failures++ {
 		began := time.Now()
-		err := w.session(stop, client)
+		err := w.session(stop, conn)
 		if stop.Err() != nil {
 			return nil
 		}

@@ -27,6 +27,7 @@ type plane struct {
 	t       *testing.T
 	streams chan *stream
 	stored  chan *cordumv1.WriteResultRequest
+	engine  engine
 	refuse  error
 	conns   []net.Conn
 }
@@ -126,6 +127,7 @@ func run(t *testing.T, h worker.Handler, test func(t *testing.T, p *plane, s *st
 		l := bufconn.Listen(1 << 16)
 		server := grpc.NewServer()
 		cordumv1.RegisterWorkersServer(server, p)
+		cordumv1.RegisterContextEngineServer(server, &p.engine)
 		go func() { _ = server.Serve(l) }()
 		defer server.Stop()
 		cfg := worker.Config{

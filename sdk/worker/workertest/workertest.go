@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/sdk/worker"
 )
 
@@ -15,6 +16,9 @@ type Input struct {
 	Env       map[string]string
 	// Context is what the job's Context answers.
 	Context []byte
+	// MemoryID is the job's memory, ContextEngine what it reaches it by; nil makes a job that reaches none.
+	MemoryID      string
+	ContextEngine cordumv1.ContextEngineClient
 	// Constraints are what the policy allows it only under.
 	Constraints *agentv1.PolicyConstraints
 	// Progress, when set, is told what the handler says of its progress.
@@ -23,7 +27,11 @@ type Input struct {
 
 // Job makes a job as a handler gets it.
 func Job(in Input) *worker.Job {
-	return worker.NewJob(&agentv1.JobRequest{
-		JobId: in.ID, Topic: in.Topic, Labels: maps.Clone(in.Labels), Env: maps.Clone(in.Env),
+	j := worker.NewJob(&agentv1.JobRequest{
+		JobId: in.ID, Topic: in.Topic, Labels: maps.Clone(in.Labels), Env: maps.Clone(in.Env), MemoryId: in.MemoryID,
 	}, in.Constraints, in.Context, in.Progress)
+	if in.ContextEngine != nil {
+		j.UseContextEngine(in.ContextEngine)
+	}
+	return j
 }

@@ -34,7 +34,7 @@ func newTable(t *testing.T) store.Table {
 func add(t *testing.T, table store.Table, memoryID, id string, at time.Time) {
 	t.Helper()
 	s := &memory.Store{Table: table}
-	if err := s.Append(t.Context(), "default", memoryID, id, fmt.Appendf(nil, "%q", id), at); err != nil {
+	if err := s.Append(t.Context(), "default", memoryID, id, at, memory.Event{ID: id, Text: fmt.Appendf(nil, "%q", id)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -95,7 +95,7 @@ func TestHistoriesAreApart(t *testing.T) {
 	table := newTable(t)
 	s := &memory.Store{Table: table}
 	for _, of := range [][2]string{{"a", "b#c"}, {"a#b", "c"}, {"a%23b", "c"}} {
-		if err := s.Append(t.Context(), of[0], of[1], "x", []byte(`"x"`), now); err != nil {
+		if err := s.Append(t.Context(), of[0], of[1], "x", now, memory.Event{ID: "x", Text: []byte(`"x"`)}); err != nil {
 			t.Fatal(err)
 		}
 		if got := events(t, table, of[0], of[1], now); len(got) != 1 {
@@ -169,7 +169,7 @@ func (f *faulty) Write(ctx context.Context, ops ...store.Op) error {
 // An event whose answer is lost, and that is therefore tried again, is one event, also when others come after it.
 func TestALostAnswerIsNoSecondEvent(t *testing.T) {
 	for name, done := range map[string]bool{"it was not written": false, "it was written": true} {
-		for others := range 3 {
+		for _, others := range []int{0, 1, 2, 30} {
 			t.Run(fmt.Sprintf("%s, %d others", name, others), func(t *testing.T) {
 				table := newTable(t)
 				add(t, table, "m", "first", now)
@@ -185,14 +185,15 @@ func TestALostAnswerIsNoSecondEvent(t *testing.T) {
 				}}
 				add(t, spoilt, "m", "mine", now)
 				got := events(t, table, "default", "m", now)
-				if len(got) != 2+others || slices.Index(got, "mine") < 0 || stored(t, table, "m") != 2+others {
+				mine := slices.Index(got, "mine") >= 0 // if it was written first, the others have pushed it out
+				if want := min(2+others, memory.MaxEvents); len(got) != want || mine != (others < memory.MaxEvents || !done) || stored(t, table, "m") != want {
 					t.Errorf("%v", got)
 				}
 			})
 		}
 	}
 	busy := &memory.Store{Table: &faulty{Table: newTable(t), spoil: func(int) (error, bool) { return store.ErrConflict, false }}}
-	if err := busy.Append(t.Context(), "default", "m", "x", []byte(`"x"`), now); !fault.Is(err, fault.Conflict) {
+	if err := busy.Append(t.Context(), "default", "m", "x", now, memory.Event{ID: "x", Text: []byte(`"x"`)}); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("always too late: %v", err)
 	}
 }
@@ -230,5 +231,19 @@ func TestForget(t *testing.T) {
 				t.Errorf("another memory has %v", got)
 			}
 		})
+	}
+}
+
+// A head that knows only the number of the next event, as those of the release before did, is taken up.
+func TestAHeadOfTheReleaseBefore(t *testing.T) {
+	table := newTable(t)
+	old := store.Item{Key: store.Key{PK: "M#default#m", SK: "H"}, Attrs: store.Attrs{"n": int64(7)}, Expires: now.Add(memory.Retention).Unix()}
+	if err := table.Write(t.Context(), store.Put(old)); err != nil {
+		t.Fatal(err)
+	}
+	add(t, table, "m", "new", now)
+	all, err := (&memory.Store{Table: table}).Events(t.Context(), "default", "m", now)
+	if err != nil || len(all) != 1 || all[0].Number != 7 {
+		t.Errorf("%v, %v", all, err)
 	}
 }

@@ -129,7 +129,7 @@ var Functions = []Function{
 	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, on(store.ByLink))},
 	{Name: "marketplace", Service: "cordum.v1.Marketplace", Fetches: true, Memory: 1024, Timeout: 28 * time.Second, Grants: grants(secret, get,
 		unproven("the suite has no catalog to install from", installs))},
-	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, query, readObjects(ContextObjects),
+	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
 	{Name: "packs", Service: "cordum.v1.Packs", Memory: 1024, Timeout: 29 * time.Second, Grants: grants(secret, installs, readObjects(ArtifactObjects))},
 	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, decides,
@@ -184,7 +184,7 @@ const carries = "the job of a step may be denied, for one worker, or large"
 const velocities = "a policy may have velocities"
 
 // Container is the gRPC service.
-var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(secret, get, batchGet, put, update, remove,
+var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove,
 	on(store.ByLink), movesJobs, send(Runs), readObjects(ContextObjects), writeObjects(ContextObjects), decides, writeObjects(ResultObjects),
 	allow(Target{Kind: AllPools}, takes...), allow(Target{Kind: AllDeliveries}, "sqs:ReceiveMessage", "sqs:DeleteMessage"),
 	unproven("a job for one worker is given back when that has no room any more", allow(Target{Kind: AllDeliveries}, "sqs:ChangeMessageVisibility")))}

@@ -96,7 +96,7 @@ func (c *Chats) Post(ctx context.Context, tenant, memoryID string, m Message, no
 	if err != nil {
 		return m, err
 	}
-	return m, c.Memory.Append(ctx, tenant, memoryID, m.ID, text, now)
+	return m, c.Memory.Append(ctx, tenant, memoryID, m.ID, now, memory.Event{ID: m.ID, Text: text})
 }
 
 // List answers the messages of a run, newest first, and the cursor of the next page, 0 at the end. A cursor is the position of a message in the memory,

@@ -45,7 +45,7 @@ func TestWhatOthersPutIntoTheMemoryReadsAsMessages(t *testing.T) {
 		`{"role":"user","content":"hi","ts":1795431600}`, `{"role":"assistant","content":"ho","ts":1795431600}`, `{"role":"robot","content":"ha"}`,
 		`no JSON`, `{"role":"user"}`, `["a"]`, `{"role":"user","content":7}`,
 	} {
-		if err := c.Memory.Append(t.Context(), "default", "m", fmt.Sprint(i), json.RawMessage(text), now); err != nil {
+		if err := c.Memory.Append(t.Context(), "default", "m", fmt.Sprint(i), now, memory.Event{ID: fmt.Sprint(i), Text: json.RawMessage(text)}); err != nil {
 			t.Fatal(err)
 		}
 	}

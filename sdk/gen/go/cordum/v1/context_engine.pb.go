@@ -149,7 +149,7 @@ type BuildWindowRequest struct {
 	LogicalPayload []byte `protobuf:"bytes,4,opt,name=logical_payload,json=logicalPayload,proto3" json:"logical_payload,omitempty"`
 	// Most tokens of input; 0 means 8000, a negative number no limit.
 	MaxInputTokens int32 `protobuf:"varint,5,opt,name=max_input_tokens,json=maxInputTokens,proto3" json:"max_input_tokens,omitempty"`
-	// Tokens kept for the answer; 0 means 1024.
+	// Tokens kept for the answer; 0 means 1024, and so does a negative number.
 	MaxOutputTokens int32 `protobuf:"varint,6,opt,name=max_output_tokens,json=maxOutputTokens,proto3" json:"max_output_tokens,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -401,6 +401,207 @@ func (*UpdateMemoryResponse) Descriptor() ([]byte, []int) {
 	return file_cordum_v1_context_engine_proto_rawDescGZIP(), []int{4}
 }
 
+// MemoryChunk is a part of a file that a memory stores.
+type MemoryChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number, from 0 to 999999999, which replaces the chunk that has it; left out, the next one that no chunk has had.
+	Index *int64 `protobuf:"varint,1,opt,name=index,proto3,oneof" json:"index,omitempty"`
+	// The file, at most 1024 bytes. A chunk without a path is shown whatever file is asked for.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// The text, at most 64 KiB; empty shows only what is known about the file.
+	Content []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	// The language that it is written in, at most 64 bytes.
+	Language string `protobuf:"bytes,4,opt,name=language,proto3" json:"language,omitempty"`
+	// Bytes of the file; 0 means those of the content.
+	Bytes int64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Lines of code of the file.
+	Loc           int64 `protobuf:"varint,6,opt,name=loc,proto3" json:"loc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemoryChunk) Reset() {
+	*x = MemoryChunk{}
+	mi := &file_cordum_v1_context_engine_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemoryChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemoryChunk) ProtoMessage() {}
+
+func (x *MemoryChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_context_engine_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemoryChunk.ProtoReflect.Descriptor instead.
+func (*MemoryChunk) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_context_engine_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *MemoryChunk) GetIndex() int64 {
+	if x != nil && x.Index != nil {
+		return *x.Index
+	}
+	return 0
+}
+
+func (x *MemoryChunk) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *MemoryChunk) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *MemoryChunk) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *MemoryChunk) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *MemoryChunk) GetLoc() int64 {
+	if x != nil {
+		return x.Loc
+	}
+	return 0
+}
+
+// StoreMemoryRequest is what a memory is to hold.
+type StoreMemoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The memory; required.
+	MemoryId string `protobuf:"bytes,1,opt,name=memory_id,json=memoryId,proto3" json:"memory_id,omitempty"`
+	// The summary, at most 64 KiB; empty removes it, left out it stays as it is.
+	Summary []byte `protobuf:"bytes,2,opt,name=summary,proto3,oneof" json:"summary,omitempty"`
+	// Chunks to store.
+	Chunks []*MemoryChunk `protobuf:"bytes,3,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	// Whether all chunks that are there before go.
+	ReplaceChunks bool `protobuf:"varint,4,opt,name=replace_chunks,json=replaceChunks,proto3" json:"replace_chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreMemoryRequest) Reset() {
+	*x = StoreMemoryRequest{}
+	mi := &file_cordum_v1_context_engine_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreMemoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreMemoryRequest) ProtoMessage() {}
+
+func (x *StoreMemoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_context_engine_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreMemoryRequest.ProtoReflect.Descriptor instead.
+func (*StoreMemoryRequest) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_context_engine_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StoreMemoryRequest) GetMemoryId() string {
+	if x != nil {
+		return x.MemoryId
+	}
+	return ""
+}
+
+func (x *StoreMemoryRequest) GetSummary() []byte {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+func (x *StoreMemoryRequest) GetChunks() []*MemoryChunk {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+func (x *StoreMemoryRequest) GetReplaceChunks() bool {
+	if x != nil {
+		return x.ReplaceChunks
+	}
+	return false
+}
+
+// StoreMemoryResponse has nothing to say.
+type StoreMemoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreMemoryResponse) Reset() {
+	*x = StoreMemoryResponse{}
+	mi := &file_cordum_v1_context_engine_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreMemoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreMemoryResponse) ProtoMessage() {}
+
+func (x *StoreMemoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_context_engine_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreMemoryResponse.ProtoReflect.Descriptor instead.
+func (*StoreMemoryResponse) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_context_engine_proto_rawDescGZIP(), []int{7}
+}
+
 var File_cordum_v1_context_engine_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_context_engine_proto_rawDesc = "" +
@@ -425,16 +626,34 @@ const file_cordum_v1_context_engine_proto_rawDesc = "" +
 	"\x0flogical_payload\x18\x02 \x01(\fR\x0elogicalPayload\x12%\n" +
 	"\x0emodel_response\x18\x03 \x01(\fR\rmodelResponse\x12*\n" +
 	"\x04mode\x18\x04 \x01(\x0e2\x16.cordum.v1.ContextModeR\x04mode\"\x16\n" +
-	"\x14UpdateMemoryResponse*n\n" +
+	"\x14UpdateMemoryResponse\"\xa4\x01\n" +
+	"\vMemoryChunk\x12\x19\n" +
+	"\x05index\x18\x01 \x01(\x03H\x00R\x05index\x88\x01\x01\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\x12\x1a\n" +
+	"\blanguage\x18\x04 \x01(\tR\blanguage\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x10\n" +
+	"\x03loc\x18\x06 \x01(\x03R\x03locB\b\n" +
+	"\x06_index\"\xb3\x01\n" +
+	"\x12StoreMemoryRequest\x12\x1b\n" +
+	"\tmemory_id\x18\x01 \x01(\tR\bmemoryId\x12\x1d\n" +
+	"\asummary\x18\x02 \x01(\fH\x00R\asummary\x88\x01\x01\x12.\n" +
+	"\x06chunks\x18\x03 \x03(\v2\x16.cordum.v1.MemoryChunkR\x06chunks\x12%\n" +
+	"\x0ereplace_chunks\x18\x04 \x01(\bR\rreplaceChunksB\n" +
+	"\n" +
+	"\b_summary\"\x15\n" +
+	"\x13StoreMemoryResponse*n\n" +
 	"\vContextMode\x12\x1c\n" +
 	"\x18CONTEXT_MODE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10CONTEXT_MODE_RAW\x10\x01\x12\x15\n" +
 	"\x11CONTEXT_MODE_CHAT\x10\x02\x12\x14\n" +
-	"\x10CONTEXT_MODE_RAG\x10\x032\xf5\x01\n" +
+	"\x10CONTEXT_MODE_RAG\x10\x032\x80\x03\n" +
 	"\rContextEngine\x12V\n" +
 	"\vBuildWindow\x12\x1d.cordum.v1.BuildWindowRequest\x1a\x1e.cordum.v1.BuildWindowResponse\"\b\xd2\xf3\x18\x04\n" +
 	"\x02\x03\a\x12\x8b\x01\n" +
 	"\fUpdateMemory\x12\x1e.cordum.v1.UpdateMemoryRequest\x1a\x1f.cordum.v1.UpdateMemoryResponse\":\xd2\xf3\x186\n" +
+	"\x02\x03\a20none: what a worker remembers is the work itself\x12\x88\x01\n" +
+	"\vStoreMemory\x12\x1d.cordum.v1.StoreMemoryRequest\x1a\x1e.cordum.v1.StoreMemoryResponse\":\xd2\xf3\x186\n" +
 	"\x02\x03\a20none: what a worker remembers is the work itselfBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
@@ -450,7 +669,7 @@ func file_cordum_v1_context_engine_proto_rawDescGZIP() []byte {
 }
 
 var file_cordum_v1_context_engine_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_cordum_v1_context_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_cordum_v1_context_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_cordum_v1_context_engine_proto_goTypes = []any{
 	(ContextMode)(0),             // 0: cordum.v1.ContextMode
 	(*ModelMessage)(nil),         // 1: cordum.v1.ModelMessage
@@ -458,20 +677,26 @@ var file_cordum_v1_context_engine_proto_goTypes = []any{
 	(*BuildWindowResponse)(nil),  // 3: cordum.v1.BuildWindowResponse
 	(*UpdateMemoryRequest)(nil),  // 4: cordum.v1.UpdateMemoryRequest
 	(*UpdateMemoryResponse)(nil), // 5: cordum.v1.UpdateMemoryResponse
+	(*MemoryChunk)(nil),          // 6: cordum.v1.MemoryChunk
+	(*StoreMemoryRequest)(nil),   // 7: cordum.v1.StoreMemoryRequest
+	(*StoreMemoryResponse)(nil),  // 8: cordum.v1.StoreMemoryResponse
 }
 var file_cordum_v1_context_engine_proto_depIdxs = []int32{
 	0, // 0: cordum.v1.BuildWindowRequest.mode:type_name -> cordum.v1.ContextMode
 	1, // 1: cordum.v1.BuildWindowResponse.messages:type_name -> cordum.v1.ModelMessage
 	0, // 2: cordum.v1.UpdateMemoryRequest.mode:type_name -> cordum.v1.ContextMode
-	2, // 3: cordum.v1.ContextEngine.BuildWindow:input_type -> cordum.v1.BuildWindowRequest
-	4, // 4: cordum.v1.ContextEngine.UpdateMemory:input_type -> cordum.v1.UpdateMemoryRequest
-	3, // 5: cordum.v1.ContextEngine.BuildWindow:output_type -> cordum.v1.BuildWindowResponse
-	5, // 6: cordum.v1.ContextEngine.UpdateMemory:output_type -> cordum.v1.UpdateMemoryResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	6, // 3: cordum.v1.StoreMemoryRequest.chunks:type_name -> cordum.v1.MemoryChunk
+	2, // 4: cordum.v1.ContextEngine.BuildWindow:input_type -> cordum.v1.BuildWindowRequest
+	4, // 5: cordum.v1.ContextEngine.UpdateMemory:input_type -> cordum.v1.UpdateMemoryRequest
+	7, // 6: cordum.v1.ContextEngine.StoreMemory:input_type -> cordum.v1.StoreMemoryRequest
+	3, // 7: cordum.v1.ContextEngine.BuildWindow:output_type -> cordum.v1.BuildWindowResponse
+	5, // 8: cordum.v1.ContextEngine.UpdateMemory:output_type -> cordum.v1.UpdateMemoryResponse
+	8, // 9: cordum.v1.ContextEngine.StoreMemory:output_type -> cordum.v1.StoreMemoryResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_cordum_v1_context_engine_proto_init() }
@@ -479,13 +704,15 @@ func file_cordum_v1_context_engine_proto_init() {
 	if File_cordum_v1_context_engine_proto != nil {
 		return
 	}
+	file_cordum_v1_context_engine_proto_msgTypes[5].OneofWrappers = []any{}
+	file_cordum_v1_context_engine_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cordum_v1_context_engine_proto_rawDesc), len(file_cordum_v1_context_engine_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ContextEngine_BuildWindow_FullMethodName  = "/cordum.v1.ContextEngine/BuildWindow"
 	ContextEngine_UpdateMemory_FullMethodName = "/cordum.v1.ContextEngine/UpdateMemory"
+	ContextEngine_StoreMemory_FullMethodName  = "/cordum.v1.ContextEngine/StoreMemory"
 )
 
 // ContextEngineClient is the client API for ContextEngine service.
@@ -30,19 +31,27 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // ContextEngine builds the messages that a model is shown, and remembers what it answered, over gRPC only. Memories belong to the
-// caller's tenant; a memory that does not exist is empty. UNAVAILABLE when the store cannot be reached.
+// caller's tenant (x-tenant-id where the credential serves several); a memory that does not exist is empty, and what is in one is kept for 30 days
+// after it was written. INVALID_ARGUMENT for a memory id of more than 512 bytes and for what is too large, UNAVAILABLE when the store cannot be reached.
 type ContextEngineClient interface {
 	// BuildWindow makes a list of messages that fits a budget of tokens.
 	//
 	// In order: up to the newest 20 entries of the memory's history, oldest first (CHAT, RAG); what the memory stores about the payload's
 	// file_path, or else its summary (RAG); the user's message. The user's message is the payload's "prompt", else "message", else
 	// "instruction" (with "code_snippet"), else the payload's text. A token counts as four bytes; the oldest messages are dropped until
-	// the rest fits, the last one always stays.
+	// the rest fits, the last one always stays. A payload has at most 2 MiB.
 	BuildWindow(ctx context.Context, in *BuildWindowRequest, opts ...grpc.CallOption) (*BuildWindowResponse, error)
 	// UpdateMemory appends a question and its answer to a memory's history, of which the newest 20 entries are kept.
 	//
-	// It does nothing in mode RAW or without a memory. Calling it twice appends twice.
+	// It does nothing in mode RAW or without a memory. Calling it twice appends twice, unless both calls have the same metadata idempotency-key: a
+	// client that got no answer may so ask again. A question or an answer of more than 64 KiB is refused, and nothing is appended.
 	UpdateMemory(ctx context.Context, in *UpdateMemoryRequest, opts ...grpc.CallOption) (*UpdateMemoryResponse, error)
+	// StoreMemory sets a memory's summary, and chunks of files: what BuildWindow shows in mode RAG. It is an addition of this plane: workers of the original
+	// wrote them into its store themselves.
+	//
+	// All of a call takes effect at once, or nothing. A call takes at most 90 chunks and 3 MiB; a memory holds at most 1000 chunks and 4 MiB. Calls with the
+	// same metadata idempotency-key are one.
+	StoreMemory(ctx context.Context, in *StoreMemoryRequest, opts ...grpc.CallOption) (*StoreMemoryResponse, error)
 }
 
 type contextEngineClient struct {
@@ -73,24 +82,42 @@ func (c *contextEngineClient) UpdateMemory(ctx context.Context, in *UpdateMemory
 	return out, nil
 }
 
+func (c *contextEngineClient) StoreMemory(ctx context.Context, in *StoreMemoryRequest, opts ...grpc.CallOption) (*StoreMemoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StoreMemoryResponse)
+	err := c.cc.Invoke(ctx, ContextEngine_StoreMemory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ContextEngineServer is the server API for ContextEngine service.
 // All implementations must embed UnimplementedContextEngineServer
 // for forward compatibility.
 //
 // ContextEngine builds the messages that a model is shown, and remembers what it answered, over gRPC only. Memories belong to the
-// caller's tenant; a memory that does not exist is empty. UNAVAILABLE when the store cannot be reached.
+// caller's tenant (x-tenant-id where the credential serves several); a memory that does not exist is empty, and what is in one is kept for 30 days
+// after it was written. INVALID_ARGUMENT for a memory id of more than 512 bytes and for what is too large, UNAVAILABLE when the store cannot be reached.
 type ContextEngineServer interface {
 	// BuildWindow makes a list of messages that fits a budget of tokens.
 	//
 	// In order: up to the newest 20 entries of the memory's history, oldest first (CHAT, RAG); what the memory stores about the payload's
 	// file_path, or else its summary (RAG); the user's message. The user's message is the payload's "prompt", else "message", else
 	// "instruction" (with "code_snippet"), else the payload's text. A token counts as four bytes; the oldest messages are dropped until
-	// the rest fits, the last one always stays.
+	// the rest fits, the last one always stays. A payload has at most 2 MiB.
 	BuildWindow(context.Context, *BuildWindowRequest) (*BuildWindowResponse, error)
 	// UpdateMemory appends a question and its answer to a memory's history, of which the newest 20 entries are kept.
 	//
-	// It does nothing in mode RAW or without a memory. Calling it twice appends twice.
+	// It does nothing in mode RAW or without a memory. Calling it twice appends twice, unless both calls have the same metadata idempotency-key: a
+	// client that got no answer may so ask again. A question or an answer of more than 64 KiB is refused, and nothing is appended.
 	UpdateMemory(context.Context, *UpdateMemoryRequest) (*UpdateMemoryResponse, error)
+	// StoreMemory sets a memory's summary, and chunks of files: what BuildWindow shows in mode RAG. It is an addition of this plane: workers of the original
+	// wrote them into its store themselves.
+	//
+	// All of a call takes effect at once, or nothing. A call takes at most 90 chunks and 3 MiB; a memory holds at most 1000 chunks and 4 MiB. Calls with the
+	// same metadata idempotency-key are one.
+	StoreMemory(context.Context, *StoreMemoryRequest) (*StoreMemoryResponse, error)
 	mustEmbedUnimplementedContextEngineServer()
 }
 
@@ -106,6 +133,9 @@ func (UnimplementedContextEngineServer) BuildWindow(context.Context, *BuildWindo
 }
 func (UnimplementedContextEngineServer) UpdateMemory(context.Context, *UpdateMemoryRequest) (*UpdateMemoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateMemory not implemented")
+}
+func (UnimplementedContextEngineServer) StoreMemory(context.Context, *StoreMemoryRequest) (*StoreMemoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StoreMemory not implemented")
 }
 func (UnimplementedContextEngineServer) mustEmbedUnimplementedContextEngineServer() {}
 func (UnimplementedContextEngineServer) testEmbeddedByValue()                       {}
@@ -164,6 +194,24 @@ func _ContextEngine_UpdateMemory_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ContextEngine_StoreMemory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StoreMemoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContextEngineServer).StoreMemory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ContextEngine_StoreMemory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContextEngineServer).StoreMemory(ctx, req.(*StoreMemoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ContextEngine_ServiceDesc is the grpc.ServiceDesc for ContextEngine service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -178,6 +226,10 @@ var ContextEngine_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateMemory",
 			Handler:    _ContextEngine_UpdateMemory_Handler,
+		},
+		{
+			MethodName: "StoreMemory",
+			Handler:    _ContextEngine_StoreMemory_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -95,7 +95,8 @@ type MemoryEntry struct {
 	// The payload as text; left out when it is not UTF-8.
 	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
 	// The payload as JSON; left out when it is not JSON. That of a memory is {"redis_type":"string","value":…} or
-	// {"redis_type":"list","length":n,"items":[…]} (likewise set, hash).
+	// {"redis_type":"list","length":n,"items":[…]} (likewise set; the items of a hash are an object). What is in it is JSON where it can be read as such, else
+	// text; of what is no text a string has "base64" instead of "value", and an item is {"base64":…}.
 	Json          *Json `protobuf:"bytes,7,opt,name=json,proto3" json:"json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

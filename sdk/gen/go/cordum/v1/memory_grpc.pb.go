@@ -32,6 +32,9 @@ const (
 type MemoryClient interface {
 	// GetMemory answers what lies behind a pointer or key.
 	//
+	// Of a memory there are "mem:<memory_id>:events" (a list, the oldest first), ":chunks" (a set of keys), ":chunk:<number>" (a hash) and ":summary" (a
+	// string).
+	//
 	// 400 "missing ptr or key", "invalid pointer" or "unsupported pointer key (only ctx:*, res:*, or mem:*)", 404 "not found", also for
 	// what belongs to another tenant or has expired.
 	GetMemory(ctx context.Context, in *GetMemoryRequest, opts ...grpc.CallOption) (*MemoryEntry, error)
@@ -62,6 +65,9 @@ func (c *memoryClient) GetMemory(ctx context.Context, in *GetMemoryRequest, opts
 // Memory shows contexts, results and memories by their pointers. Artifacts have a service of their own.
 type MemoryServer interface {
 	// GetMemory answers what lies behind a pointer or key.
+	//
+	// Of a memory there are "mem:<memory_id>:events" (a list, the oldest first), ":chunks" (a set of keys), ":chunk:<number>" (a hash) and ":summary" (a
+	// string).
 	//
 	// 400 "missing ptr or key", "invalid pointer" or "unsupported pointer key (only ctx:*, res:*, or mem:*)", 404 "not found", also for
 	// what belongs to another tenant or has expired.
