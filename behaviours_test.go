@@ -48,7 +48,7 @@ var contract = []numbered{
 			49:  "the engine answers require_approval itself; there is no second answer beside it that could differ",
 			51:  "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
 			53:  "there is no fail-open, so nobody can ask for it in production",
-			123: contexts, 125: packs, 126: packs, 127: packs, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
+			123: contexts, 128: contexts, 129: contexts, 130: contexts, 131: contexts, 132: contexts,
 			133: locks, 134: locks, 135: locks, 136: locks, 137: locks, 138: locks, 139: locks, 140: locks, 141: locks, 142: locks,
 			152: "the output policy of newer releases is out of scope",
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/cordum-serverless/cordum/functions/approvals"
+	"github.com/cordum-serverless/cordum/functions/artifacts"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/bundles"
 	"github.com/cordum-serverless/cordum/functions/deadletter"
@@ -31,6 +32,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/workers"
 	"github.com/cordum-serverless/cordum/functions/workflows"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
+	"github.com/cordum-serverless/cordum/shared/core/artifact"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	workflowruns "github.com/cordum-serverless/cordum/shared/core/workflow/runs"
@@ -95,15 +97,19 @@ func answers(build func(*dispatch.Dispatcher) rest.Group) func(*dispatch.Dispatc
 	return func(d *dispatch.Dispatcher, edge rest.Config) any { return rest.Lambda(rest.New(edge, build(d))) }
 }
 
-// functions builds all of them. The sealer has a key of its own.
-func functions(d *dispatch.Dispatcher, edge rest.Config, s *chain.Sealer) []*Function {
+// functions builds all of them. The sealer has a key of its own, artifacts have settings.
+func functions(d *dispatch.Dispatcher, edge rest.Config, s *chain.Sealer, files artifact.Settings) []*Function {
 	var out []*Function
 	for _, def := range resources.Functions {
-		if def.Name == "sealer" {
+		switch def.Name {
+		case "sealer":
 			out = append(out, newFunction(def, sealer.Handler(s, d.Log)))
-			continue
+		case "artifacts":
+			handler := answers(func(d *dispatch.Dispatcher) rest.Group { return artifacts.New(d, files).Group() })
+			out = append(out, newFunction(def, handler(d, edge)))
+		default:
+			out = append(out, newFunction(def, handlers[def.Name](d, edge)))
 		}
-		out = append(out, newFunction(def, handlers[def.Name](d, edge)))
 	}
 	return out
 }

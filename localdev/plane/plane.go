@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +57,7 @@ type Config struct {
 	Sweep time.Duration
 	// Containers is how many gRPC containers run; 0 is one.
 	Containers int
-	// Embedded are options of the adapters.
+	// Embedded are options of the adapters. A BlobURL must lead to HTTP, at a path of its own: "http://localhost:8081/objects".
 	Embedded embedded.Options
 }
 
@@ -148,10 +150,19 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		return err
 	}
 	p.Sealer = &chain.Sealer{Table: ports.Table, Blobs: ports.Blobs, Keys: keys, Clock: ports.Clock}
-	p.Functions = functions(p.Dispatcher, edge, p.Sealer)
+	files, err := boot.Artifacts(getenv, nil)
+	if err != nil {
+		return err
+	}
+	p.Functions = functions(p.Dispatcher, edge, p.Sealer, files)
 	api := gateway.Handler(router(p.Functions), ports.Clock, cfg.Log)
 	p.sockets = gateway.NewSockets(byName(p.Functions, "stream"), p.platform.Connections(), api, ports.Clock, cfg.Log)
 	p.HTTP = gateway.WithPages(p.sockets)
+	if cfg.Embedded.BlobURL != "" {
+		if p.HTTP, err = withObjects(p.HTTP, cfg.Embedded.BlobURL, p.platform.Blobs()); err != nil {
+			return err
+		}
+	}
 	p.queues = ports.Queues
 	for n := range max(cfg.Containers, 1) {
 		d := dispatch.New(ports)                                     // a process of its own: it shares no cache
@@ -160,6 +171,22 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	}
 	p.GRPC = p.Containers[0].Server
 	return nil
+}
+
+// withObjects serves the uploads and downloads that clients do by themselves, at the path of the URL that they are told.
+func withObjects(next http.Handler, address string, blobs *embedded.Blobs) (http.Handler, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	objects, under := blobs.Handler(), strings.TrimSuffix(u.Path, "/")+"/"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // no ServeMux: it would tidy paths that hold pointers
+		if strings.HasPrefix(r.URL.Path, under) {
+			objects.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}), nil
 }
 
 // listShards is small: one machine has no partition to spread over.

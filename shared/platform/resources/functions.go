@@ -73,6 +73,7 @@ type Target struct {
 
 // Prefixes of the keys of objects.
 const (
+	ArtifactObjects = "art"       // what clients have stored, by id
 	PolicyObjects   = "policy"    // contents of policies, by their hash
 	ContextObjects  = "ctx"       // contexts of jobs that are too large for the table
 	ResultObjects   = "res"       // results likewise
@@ -96,6 +97,8 @@ var Classes = []Class{{"short", day}, {"standard", 7 * day}, {"audit", 30 * day}
 
 // Functions are all Lambda functions, by name.
 var Functions = []Function{
+	{Name: "artifacts", Service: "cordum.v1.Artifacts", Memory: 1024, Timeout: 25 * time.Second, Grants: grants(secret, get, put, update,
+		readObjects(ArtifactObjects), writeObjects(ArtifactObjects))},
 	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, send(Runs), readObjects(PolicyObjects))},
 	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(batchGet, query, put,
