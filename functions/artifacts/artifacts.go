@@ -48,7 +48,7 @@ func (s *Service) CreateArtifact(ctx context.Context, req *cordumv1.CreateArtifa
 	if err != nil {
 		return nil, err
 	}
-	f := artifact.File{ContentType: in.GetContentType(), Retention: artifact.ParseRetention(in.GetRetention()), Labels: in.GetLabels(), SHA256: in.GetSha256()}
+	f := artifact.File{ContentType: in.GetContentType(), Retention: artifact.Retention(in.GetRetention()), Labels: in.GetLabels(), SHA256: in.GetSha256()}
 	by, limit, now := identity.From(ctx), most(ctx, req.GetMaxBytes()), s.clock.Now()
 	if len(data) > 0 || in.GetSizeBytes() == 0 {
 		m, err := s.artifacts.Put(ctx, by, f, data, limit, now)

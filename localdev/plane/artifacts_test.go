@@ -459,6 +459,10 @@ func TestLimitsOfArtifacts(t *testing.T) {
 		post("size_bytes", 20).ok(200)
 		post("size_bytes", 21).refused(413, "artifact too large")
 	})
+	virtually(t, storing("GATEWAY_MAX_JSON_BODY_BYTES", "1000"), func(t *testing.T, r *rig) { // the route has a limit of its own
+		r.keep("content", strings.Repeat("x", 3<<20))
+		r.post("/api/v1/jobs", pairs("prompt", strings.Repeat("x", 1000))).refused(413, "request body too large")
+	})
 	virtually(t, storing("ARTIFACT_MAX_BYTES", "99999999", "ARTIFACT_MAX_UPLOAD_BYTES", "9999999999"), func(t *testing.T, r *rig) {
 		r.as("k-user", "POST", artifactsPath, pairs("content", strings.Repeat("x", artifact.MaxInline+1))).ok(413)
 		r.as("k-user", "POST", artifactsPath, pairs("size_bytes", blob.MaxInline+1)).ok(413)

@@ -37,7 +37,8 @@ type Store struct {
 // File is what a client says of a file.
 type File struct {
 	ContentType string
-	Retention   Retention
+	// Retention may be any word; what is no retention is Standard.
+	Retention Retention
 	// Labels must not name another tenant than the client's.
 	Labels map[string]string
 	// SHA256 is of its bytes, in hexadecimal digits; "" says nothing about them.
@@ -149,9 +150,10 @@ func (s *Store) describe(by identity.Identity, f File, now time.Time) (m Meta, c
 	if bytes, err := hex.DecodeString(f.SHA256); err != nil || len(bytes) != 0 && len(bytes) != sha256.Size {
 		return m, "", fault.New(fault.Invalid, "invalid sha256: it has %d hexadecimal digits", 2*sha256.Size)
 	}
-	keep, class := s.Settings.keep(f.Retention)
+	retention := f.Retention.known()
+	keep, class := s.Settings.keep(retention)
 	m = Meta{
-		ID: s.IDs.UUID(), ContentType: f.ContentType, Retention: f.Retention, Labels: maps.Clone(f.Labels), Expires: time.Unix(now.Add(keep).Unix(), 0).UTC(),
+		ID: s.IDs.UUID(), ContentType: f.ContentType, Retention: retention, Labels: maps.Clone(f.Labels), Expires: time.Unix(now.Add(keep).Unix(), 0).UTC(),
 		tenant: by.Tenant, sum: strings.ToLower(f.SHA256),
 	}
 	if m.Labels == nil {

@@ -19,9 +19,9 @@ const (
 	Audit    Retention = "audit"
 )
 
-// ParseRetention reads a name; what is none is Standard.
-func ParseRetention(word string) Retention {
-	switch r := Retention(strings.ToLower(strings.TrimSpace(word))); r {
+// known is the retention itself, or Standard for what is none.
+func (r Retention) known() Retention {
+	switch r = Retention(strings.ToLower(strings.TrimSpace(string(r)))); r {
 	case Short, Audit:
 		return r
 	default:

@@ -71,6 +71,14 @@ const refusedBody = 1 << 20
 func (b *Blobs) Handler() http.Handler { return http.HandlerFunc(b.serve) }
 
 func (b *Blobs) serve(w http.ResponseWriter, r *http.Request) {
+	// Any page may use a URL that it was told: nothing but the URL lets it in.
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	if r.Method == http.MethodOptions {
+		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, PUT")
+		w.Header().Set("Access-Control-Allow-Headers", "*")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	g, err := b.granted(r)
 	if err != nil {
 		// A client that is still sending would see a broken connection instead of the answer.
