@@ -46,7 +46,6 @@ var contract = []numbered{
 			49:  "the engine answers require_approval itself; there is no second answer beside it that could differ",
 			51:  "a decision is made in the process: there is no call to a kernel that a breaker would interrupt",
 			53:  "there is no fail-open, so nobody can ask for it in production",
-			125: packs, 126: packs, 127: packs,
 			152: "the output policy of newer releases is out of scope",
 		},
 	},

@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -69,11 +70,24 @@ func addBucket(s awscdk.Stack, p Params) {
 			Id: new("class-" + c.Name), TagFilters: &map[string]any{resources.ClassTag: c.Name}, Expiration: duration(c.Keep),
 		})
 	}
+	var cors *[]*awss3.CorsRule
+	if origins := p.allowedOrigins(); origins != "" {
+		cors = &[]*awss3.CorsRule{direct(strings.Split(origins, ","))}
+	}
 	awss3.NewBucket(s, new("Bucket"), &awss3.BucketProps{
-		BucketName: new(p.bucketName()), Encryption: awss3.BucketEncryption_S3_MANAGED, EnforceSSL: yes, Versioned: yes,
+		Cors: cors, BucketName: new(p.bucketName()), Encryption: awss3.BucketEncryption_S3_MANAGED, EnforceSSL: yes, Versioned: yes,
 		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(), ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
 		LifecycleRules: &rules, RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
 	})
+}
+
+// direct lets the pages of these origins upload and download by presigned URLs, as they may call the API. The headers are those that an upload must
+// have: package blob.
+func direct(origins []string) *awss3.CorsRule {
+	return &awss3.CorsRule{
+		AllowedOrigins: strs(origins...), AllowedMethods: &[]awss3.HttpMethods{awss3.HttpMethods_GET, awss3.HttpMethods_HEAD, awss3.HttpMethods_PUT},
+		AllowedHeaders: strs("content-type", "if-none-match", "x-amz-*"), MaxAge: num(int(time.Hour / time.Second)),
+	}
 }
 
 // addQueues makes the queues. They are not retained: a pool that leaves the pools file takes its queue along, and a message lost is a wake-up

@@ -378,3 +378,26 @@ func TestOutputsAreWhatAUserNeedsNext(t *testing.T) {
 		}
 	}
 }
+
+// TestPagesMayUpload: pages of the origins that may call the API may follow the URLs that it answers, and no others.
+func TestPagesMayUpload(t *testing.T) {
+	made, err := planes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"default": "", "most": `["https://cordum.example.com","https://app.example.com"]`} {
+		for _, b := range made[name].app.Of("AWS::S3::Bucket") {
+			if b.DeletionPolicy != "Retain" {
+				continue
+			}
+			got := ""
+			if rule := b.At("CorsConfiguration", "CorsRules", 0); rule != nil {
+				text, _ := json.Marshal(b.At("CorsConfiguration", "CorsRules", 0, "AllowedOrigins"))
+				got = string(text)
+			}
+			if got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		}
+	}
+}

@@ -28,14 +28,16 @@ func TestEmbedded(t *testing.T) {
 func embedded(t *testing.T) (e2e.Target, func(string) e2e.Queue) {
 	t.Helper()
 	env := map[string]string{"CORDUM_API_KEYS": keys, "CORDUM_PACK_CATALOG_DEFAULT_DISABLED": "yes"}
-	p, err := plane.Open(t.Context(), plane.Config{
+	web, rpc := listen(t), listen(t)
+	cfg := plane.Config{
 		Getenv: func(name string) string { return env[name] }, Log: slog.New(slog.NewTextHandler(logTo(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+	}
+	cfg.Embedded.BlobURL = "http://" + web.Addr().String() + "/objects"
+	p, err := plane.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Start()
-	web, rpc := listen(t), listen(t)
 	server := &http.Server{Handler: p.HTTP, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second}
 	go func() { _ = server.Serve(web) }()
 	go func() { _ = p.GRPC.Serve(rpc) }()

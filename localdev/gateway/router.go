@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	docs "github.com/cordum-serverless/cordum/docs/api"
@@ -10,12 +11,12 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 )
 
-// ByRoute sends a request to the function that answers its route, which named answers by its name.
+// ByRoute sends a request to the function that answers its route, which named answers by its name. The path is decoded, as the function will get it.
 func ByRoute(named func(name string) Function) Router {
 	table := routes.Default()
 	return func(method, path string) Function {
 		service := ""
-		if match, err := table.Find(method, path); err == nil && match.Route != nil {
+		if match, err := table.Find(method, (&url.URL{Path: path}).EscapedPath()); err == nil && match.Route != nil {
 			service = match.Route.Service()
 		}
 		return named(resources.Serves(service).Name)

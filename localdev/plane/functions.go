@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/cordum-serverless/cordum/functions/approvals"
+	"github.com/cordum-serverless/cordum/functions/artifacts"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/bundles"
 	"github.com/cordum-serverless/cordum/functions/config"
@@ -35,6 +36,7 @@ import (
 	"github.com/cordum-serverless/cordum/functions/workers"
 	"github.com/cordum-serverless/cordum/functions/workflows"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
+	"github.com/cordum-serverless/cordum/shared/core/artifact"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	coremarketplace "github.com/cordum-serverless/cordum/shared/core/marketplace"
@@ -80,7 +82,6 @@ var handlers = map[string]func(*dispatch.Dispatcher, rest.Config) any{
 	"jobs":       answers(func(d *dispatch.Dispatcher) rest.Group { return jobs.New(d).Group() }),
 	"locks":      answers(func(d *dispatch.Dispatcher) rest.Group { return locks.New(d).Group() }),
 	"memory":     answers(func(d *dispatch.Dispatcher) rest.Group { return memory.New(d).Group() }),
-	"packs":      answers(func(d *dispatch.Dispatcher) rest.Group { return packs.New(d).Group() }),
 	"policy":     answers(func(d *dispatch.Dispatcher) rest.Group { return policy.New(d).Group() }),
 	"runs":       answers(func(d *dispatch.Dispatcher) rest.Group { return runs.New(d).Group() }),
 	"schemas":    answers(func(d *dispatch.Dispatcher) rest.Group { return schemas.New(d).Group() }),
@@ -103,9 +104,11 @@ func answers(build func(*dispatch.Dispatcher) rest.Group) func(*dispatch.Dispatc
 
 // apart is what single functions have of their own.
 type apart struct {
-	sealer   *chain.Sealer
-	internet fetch.Fetcher
-	catalog  *coremarketplace.Catalog
+	sealer    *chain.Sealer
+	internet  fetch.Fetcher
+	catalog   *coremarketplace.Catalog
+	artifacts artifact.Settings
+	packs     pack.Options
 }
 
 // functions builds all of them.
@@ -114,8 +117,12 @@ func functions(d *dispatch.Dispatcher, edge rest.Config, own apart) []*Function 
 	for _, def := range resources.Functions {
 		var handler any
 		switch def.Name {
+		case "artifacts":
+			handler = rest.Lambda(rest.New(edge, artifacts.New(d, own.artifacts).Group()))
 		case "marketplace":
-			handler = rest.Lambda(rest.New(edge, marketplace.New(d, own.internet, nil, nil).Group()))
+			handler = rest.Lambda(rest.New(edge, marketplace.New(d, own.internet, own.packs).Group()))
+		case "packs":
+			handler = rest.Lambda(rest.New(edge, packs.New(d, own.packs).Group()))
 		case "sealer":
 			handler = sealer.Handler(own.sealer, d.Log)
 		case "seed":

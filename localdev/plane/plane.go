@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,7 +62,7 @@ type Config struct {
 	Containers int
 	// Internet is where catalogs of packs are read from; nil is the real one, as far as the environment allows it.
 	Internet fetch.Fetcher
-	// Embedded are options of the adapters.
+	// Embedded are options of the adapters. A BlobURL must lead to HTTP, at a path of its own: "http://localhost:8081/objects".
 	Embedded embedded.Options
 }
 
@@ -159,10 +161,22 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	p.Functions = functions(p.Dispatcher, edge, apart{p.Sealer, internet, boot.Catalog(getenv)})
+	own := apart{sealer: p.Sealer, internet: internet, catalog: boot.Catalog(getenv)}
+	if own.artifacts, err = boot.Artifacts(getenv, nil); err != nil {
+		return err
+	}
+	if own.packs, err = boot.Packs(getenv); err != nil {
+		return err
+	}
+	p.Functions = functions(p.Dispatcher, edge, own)
 	api := gateway.Handler(router(p.Functions), ports.Clock, cfg.Log)
 	p.sockets = gateway.NewSockets(byName(p.Functions, "stream"), p.platform.Connections(), api, ports.Clock, cfg.Log)
 	p.HTTP = gateway.WithPages(p.sockets)
+	if cfg.Embedded.BlobURL != "" {
+		if p.HTTP, err = withObjects(p.HTTP, cfg.Embedded.BlobURL, p.platform.Blobs()); err != nil {
+			return err
+		}
+	}
 	p.queues = ports.Queues
 	for n := range max(cfg.Containers, 1) {
 		d := dispatch.New(ports)                                     // a process of its own: it shares no cache
@@ -171,6 +185,22 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	}
 	p.GRPC = p.Containers[0].Server
 	return nil
+}
+
+// withObjects serves the uploads and downloads that clients do by themselves, at the path of the URL that they are told.
+func withObjects(next http.Handler, address string, blobs *embedded.Blobs) (http.Handler, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	objects, under := blobs.Handler(), strings.TrimSuffix(u.Path, "/")+"/"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // no ServeMux: it would tidy paths that hold pointers
+		if strings.HasPrefix(r.URL.Path, under) {
+			objects.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}), nil
 }
 
 // listShards is small: one machine has no partition to spread over.

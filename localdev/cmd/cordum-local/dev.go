@@ -91,6 +91,7 @@ func (c *devCmd) start(ctx context.Context, logTo *os.File) (_ *local, err error
 		l.metrics = nil
 	}
 	cfg := plane.Config{Dir: c.place(), Log: log, Getenv: l.getenv, Wrap: l.wrap, Metrics: figures, PolicyPath: c.Policy}
+	cfg.Embedded.BlobURL = "http://" + l.http.Addr().String() + "/objects"
 	if c.Pools != "" {
 		if cfg.Pools, err = os.ReadFile(c.Pools); err != nil {
 			return nil, err

@@ -19,8 +19,8 @@ type Word struct{ Reason, Note string }
 
 func (w Word) check() error {
 	for name, v := range map[string]string{"reason": w.Reason, "note": w.Note} {
-		if len(v) > MaxLabelValueBytes { // they become labels
-			return fault.New(fault.Invalid, "%s too long (max %d bytes)", name, MaxLabelValueBytes)
+		if len(v) > job.MaxLabelValueBytes { // they become labels
+			return fault.New(fault.Invalid, "%s too long (max %d bytes)", name, job.MaxLabelValueBytes)
 		}
 	}
 	return nil

@@ -14,16 +14,14 @@ import (
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/job"
 )
 
 // Limits of a submission.
 const (
-	MaxPromptBytes     = 100_000
-	MaxLabels          = 50
-	MaxLabelKeyBytes   = 256
-	MaxLabelValueBytes = 4096
-	MaxTags            = 50
-	MaxTopicChars      = 256
+	MaxPromptBytes = 100_000
+	MaxTags        = 50
+	MaxTopicChars  = 256
 	// MaxName bounds every other short text: ids, names, tags.
 	MaxName = 512
 	// MaxWords bounds risk_tags and requires.
@@ -157,18 +155,8 @@ const maxDeadline = 366 * 24 * time.Hour
 func (s *Submission) checkLabels() error {
 	labels := maps.Clone(s.Labels)
 	maps.DeleteFunc(labels, func(k, _ string) bool { return reservedLabel(k) })
-	if len(labels) > MaxLabels {
-		return fault.New(fault.Invalid, "too many labels (max %d)", MaxLabels)
-	}
-	for k, v := range labels {
-		switch {
-		case strings.TrimSpace(k) == "":
-			return fault.New(fault.Invalid, "label key must not be empty")
-		case len(k) > MaxLabelKeyBytes:
-			return fault.New(fault.Invalid, "label key too long (max %d bytes)", MaxLabelKeyBytes)
-		case len(v) > MaxLabelValueBytes:
-			return fault.New(fault.Invalid, "label value too long (max %d bytes)", MaxLabelValueBytes)
-		}
+	if err := job.CheckLabels(labels); err != nil {
+		return err
 	}
 	s.Labels = labels
 	return nil

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 
@@ -29,6 +30,9 @@ type Rule struct {
 	BodyRequired bool
 	// BadBody is what the caller hears of a body that is no such message.
 	BadBody string
+	// MaxBody is the largest body in bytes; 0 is the plane's limit. LargeBody is what the caller hears of a larger one.
+	MaxBody   int64
+	LargeBody string
 	// Errors are the HTTP statuses of the method's own refusals, for documents.
 	Errors []int
 }
@@ -71,7 +75,10 @@ var roles = map[optionsv1.Role]identity.Role{
 }
 
 func readRule(option *optionsv1.MethodRule) Rule {
-	rule := Rule{Status: 200, BodyRequired: option.GetBody() == optionsv1.BodyRule_BODY_RULE_REQUIRED}
+	rule := Rule{
+		Status: 200, BodyRequired: option.GetBody() == optionsv1.BodyRule_BODY_RULE_REQUIRED,
+		BadBody: cmp.Or(option.GetBadBody(), "invalid json"), MaxBody: option.GetMaxBody(), LargeBody: cmp.Or(option.GetLargeBody(), "request body too large"),
+	}
 	if s := option.GetStatus(); s != 0 {
 		rule.Status = int(s)
 	}
@@ -86,9 +93,6 @@ func readRule(option *optionsv1.MethodRule) Rule {
 				rule.Roles = append(rule.Roles, known)
 			}
 		}
-	}
-	if rule.BadBody = option.GetBadBody(); rule.BadBody == "" {
-		rule.BadBody = "invalid json"
 	}
 	for _, status := range option.GetErrors() {
 		rule.Errors = append(rule.Errors, int(status))

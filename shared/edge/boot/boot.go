@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"github.com/cordum-serverless/cordum/shared/core/artifact"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -103,16 +104,34 @@ func Edge(getenv func(string) string, secrets secret.Source, clk clock.Clock, lo
 
 // AuditKeys reads CORDUM_AUDIT_KEY, which signs the audit trail. Secrets may be nil.
 func AuditKeys(getenv func(string) string, secrets secret.Source) (chain.Keys, error) {
-	if secrets != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), secretWait)
-		defer cancel()
-		values, err := secrets(ctx)
-		if err != nil {
-			return chain.Keys{}, err
-		}
-		getenv = secret.Over(getenv, values)
+	getenv, err := over(getenv, secrets)
+	if err != nil {
+		return chain.Keys{}, err
 	}
 	return chain.ParseKeys(getenv("CORDUM_AUDIT_KEY"))
+}
+
+// Artifacts reads what an operator decides about artifacts. Secrets may be nil.
+func Artifacts(getenv func(string) string, secrets secret.Source) (artifact.Settings, error) {
+	getenv, err := over(getenv, secrets)
+	if err != nil {
+		return artifact.Settings{}, err
+	}
+	return artifact.ReadSettings(getenv), nil
+}
+
+// over is the environment with the secrets over it.
+func over(getenv func(string) string, secrets secret.Source) (func(string) string, error) {
+	if secrets == nil {
+		return getenv, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), secretWait)
+	defer cancel()
+	values, err := secrets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return secret.Over(getenv, values), nil
 }
 
 // Senders reads CORDUM_SENDER_KEYS, the public keys of workers that sign what they say.

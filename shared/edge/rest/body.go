@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -10,15 +11,16 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
 )
 
-var errTooLarge = fault.New(fault.TooLarge, "request body too large")
-
 // body reads the body of a request, whatever its content type says. Where it may be left out, nothing and null are {}; where not, they are
 // as bad as what is no JSON, which the codec finds.
 func (s *server) body(r *http.Request, route *routes.Route) ([]byte, error) {
 	if !route.Body {
 		return nil, nil
 	}
-	text, err := readAll(r, s.cfg.MaxBody)
+	text, err := readAll(r, cmp.Or(route.Rule.MaxBody, s.cfg.MaxBody))
+	if errors.Is(err, errLarge) {
+		return nil, fault.New(fault.TooLarge, "%s", route.Rule.LargeBody)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -35,15 +37,18 @@ func (s *server) body(r *http.Request, route *routes.Route) ([]byte, error) {
 // badBody is the refusal of a body that is no such message.
 func badBody(route *routes.Route) error { return fault.New(fault.Invalid, "%s", route.Rule.BadBody) }
 
+// errLarge stands for a body over the limit until the route has its word for it.
+var errLarge = errors.New("rest: the body is too large")
+
 func readAll(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
-		return nil, errTooLarge
+		return nil, errLarge
 	}
 	text, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case int64(len(text)) > limit || errors.As(err, &tooLarge):
-		return nil, errTooLarge
+		return nil, errLarge
 	case err != nil:
 		return nil, fault.Wrap(fault.Invalid, err, "unreadable body")
 	}

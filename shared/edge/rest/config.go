@@ -28,7 +28,7 @@ type Config struct {
 	Clock clock.Clock
 	// IDs makes request ids.
 	IDs ids.Source
-	// MaxBody is the size of the largest JSON body, in bytes.
+	// MaxBody is the size of the largest JSON body, in bytes, where the route's rule has no limit of its own.
 	MaxBody int64
 }
 

@@ -32,6 +32,19 @@ type PutOptions struct {
 	IfAbsent bool
 }
 
+// Upload is what a presigned URL takes, and nothing else.
+type Upload struct {
+	ContentType string
+	Size        int64
+	Class       string
+}
+
+// Signed is a presigned URL, and the headers that a request must have to be what was signed, beside its Content-Length.
+type Signed struct {
+	URL    string
+	Header map[string]string
+}
+
 // Store is the port. Keys are 1 to 900 bytes of A-Z a-z 0-9 / . _ - : @ = + ~, in segments between "/" that are neither empty nor "." nor
 // "..". All methods may fail with ErrUnavailable, with ErrInvalid for a bad key, and with the context's error. What was written is there for
 // every read that begins afterwards.
@@ -47,9 +60,9 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	// PresignGet answers a URL that downloads the object without a credential until ttl (at most 7 days) has passed.
 	PresignGet(ctx context.Context, key string, ttl time.Duration) (string, error)
-	// PresignPut answers a URL that uploads exactly size bytes of the content type until ttl has passed: an HTTP PUT with this
-	// Content-Type and Content-Length. The object has no class and no metadata.
-	PresignPut(ctx context.Context, key, contentType string, size int64, ttl time.Duration) (string, error)
+	// PresignPut answers a URL that uploads exactly these bytes until ttl has passed, with an HTTP PUT. It creates: where an object is, from
+	// an earlier PUT too, the upload is refused, 412. The object has no metadata.
+	PresignPut(ctx context.Context, key string, upload Upload, ttl time.Duration) (Signed, error)
 }
 
 // What may go wrong.

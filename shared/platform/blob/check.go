@@ -73,14 +73,14 @@ func CheckPresign(key string, ttl time.Duration) error {
 }
 
 // CheckPresignPut is CheckPresign for uploads.
-func CheckPresignPut(key, contentType string, size int64, ttl time.Duration) error {
-	if size < 0 || size > MaxUpload {
-		return invalid("upload of %d bytes; at most %d", size, int64(MaxUpload))
+func CheckPresignPut(key string, u Upload, ttl time.Duration) error {
+	if u.Size < 0 || u.Size > MaxUpload {
+		return invalid("upload of %d bytes; at most %d", u.Size, int64(MaxUpload))
 	}
-	if contentType == "" {
+	if u.ContentType == "" {
 		return invalid("upload without content type")
 	}
-	if err := checkType(contentType); err != nil {
+	if err := (PutOptions{ContentType: u.ContentType, Class: u.Class}).Check(); err != nil {
 		return err
 	}
 	return CheckPresign(key, ttl)

@@ -108,7 +108,7 @@ func (r *rig) calls() []call {
 			return err
 		}},
 		{"blob.presign_put", blob.ErrUnavailable, false, func(ctx context.Context) error {
-			_, err := r.blobs.PresignPut(ctx, "k", "text/plain", 1, time.Minute)
+			_, err := r.blobs.PresignPut(ctx, "k", blob.Upload{ContentType: "text/plain", Size: 1}, time.Minute)
 			return err
 		}},
 		{"blob.delete", blob.ErrUnavailable, true, func(ctx context.Context) error { return r.blobs.Delete(ctx, "k") }},

@@ -244,12 +244,12 @@ func (b *blobs) PresignGet(ctx context.Context, key string, ttl time.Duration) (
 }
 
 // PresignPut implements blob.Store.
-func (b *blobs) PresignPut(ctx context.Context, key, contentType string, size int64, ttl time.Duration) (url string, err error) {
+func (b *blobs) PresignPut(ctx context.Context, key string, upload blob.Upload, ttl time.Duration) (signed blob.Signed, err error) {
 	err = b.chaos.through(ctx, blobPresignPut, func() (err error) {
-		url, err = b.port.PresignPut(ctx, key, contentType, size, ttl)
+		signed, err = b.port.PresignPut(ctx, key, upload, ttl)
 		return err
 	})
-	return url, err
+	return signed, err
 }
 
 // Connections answers connections whose calls go wrong. Its points are push.post and push.drop.

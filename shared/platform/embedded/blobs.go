@@ -138,9 +138,13 @@ func (b *Blobs) PresignGet(ctx context.Context, key string, ttl time.Duration) (
 }
 
 // PresignPut implements blob.Store.
-func (b *Blobs) PresignPut(ctx context.Context, key, contentType string, size int64, ttl time.Duration) (string, error) {
-	if err := blob.CheckPresignPut(key, contentType, size, ttl); err != nil {
-		return "", err
+func (b *Blobs) PresignPut(ctx context.Context, key string, upload blob.Upload, ttl time.Duration) (blob.Signed, error) {
+	if err := blob.CheckPresignPut(key, upload, ttl); err != nil {
+		return blob.Signed{}, err
 	}
-	return b.presign(ctx, grant{method: methodPut, key: key, until: time.Now().Add(ttl).Unix(), contentType: contentType, size: size})
+	address, err := b.presign(ctx, grant{method: methodPut, key: key, until: time.Now().Add(ttl).Unix(), Upload: upload})
+	if err != nil {
+		return blob.Signed{}, err
+	}
+	return blob.Signed{URL: address, Header: headers(upload)}, nil
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -394,6 +396,18 @@ func TestWithoutBlobURLNothingIsPresigned(t *testing.T) {
 	blobs := open(t, "", embedded.Options{}).Blobs()
 	if url, err := blobs.PresignGet(t.Context(), "a", time.Minute); !errors.Is(err, blob.ErrUnavailable) {
 		t.Fatalf("got %q, %v; want ErrUnavailable", url, err)
+	}
+}
+
+// TestPagesMayUseTheirURLs: a browser asks before it uploads.
+func TestPagesMayUseTheirURLs(t *testing.T) {
+	blobs := open(t, "", embedded.Options{BlobURL: "http://localhost/blobs"}).Blobs()
+	for method, status := range map[string]int{http.MethodOptions: http.StatusNoContent, http.MethodPut: http.StatusForbidden} {
+		w := httptest.NewRecorder()
+		blobs.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/blobs/a", nil))
+		if w.Code != status || w.Header().Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: %d %v", method, w.Code, w.Header())
+		}
 	}
 }
 

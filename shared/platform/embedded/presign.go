@@ -24,14 +24,24 @@ const (
 
 // grant is what a presigned URL allows.
 type grant struct {
-	method, key, contentType string
-	size, until              int64 // bytes of an upload; Unix seconds
+	method, key string
+	until       int64 // Unix seconds
+	blob.Upload       // of a PUT
+}
+
+// headers are those that a request has that uploads. They are S3's, so that a client that forgets one learns of it here.
+func headers(u blob.Upload) map[string]string {
+	h := map[string]string{"Content-Type": u.ContentType, "If-None-Match": "*"}
+	if u.Class != "" {
+		h["X-Amz-Tagging"] = "class=" + u.Class
+	}
+	return h
 }
 
 func (b *Blobs) sign(g grant) string {
 	mac := hmac.New(sha256.New, b.key)
 	// Quoted, so that no two grants have one text.
-	_, _ = fmt.Fprintf(mac, "%q %q %q %d %d", g.method, g.key, g.contentType, g.size, g.until)
+	_, _ = fmt.Fprintf(mac, "%q %q %q %q %d %d", g.method, g.key, g.ContentType, g.Class, g.Size, g.until)
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
@@ -44,8 +54,9 @@ func (b *Blobs) presign(ctx context.Context, g grant) (string, error) {
 	}
 	q := url.Values{"expires": {strconv.FormatInt(g.until, 10)}, "signature": {b.sign(g)}}
 	if g.method == methodPut {
-		q.Set("type", g.contentType)
-		q.Set("size", strconv.FormatInt(g.size, 10))
+		q.Set("type", g.ContentType)
+		q.Set("size", strconv.FormatInt(g.Size, 10))
+		q.Set("class", g.Class)
 	}
 	u := *b.base
 	u.Path += "/" + g.key
@@ -60,6 +71,14 @@ const refusedBody = 1 << 20
 func (b *Blobs) Handler() http.Handler { return http.HandlerFunc(b.serve) }
 
 func (b *Blobs) serve(w http.ResponseWriter, r *http.Request) {
+	// Any page may use a URL that it was told: nothing but the URL lets it in.
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	if r.Method == http.MethodOptions {
+		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, PUT")
+		w.Header().Set("Access-Control-Allow-Headers", "*")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	g, err := b.granted(r)
 	if err != nil {
 		// A client that is still sending would see a broken connection instead of the answer.
@@ -84,18 +103,26 @@ func (b *Blobs) granted(r *http.Request) (grant, error) {
 	}
 	key, ours := strings.CutPrefix(r.URL.Path, b.base.Path+"/")
 	q := r.URL.Query()
-	g := grant{method: r.Method, key: key, contentType: q.Get("type")}
+	g := grant{method: r.Method, key: key, Upload: blob.Upload{ContentType: q.Get("type"), Class: q.Get("class")}}
 	if r.Method == http.MethodHead {
 		g.method = methodGet
 	}
 	g.until, _ = strconv.ParseInt(q.Get("expires"), 10, 64)
-	g.size, _ = strconv.ParseInt(q.Get("size"), 10, 64)
+	g.Size, _ = strconv.ParseInt(q.Get("size"), 10, 64)
 	valid := hmac.Equal([]byte(b.sign(g)), []byte(q.Get("signature")))
 	if !ours || !valid || time.Now().Unix() >= g.until {
 		return grant{}, errForbidden
 	}
-	if g.method == methodPut && (r.ContentLength != g.size || r.Header.Get("Content-Type") != g.contentType) {
-		return grant{}, fmt.Errorf("this URL is for exactly %d bytes of %s", g.size, g.contentType)
+	if g.method != methodPut {
+		return g, nil
+	}
+	if r.ContentLength != g.Size {
+		return grant{}, fmt.Errorf("this URL is for exactly %d bytes", g.Size)
+	}
+	for name, value := range headers(g.Upload) {
+		if r.Header.Get(name) != value {
+			return grant{}, fmt.Errorf("this URL is for requests with the header %s: %s", name, value)
+		}
 	}
 	return g, nil
 }
@@ -123,8 +150,11 @@ func (b *Blobs) download(w http.ResponseWriter, r *http.Request, g grant) {
 }
 
 func (b *Blobs) upload(w http.ResponseWriter, r *http.Request, g grant) {
-	err := b.shelf.put(g.key, blob.Object{ContentType: g.contentType, Size: g.size}, io.LimitReader(r.Body, g.size), false)
-	if err != nil {
+	o := blob.Object{ContentType: g.ContentType, Class: g.Class, Size: g.Size}
+	switch err := b.shelf.put(g.key, o, io.LimitReader(r.Body, g.Size), true); {
+	case errors.Is(err, blob.ErrExists):
+		http.Error(w, "there is an object already", http.StatusPreconditionFailed)
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }

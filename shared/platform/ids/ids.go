@@ -15,6 +15,14 @@ type Source struct{ Reader io.Reader }
 // UUID answers a random (version 4) UUID in its canonical text.
 func (s Source) UUID() string { return uuid.Must(uuid.NewRandomFromReader(s.reader())).String() }
 
+// ParseUUID answers the canonical text of a UUID that stands in hexadecimal digits and dashes; ok is false for any other text.
+func ParseUUID(text string) (canonical string, ok bool) {
+	id, err := uuid.Parse(text)
+	return id.String(), err == nil && len(text) == len(canonicalUUID)
+}
+
+const canonicalUUID = "00000000-0000-0000-0000-000000000000"
+
 // Hex answers n random bytes as 2n hexadecimal digits.
 func (s Source) Hex(n int) string {
 	b := make([]byte, n)

@@ -75,6 +75,7 @@ type Target struct {
 
 // Prefixes of the keys of objects.
 const (
+	ArtifactObjects = "art"       // what clients have stored, by id
 	PolicyObjects   = "policy"    // contents of policies, by their hash
 	ContextObjects  = "ctx"       // contexts of jobs that are too large for the table
 	ResultObjects   = "res"       // results likewise
@@ -101,6 +102,8 @@ var Classes = []Class{{"short", day}, {"standard", 7 * day}, {"audit", 30 * day}
 var Functions = []Function{
 	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, send(Runs), decides)},
+	{Name: "artifacts", Service: "cordum.v1.Artifacts", Memory: 1024, Timeout: 25 * time.Second, Grants: grants(secret, get, put, update,
+		readObjects(ArtifactObjects), writeObjects(ArtifactObjects))},
 	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(batchGet, query, put,
 		unproven("a client that went without a word is forgotten, and a tenant to which nobody listens", get, remove),
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},

@@ -70,7 +70,7 @@ func TestQueuesHideLongEnough(t *testing.T) {
 // TestEveryTargetExists: a grant names a queue, an index or a prefix that there is.
 func TestEveryTargetExists(t *testing.T) {
 	named := map[resources.Kind][]string{
-		resources.Objects: {resources.PolicyObjects, resources.ContextObjects, resources.ResultObjects, resources.AuditObjects, resources.WorkflowObjects, resources.ConfigObjects, resources.RunObjects},
+		resources.Objects: {resources.ArtifactObjects, resources.PolicyObjects, resources.ContextObjects, resources.ResultObjects, resources.AuditObjects, resources.WorkflowObjects, resources.ConfigObjects, resources.RunObjects},
 	}
 	for _, d := range resources.Queues() {
 		named[resources.AQueue] = append(named[resources.AQueue], d.Name)

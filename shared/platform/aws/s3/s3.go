@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -68,17 +70,23 @@ func (b *Blobs) Put(ctx context.Context, key string, data []byte, opts blob.PutO
 	}
 	in := &s3.PutObjectInput{Bucket: b.bucket, Key: &key, Body: bytes.NewReader(data), ContentType: &kind, Metadata: map[string]string{}}
 	maps.Copy(in.Metadata, opts.Metadata)
-	if opts.Class != "" {
-		tag := "class=" + url.QueryEscape(opts.Class)
-		in.Tagging = &tag
-		in.Metadata[classKey] = opts.Class
-	}
+	classify(in, opts.Class)
 	if opts.IfAbsent {
 		nothing := "*"
 		in.IfNoneMatch = &nothing
 	}
 	_, err := b.client.PutObject(ctx, in)
 	return blobFailure(err)
+}
+
+// classify gives an object its class, if it has one.
+func classify(in *s3.PutObjectInput, class string) {
+	if class == "" {
+		return
+	}
+	tag := "class=" + url.QueryEscape(class)
+	in.Tagging = &tag
+	in.Metadata[classKey] = class
 }
 
 // Get reads an object.
@@ -158,18 +166,27 @@ func (b *Blobs) PresignGet(ctx context.Context, key string, ttl time.Duration) (
 	return req.URL, nil
 }
 
-// PresignPut makes a URL that uploads; type and length are part of its signature.
-func (b *Blobs) PresignPut(ctx context.Context, key, contentType string, size int64, ttl time.Duration) (string, error) {
-	if err := blob.CheckPresignPut(key, contentType, size, ttl); err != nil {
-		return "", err
+// PresignPut makes a URL that uploads. Type, length, class, and that nothing is replaced are part of its signature, so that a request has their headers.
+func (b *Blobs) PresignPut(ctx context.Context, key string, upload blob.Upload, ttl time.Duration) (blob.Signed, error) {
+	if err := blob.CheckPresignPut(key, upload, ttl); err != nil {
+		return blob.Signed{}, err
 	}
-	req, err := b.presign.PresignPutObject(ctx, &s3.PutObjectInput{
-		Bucket: b.bucket, Key: &key, ContentType: &contentType, ContentLength: &size,
-	}, s3.WithPresignExpires(ttl))
+	nothing := "*"
+	in := &s3.PutObjectInput{
+		Bucket: b.bucket, Key: &key, ContentType: &upload.ContentType, ContentLength: &upload.Size, IfNoneMatch: &nothing, Metadata: map[string]string{},
+	}
+	classify(in, upload.Class)
+	req, err := b.presign.PresignPutObject(ctx, in, s3.WithPresignExpires(ttl))
 	if err != nil {
-		return "", blobFailure(err)
+		return blob.Signed{}, blobFailure(err)
 	}
-	return req.URL, nil
+	signed := blob.Signed{URL: req.URL, Header: map[string]string{}}
+	for name, values := range req.SignedHeader {
+		if name = http.CanonicalHeaderKey(name); name != "Host" && name != "Content-Length" { // every client sends these by itself
+			signed.Header[name] = strings.Join(values, ",")
+		}
+	}
+	return signed, nil
 }
 
 func blobFailure(err error) error {

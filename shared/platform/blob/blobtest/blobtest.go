@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -240,7 +241,7 @@ func testRefused(s *suite) {
 		_, _, get := s.blobs.Get(s.ctx(), key, 0)
 		_, head := s.blobs.Head(s.ctx(), key)
 		_, presignGet := s.blobs.PresignGet(s.ctx(), key, time.Minute)
-		_, presignPut := s.blobs.PresignPut(s.ctx(), key, "text/plain", 1, time.Minute)
+		_, presignPut := s.blobs.PresignPut(s.ctx(), key, blob.Upload{ContentType: "text/plain", Size: 1}, time.Minute)
 		for name, err := range map[string]error{
 			"put": s.blobs.Put(s.ctx(), key, nil, blob.PutOptions{}), "get": get, "head": head, "delete": s.blobs.Delete(s.ctx(), key),
 			"presign get": presignGet, "presign put": presignPut,
@@ -295,6 +296,7 @@ func testNoAliasing(s *suite) {
 var presignCases = []testCase{
 	{"presigned/get", testPresignGet},
 	{"presigned/put", testPresignPut},
+	{"presigned/put_without_class", testPresignPutClassless},
 	{"presigned/ends", testPresignEnds},
 	{"presigned/tampered", testPresignTampered},
 	{"presigned/refused", testPresignRefused},
@@ -320,7 +322,7 @@ func (s *suite) url(url string, err error) string {
 }
 
 // do makes a request as any HTTP client does, and answers status, content type and body.
-func (s *suite) do(method, url, contentType string, body []byte) (int, string, []byte) {
+func (s *suite) do(method, url string, header map[string]string, body []byte) (int, string, []byte) {
 	s.Helper()
 	var r io.Reader
 	if method == http.MethodPut {
@@ -330,8 +332,8 @@ func (s *suite) do(method, url, contentType string, body []byte) (int, string, [
 	if err != nil {
 		s.Fatal(err)
 	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
+	for name, value := range header {
+		req.Header.Set(name, value)
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	res, err := client.Do(req)
@@ -353,38 +355,73 @@ func testPresignGet(s *suite) {
 		if !s.followed() {
 			return
 		}
-		if status, kind, body := s.do(http.MethodGet, url, "", nil); status != http.StatusOK || kind != "text/x-special" || string(body) != "content" {
+		if status, kind, body := s.do(http.MethodGet, url, nil, nil); status != http.StatusOK || kind != "text/x-special" || string(body) != "content" {
 			s.Fatalf("got %d %s %q", status, kind, body)
 		}
 	}
 	url := s.url(s.blobs.PresignGet(s.ctx(), s.prefix+"unknown", time.Minute))
-	if status, _, _ := s.do(http.MethodGet, url, "", nil); status != http.StatusNotFound {
+	if status, _, _ := s.do(http.MethodGet, url, nil, nil); status != http.StatusNotFound {
 		s.Fatalf("unknown object: got %d", status)
 	}
 }
 
 func testPresignPut(s *suite) {
 	key, data := s.prefix+"dir/a+b=c", bytes.Repeat([]byte("x"), 1000)
-	url := s.url(s.blobs.PresignPut(s.ctx(), key, "image/png", int64(len(data)), time.Minute))
+	signed, err := s.blobs.PresignPut(s.ctx(), key, blob.Upload{ContentType: "image/png", Size: int64(len(data)), Class: "short"}, time.Minute)
+	url := s.url(signed.URL, err)
+	if signed.Header["Content-Type"] != "image/png" {
+		s.Fatalf("headers %v", signed.Header)
+	}
 	s.wantAbsent(key)
 	if !s.followed() {
 		return
 	}
+	put := func(header map[string]string, data []byte) (int, string) {
+		status, _, body := s.do(http.MethodPut, url, header, data)
+		return status, string(body)
+	}
 	if s.opts.Unverified == "" {
-		for name, c := range map[string]struct {
-			contentType string
-			data        []byte
-		}{"other type": {"text/html", data}, "less": {"image/png", data[1:]}, "more": {"image/png", append(slices.Clip(data), 'y')}} {
-			if status, _, _ := s.do(http.MethodPut, url, c.contentType, c.data); status < 400 || status > 499 {
+		for name, body := range map[string][]byte{"less": data[1:], "more": append(slices.Clip(data), 'y')} {
+			if status, _ := put(signed.Header, body); status < 400 || status > 499 {
 				s.Errorf("%s: got %d, want it refused", name, status)
+			}
+		}
+		for name := range signed.Header {
+			without, other := maps.Clone(signed.Header), maps.Clone(signed.Header)
+			delete(without, name)
+			other[name] = "text/html"
+			for what, header := range map[string]map[string]string{"without": without, "another": other} {
+				if status, _ := put(header, data); status < 400 || status > 499 {
+					s.Errorf("%s %s: got %d, want it refused", what, name, status)
+				}
 			}
 		}
 		s.wantAbsent(key)
 	}
-	if status, _, body := s.do(http.MethodPut, url, "image/png", data); status != http.StatusOK {
+	if status, body := put(signed.Header, data); status != http.StatusOK {
 		s.Fatalf("got %d %s", status, body)
 	}
-	if o := s.want(key, data); o.ContentType != "image/png" {
+	if o := s.want(key, data); o.ContentType != "image/png" || o.Class != "short" {
+		s.Fatalf("got %+v", o)
+	}
+	if status, body := put(signed.Header, bytes.Repeat([]byte("y"), len(data))); status != http.StatusPreconditionFailed {
+		s.Errorf("once more: got %d %s", status, body)
+	}
+	s.want(key, data)
+}
+
+// An upload may have no class.
+func testPresignPutClassless(s *suite) {
+	key := s.prefix + "a"
+	signed, err := s.blobs.PresignPut(s.ctx(), key, blob.Upload{ContentType: "text/plain", Size: 1}, time.Minute)
+	url := s.url(signed.URL, err)
+	if !s.followed() {
+		return
+	}
+	if status, _, body := s.do(http.MethodPut, url, signed.Header, []byte("x")); status != http.StatusOK {
+		s.Fatalf("got %d %s", status, body)
+	}
+	if o := s.want(key, []byte("x")); o.Class != "" {
 		s.Fatalf("got %+v", o)
 	}
 }
@@ -402,7 +439,7 @@ func testPresignEnds(s *suite) {
 	url := s.url(s.blobs.PresignGet(s.ctx(), key, time.Second))
 	status := 0
 	for start := time.Now(); time.Since(start) < 30*time.Second; time.Sleep(200 * time.Millisecond) {
-		if status, _, _ = s.do(http.MethodGet, url, "", nil); status == http.StatusForbidden {
+		if status, _, _ = s.do(http.MethodGet, url, nil, nil); status == http.StatusForbidden {
 			return
 		}
 	}
@@ -424,11 +461,11 @@ func testPresignTampered(s *suite) {
 	for name, forged := range map[string]string{
 		"other object": strings.TrimSuffix(path, "a") + "b?" + query, "no signature": path, "other key and query": path + "?x=y",
 	} {
-		if status, _, body := s.do(http.MethodGet, forged, "", nil); status != http.StatusForbidden {
+		if status, _, body := s.do(http.MethodGet, forged, nil, nil); status != http.StatusForbidden {
 			s.Errorf("%s: got %d %q", name, status, body)
 		}
 	}
-	if status, _, _ := s.do(http.MethodPut, url, "text/plain", []byte("overwritten")); status != http.StatusForbidden {
+	if status, _, _ := s.do(http.MethodPut, url, map[string]string{"Content-Type": "text/plain"}, []byte("overwritten")); status != http.StatusForbidden {
 		s.Errorf("put with a URL for get: got %d", status)
 	}
 	s.want(s.prefix+"a", []byte("x"))
@@ -440,11 +477,12 @@ func testPresignRefused(s *suite) {
 		return err
 	}
 	put := func(contentType string, size int64, ttl time.Duration) error {
-		_, err := s.blobs.PresignPut(s.ctx(), s.prefix+"a", contentType, size, ttl)
+		_, err := s.blobs.PresignPut(s.ctx(), s.prefix+"a", blob.Upload{ContentType: contentType, Size: size}, ttl)
 		return err
 	}
+	_, class := s.blobs.PresignPut(s.ctx(), s.prefix+"a", blob.Upload{ContentType: "a/b", Size: 1, Class: "a b"}, time.Minute)
 	for name, err := range map[string]error{
-		"no time": get(0), "negative": get(-time.Hour), "too long": get(blob.MaxTTL + time.Second), "put too long": put("a/b", 1, blob.MaxTTL+time.Second),
+		"class": class, "no time": get(0), "negative": get(-time.Hour), "too long": get(blob.MaxTTL + time.Second), "put too long": put("a/b", 1, blob.MaxTTL+time.Second),
 		"no type": put("", 1, time.Minute), "bad type": put("a\nb", 1, time.Minute), "negative size": put("a/b", -1, time.Minute),
 		"too large": put("a/b", blob.MaxUpload+1, time.Minute),
 	} {

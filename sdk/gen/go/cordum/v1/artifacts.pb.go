@@ -27,7 +27,7 @@ const (
 // CreateArtifactRequest is a file to store.
 type CreateArtifactRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Accept at most so many bytes; ignored when it is no positive number. It can only lower the limit of 10 MiB.
+	// Accept at most so many bytes; ignored when it is no positive number. It can only lower the plane's limits.
 	MaxBytes string `protobuf:"bytes,1,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// The file.
 	Artifact      *ArtifactContent `protobuf:"bytes,2,opt,name=artifact,proto3" json:"artifact,omitempty"`
@@ -79,7 +79,7 @@ func (x *CreateArtifactRequest) GetArtifact() *ArtifactContent {
 	return nil
 }
 
-// ArtifactContent is a file. One of the two contents is required.
+// ArtifactContent is a file. One of the two contents is required, or size_bytes.
 type ArtifactContent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The file in standard base64; wins over content.
@@ -91,7 +91,11 @@ type ArtifactContent struct {
 	// How long it is kept: short (24 hours), standard (7 days), audit (30 days); anything else is standard.
 	Retention string `protobuf:"bytes,4,opt,name=retention,proto3" json:"retention,omitempty"`
 	// Free labels; tenant_id is set to the request's tenant.
-	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How many bytes the client will upload by itself; ignored when there is a content.
+	SizeBytes int64 `protobuf:"varint,6,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// The SHA-256 of these bytes, in hexadecimal digits. What is uploaded and has another one is never answered.
+	Sha256        string `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,13 +165,29 @@ func (x *ArtifactContent) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *ArtifactContent) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *ArtifactContent) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
 // CreateArtifactResponse names a stored file.
 type CreateArtifactResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "redis://art:<uuid>".
 	ArtifactPtr string `protobuf:"bytes,1,opt,name=artifact_ptr,json=artifactPtr,proto3" json:"artifact_ptr,omitempty"`
 	// Its size in bytes.
-	SizeBytes     int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	SizeBytes int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Where its bytes go, when they were not in the request.
+	Upload        *ArtifactUpload `protobuf:"bytes,3,opt,name=upload,proto3" json:"upload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,20 +236,102 @@ func (x *CreateArtifactResponse) GetSizeBytes() int64 {
 	return 0
 }
 
+func (x *CreateArtifactResponse) GetUpload() *ArtifactUpload {
+	if x != nil {
+		return x.Upload
+	}
+	return nil
+}
+
+// ArtifactUpload is a request that the client makes once, without a credential.
+type ArtifactUpload struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where to.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// "PUT".
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// Headers that it must have, beside its Content-Length.
+	Headers map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it must have begun (RFC 3339).
+	ExpiresAt     string `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArtifactUpload) Reset() {
+	*x = ArtifactUpload{}
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArtifactUpload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArtifactUpload) ProtoMessage() {}
+
+func (x *ArtifactUpload) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArtifactUpload.ProtoReflect.Descriptor instead.
+func (*ArtifactUpload) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ArtifactUpload) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *ArtifactUpload) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ArtifactUpload) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *ArtifactUpload) GetExpiresAt() string {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return ""
+}
+
 // GetArtifactRequest names a file.
 type GetArtifactRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The pointer.
 	Ptr string `protobuf:"bytes,1,opt,name=ptr,proto3" json:"ptr,omitempty"`
 	// Answer at most so many bytes; ignored when it is no positive number.
-	MaxBytes      string `protobuf:"bytes,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	MaxBytes string `protobuf:"bytes,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// "true" answers a download in place of the content, whatever the size.
+	Download      string `protobuf:"bytes,3,opt,name=download,proto3" json:"download,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetArtifactRequest) Reset() {
 	*x = GetArtifactRequest{}
-	mi := &file_cordum_v1_artifacts_proto_msgTypes[3]
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -241,7 +343,7 @@ func (x *GetArtifactRequest) String() string {
 func (*GetArtifactRequest) ProtoMessage() {}
 
 func (x *GetArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_artifacts_proto_msgTypes[3]
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -254,7 +356,7 @@ func (x *GetArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArtifactRequest.ProtoReflect.Descriptor instead.
 func (*GetArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{3}
+	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetArtifactRequest) GetPtr() string {
@@ -271,22 +373,31 @@ func (x *GetArtifactRequest) GetMaxBytes() string {
 	return ""
 }
 
+func (x *GetArtifactRequest) GetDownload() string {
+	if x != nil {
+		return x.Download
+	}
+	return ""
+}
+
 // Artifact is a stored file.
 type Artifact struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "redis://art:<uuid>".
 	ArtifactPtr string `protobuf:"bytes,1,opt,name=artifact_ptr,json=artifactPtr,proto3" json:"artifact_ptr,omitempty"`
-	// The file in standard base64.
+	// The file in standard base64; "" when there is a download.
 	ContentBase64 string `protobuf:"bytes,2,opt,name=content_base64,json=contentBase64,proto3" json:"content_base64,omitempty"`
 	// What is known about it.
-	Metadata      *ArtifactMetadata `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Metadata *ArtifactMetadata `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Where its bytes are, when they are not here.
+	Download      *ArtifactDownload `protobuf:"bytes,4,opt,name=download,proto3" json:"download,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_cordum_v1_artifacts_proto_msgTypes[4]
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +409,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_artifacts_proto_msgTypes[4]
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +422,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{4}
+	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Artifact) GetArtifactPtr() string {
@@ -335,6 +446,68 @@ func (x *Artifact) GetMetadata() *ArtifactMetadata {
 	return nil
 }
 
+func (x *Artifact) GetDownload() *ArtifactDownload {
+	if x != nil {
+		return x.Download
+	}
+	return nil
+}
+
+// ArtifactDownload is an address to GET, without a credential.
+type ArtifactDownload struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// Until when it works (RFC 3339).
+	ExpiresAt     string `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArtifactDownload) Reset() {
+	*x = ArtifactDownload{}
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArtifactDownload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArtifactDownload) ProtoMessage() {}
+
+func (x *ArtifactDownload) ProtoReflect() protoreflect.Message {
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArtifactDownload.ProtoReflect.Descriptor instead.
+func (*ArtifactDownload) Descriptor() ([]byte, []int) {
+	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ArtifactDownload) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *ArtifactDownload) GetExpiresAt() string {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return ""
+}
+
 // ArtifactMetadata is what is known about a file. What is empty is left out.
 type ArtifactMetadata struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -352,7 +525,7 @@ type ArtifactMetadata struct {
 
 func (x *ArtifactMetadata) Reset() {
 	*x = ArtifactMetadata{}
-	mi := &file_cordum_v1_artifacts_proto_msgTypes[5]
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +537,7 @@ func (x *ArtifactMetadata) String() string {
 func (*ArtifactMetadata) ProtoMessage() {}
 
 func (x *ArtifactMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_cordum_v1_artifacts_proto_msgTypes[5]
+	mi := &file_cordum_v1_artifacts_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +550,7 @@ func (x *ArtifactMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArtifactMetadata.ProtoReflect.Descriptor instead.
 func (*ArtifactMetadata) Descriptor() ([]byte, []int) {
-	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{5}
+	return file_cordum_v1_artifacts_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ArtifactMetadata) GetContentType() string {
@@ -415,27 +588,46 @@ const file_cordum_v1_artifacts_proto_rawDesc = "" +
 	"\x19cordum/v1/artifacts.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\"l\n" +
 	"\x15CreateArtifactRequest\x12\x1b\n" +
 	"\tmax_bytes\x18\x01 \x01(\tR\bmaxBytes\x126\n" +
-	"\bartifact\x18\x02 \x01(\v2\x1a.cordum.v1.ArtifactContentR\bartifact\"\x8e\x02\n" +
+	"\bartifact\x18\x02 \x01(\v2\x1a.cordum.v1.ArtifactContentR\bartifact\"\xc5\x02\n" +
 	"\x0fArtifactContent\x12%\n" +
 	"\x0econtent_base64\x18\x01 \x01(\tR\rcontentBase64\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\x12!\n" +
 	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12\x1c\n" +
 	"\tretention\x18\x04 \x01(\tR\tretention\x12>\n" +
-	"\x06labels\x18\x05 \x03(\v2&.cordum.v1.ArtifactContent.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x05 \x03(\v2&.cordum.v1.ArtifactContent.LabelsEntryR\x06labels\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x16\n" +
+	"\x06sha256\x18\a \x01(\tR\x06sha256\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Z\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x95\x01\n" +
 	"\x16CreateArtifactResponse\x12!\n" +
 	"\fartifact_ptr\x18\x01 \x01(\tR\vartifactPtr\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\"C\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x129\n" +
+	"\x06upload\x18\x03 \x01(\v2\x19.cordum.v1.ArtifactUploadB\x06\xca\xf3\x18\x02\b\x01R\x06upload\"\xd7\x01\n" +
+	"\x0eArtifactUpload\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12@\n" +
+	"\aheaders\x18\x03 \x03(\v2&.cordum.v1.ArtifactUpload.HeadersEntryR\aheaders\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x04 \x01(\tR\texpiresAt\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"_\n" +
 	"\x12GetArtifactRequest\x12\x10\n" +
 	"\x03ptr\x18\x01 \x01(\tR\x03ptr\x12\x1b\n" +
-	"\tmax_bytes\x18\x02 \x01(\tR\bmaxBytes\"\x8d\x01\n" +
+	"\tmax_bytes\x18\x02 \x01(\tR\bmaxBytes\x12\x1a\n" +
+	"\bdownload\x18\x03 \x01(\tR\bdownload\"\xce\x01\n" +
 	"\bArtifact\x12!\n" +
 	"\fartifact_ptr\x18\x01 \x01(\tR\vartifactPtr\x12%\n" +
 	"\x0econtent_base64\x18\x02 \x01(\tR\rcontentBase64\x127\n" +
-	"\bmetadata\x18\x03 \x01(\v2\x1b.cordum.v1.ArtifactMetadataR\bmetadata\"\x8e\x02\n" +
+	"\bmetadata\x18\x03 \x01(\v2\x1b.cordum.v1.ArtifactMetadataR\bmetadata\x12?\n" +
+	"\bdownload\x18\x04 \x01(\v2\x1b.cordum.v1.ArtifactDownloadB\x06\xca\xf3\x18\x02\b\x01R\bdownload\"C\n" +
+	"\x10ArtifactDownload\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\tR\texpiresAt\"\x8e\x02\n" +
 	"\x10ArtifactMetadata\x12)\n" +
 	"\fcontent_type\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\vcontentType\x12%\n" +
 	"\n" +
@@ -444,12 +636,12 @@ const file_cordum_v1_artifacts_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2'.cordum.v1.ArtifactMetadata.LabelsEntryB\x06\xca\xf3\x18\x02\b\x01R\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x88\x02\n" +
-	"\tArtifacts\x12\xa6\x01\n" +
-	"\x0eCreateArtifact\x12 .cordum.v1.CreateArtifactRequest\x1a!.cordum.v1.CreateArtifactResponse\"O\xd2\xf3\x18K\n" +
-	"\x01\x02\x18\x01\"\x04\x90\x03\x9d\x032>none: an artifact never changes, and says itself who stored it\x12R\n" +
-	"\vGetArtifact\x12\x1d.cordum.v1.GetArtifactRequest\x1a\x13.cordum.v1.Artifact\"\x0f\xd2\xf3\x18\v\n" +
-	"\x01\x02\"\x06\x90\x03\x94\x03\x9d\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x90\x03\n" +
+	"\tArtifacts\x12\xac\x02\n" +
+	"\x0eCreateArtifact\x12 .cordum.v1.CreateArtifactRequest\x1a!.cordum.v1.CreateArtifactResponse\"\xd4\x01\xd2\xf3\x18\xcf\x01\n" +
+	"\x01\x02\x18\x01\"\x04\x90\x03\x9d\x032>none: an artifact never changes, and says itself who stored it8\x80\x9b\xee\x02B}artifact too large to be sent as content (max 4194304 bytes): send size_bytes instead, and upload it to the URL of the answer\x12T\n" +
+	"\vGetArtifact\x12\x1d.cordum.v1.GetArtifactRequest\x1a\x13.cordum.v1.Artifact\"\x11\xd2\xf3\x18\r\n" +
+	"\x01\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_artifacts_proto_rawDescOnce sync.Once
@@ -463,31 +655,37 @@ func file_cordum_v1_artifacts_proto_rawDescGZIP() []byte {
 	return file_cordum_v1_artifacts_proto_rawDescData
 }
 
-var file_cordum_v1_artifacts_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_cordum_v1_artifacts_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_cordum_v1_artifacts_proto_goTypes = []any{
 	(*CreateArtifactRequest)(nil),  // 0: cordum.v1.CreateArtifactRequest
 	(*ArtifactContent)(nil),        // 1: cordum.v1.ArtifactContent
 	(*CreateArtifactResponse)(nil), // 2: cordum.v1.CreateArtifactResponse
-	(*GetArtifactRequest)(nil),     // 3: cordum.v1.GetArtifactRequest
-	(*Artifact)(nil),               // 4: cordum.v1.Artifact
-	(*ArtifactMetadata)(nil),       // 5: cordum.v1.ArtifactMetadata
-	nil,                            // 6: cordum.v1.ArtifactContent.LabelsEntry
-	nil,                            // 7: cordum.v1.ArtifactMetadata.LabelsEntry
+	(*ArtifactUpload)(nil),         // 3: cordum.v1.ArtifactUpload
+	(*GetArtifactRequest)(nil),     // 4: cordum.v1.GetArtifactRequest
+	(*Artifact)(nil),               // 5: cordum.v1.Artifact
+	(*ArtifactDownload)(nil),       // 6: cordum.v1.ArtifactDownload
+	(*ArtifactMetadata)(nil),       // 7: cordum.v1.ArtifactMetadata
+	nil,                            // 8: cordum.v1.ArtifactContent.LabelsEntry
+	nil,                            // 9: cordum.v1.ArtifactUpload.HeadersEntry
+	nil,                            // 10: cordum.v1.ArtifactMetadata.LabelsEntry
 }
 var file_cordum_v1_artifacts_proto_depIdxs = []int32{
-	1, // 0: cordum.v1.CreateArtifactRequest.artifact:type_name -> cordum.v1.ArtifactContent
-	6, // 1: cordum.v1.ArtifactContent.labels:type_name -> cordum.v1.ArtifactContent.LabelsEntry
-	5, // 2: cordum.v1.Artifact.metadata:type_name -> cordum.v1.ArtifactMetadata
-	7, // 3: cordum.v1.ArtifactMetadata.labels:type_name -> cordum.v1.ArtifactMetadata.LabelsEntry
-	0, // 4: cordum.v1.Artifacts.CreateArtifact:input_type -> cordum.v1.CreateArtifactRequest
-	3, // 5: cordum.v1.Artifacts.GetArtifact:input_type -> cordum.v1.GetArtifactRequest
-	2, // 6: cordum.v1.Artifacts.CreateArtifact:output_type -> cordum.v1.CreateArtifactResponse
-	4, // 7: cordum.v1.Artifacts.GetArtifact:output_type -> cordum.v1.Artifact
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	1,  // 0: cordum.v1.CreateArtifactRequest.artifact:type_name -> cordum.v1.ArtifactContent
+	8,  // 1: cordum.v1.ArtifactContent.labels:type_name -> cordum.v1.ArtifactContent.LabelsEntry
+	3,  // 2: cordum.v1.CreateArtifactResponse.upload:type_name -> cordum.v1.ArtifactUpload
+	9,  // 3: cordum.v1.ArtifactUpload.headers:type_name -> cordum.v1.ArtifactUpload.HeadersEntry
+	7,  // 4: cordum.v1.Artifact.metadata:type_name -> cordum.v1.ArtifactMetadata
+	6,  // 5: cordum.v1.Artifact.download:type_name -> cordum.v1.ArtifactDownload
+	10, // 6: cordum.v1.ArtifactMetadata.labels:type_name -> cordum.v1.ArtifactMetadata.LabelsEntry
+	0,  // 7: cordum.v1.Artifacts.CreateArtifact:input_type -> cordum.v1.CreateArtifactRequest
+	4,  // 8: cordum.v1.Artifacts.GetArtifact:input_type -> cordum.v1.GetArtifactRequest
+	2,  // 9: cordum.v1.Artifacts.CreateArtifact:output_type -> cordum.v1.CreateArtifactResponse
+	5,  // 10: cordum.v1.Artifacts.GetArtifact:output_type -> cordum.v1.Artifact
+	9,  // [9:11] is the sub-list for method output_type
+	7,  // [7:9] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_cordum_v1_artifacts_proto_init() }
@@ -501,7 +699,7 @@ func file_cordum_v1_artifacts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cordum_v1_artifacts_proto_rawDesc), len(file_cordum_v1_artifacts_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

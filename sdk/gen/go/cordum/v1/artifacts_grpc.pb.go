@@ -31,15 +31,21 @@ const (
 //
 // Artifacts stores and reads files. They belong to a tenant and expire by their class.
 type ArtifactsClient interface {
-	// CreateArtifact stores a file.
+	// CreateArtifact stores a file, or takes the announcement of one.
+	//
+	// A file of up to 4 MiB comes as content. For a larger one, or to keep its bytes out of the JSON, send size_bytes without a content: the answer
+	// says where the client uploads them (upload), with one PUT. The artifact is there once they are.
 	//
 	// 400 "content required" or "invalid base64 content", 403 for a label tenant_id that is not the request's tenant, 413 "artifact too
-	// large" over 10 MiB or over max_bytes (query, or header X-Max-Artifact-Bytes).
+	// large" over max_bytes (query, or header X-Max-Artifact-Bytes) or over what the plane takes: 10 MiB of content, 64 MiB of an upload.
 	CreateArtifact(ctx context.Context, in *CreateArtifactRequest, opts ...grpc.CallOption) (*CreateArtifactResponse, error)
 	// GetArtifact reads a file.
 	//
-	// The pointer may be raw, percent-encoded, with a collapsed slash, or bare ("art:<uuid>"). 400 "invalid pointer", 404 "artifact not
-	// found", also for another tenant's, 413 over max_bytes.
+	// The pointer may be raw, percent-encoded, with a collapsed slash, or bare ("art:<uuid>", "<uuid>"). Over 4 MiB content_base64 is empty, and
+	// download says where the bytes are.
+	//
+	// 400 "invalid pointer", 404 "artifact not found", also for another tenant's and for one that is not uploaded yet, 409 when what was uploaded
+	// is not what was announced, 413 over max_bytes (query, or header X-Max-Artifact-Bytes).
 	GetArtifact(ctx context.Context, in *GetArtifactRequest, opts ...grpc.CallOption) (*Artifact, error)
 }
 
@@ -77,15 +83,21 @@ func (c *artifactsClient) GetArtifact(ctx context.Context, in *GetArtifactReques
 //
 // Artifacts stores and reads files. They belong to a tenant and expire by their class.
 type ArtifactsServer interface {
-	// CreateArtifact stores a file.
+	// CreateArtifact stores a file, or takes the announcement of one.
+	//
+	// A file of up to 4 MiB comes as content. For a larger one, or to keep its bytes out of the JSON, send size_bytes without a content: the answer
+	// says where the client uploads them (upload), with one PUT. The artifact is there once they are.
 	//
 	// 400 "content required" or "invalid base64 content", 403 for a label tenant_id that is not the request's tenant, 413 "artifact too
-	// large" over 10 MiB or over max_bytes (query, or header X-Max-Artifact-Bytes).
+	// large" over max_bytes (query, or header X-Max-Artifact-Bytes) or over what the plane takes: 10 MiB of content, 64 MiB of an upload.
 	CreateArtifact(context.Context, *CreateArtifactRequest) (*CreateArtifactResponse, error)
 	// GetArtifact reads a file.
 	//
-	// The pointer may be raw, percent-encoded, with a collapsed slash, or bare ("art:<uuid>"). 400 "invalid pointer", 404 "artifact not
-	// found", also for another tenant's, 413 over max_bytes.
+	// The pointer may be raw, percent-encoded, with a collapsed slash, or bare ("art:<uuid>", "<uuid>"). Over 4 MiB content_base64 is empty, and
+	// download says where the bytes are.
+	//
+	// 400 "invalid pointer", 404 "artifact not found", also for another tenant's and for one that is not uploaded yet, 409 when what was uploaded
+	// is not what was announced, 413 over max_bytes (query, or header X-Max-Artifact-Bytes).
 	GetArtifact(context.Context, *GetArtifactRequest) (*Artifact, error)
 	mustEmbedUnimplementedArtifactsServer()
 }

@@ -279,7 +279,11 @@ type MethodRule struct {
 	BadBody string `protobuf:"bytes,5,opt,name=bad_body,json=badBody,proto3" json:"bad_body,omitempty"`
 	// What its entry in the audit trail says: a verb and a resource, "cancel job"; or why it leaves none, "none: it changes nothing".
 	// Every method that a client changes something with has one.
-	Audit         string `protobuf:"bytes,6,opt,name=audit,proto3" json:"audit,omitempty"`
+	Audit string `protobuf:"bytes,6,opt,name=audit,proto3" json:"audit,omitempty"`
+	// The largest body in bytes, where it is not what all routes have. What API Gateway and Lambda take is the limit of limits, 6 MB.
+	MaxBody int64 `protobuf:"varint,7,opt,name=max_body,json=maxBody,proto3" json:"max_body,omitempty"`
+	// What a larger body is called in the 413, where it is not "request body too large".
+	LargeBody     string `protobuf:"bytes,8,opt,name=large_body,json=largeBody,proto3" json:"large_body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +360,20 @@ func (x *MethodRule) GetAudit() string {
 	return ""
 }
 
+func (x *MethodRule) GetMaxBody() int64 {
+	if x != nil {
+		return x.MaxBody
+	}
+	return 0
+}
+
+func (x *MethodRule) GetLargeBody() string {
+	if x != nil {
+		return x.LargeBody
+	}
+	return ""
+}
+
 var file_cordum_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
@@ -398,7 +416,7 @@ const file_cordum_options_v1_options_proto_rawDesc = "" +
 	"\x1fcordum/options/v1/options.proto\x12\x11cordum.options.v1\x1a google/protobuf/descriptor.proto\"X\n" +
 	"\tFieldJson\x127\n" +
 	"\bpresence\x18\x01 \x01(\x0e2\x1b.cordum.options.v1.PresenceR\bpresence\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xcd\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x87\x02\n" +
 	"\n" +
 	"MethodRule\x12-\n" +
 	"\x05roles\x18\x01 \x03(\x0e2\x17.cordum.options.v1.RoleR\x05roles\x12\x16\n" +
@@ -406,7 +424,10 @@ const file_cordum_options_v1_options_proto_rawDesc = "" +
 	"\x04body\x18\x03 \x01(\x0e2\x1b.cordum.options.v1.BodyRuleR\x04body\x12\x16\n" +
 	"\x06errors\x18\x04 \x03(\x05R\x06errors\x12\x19\n" +
 	"\bbad_body\x18\x05 \x01(\tR\abadBody\x12\x14\n" +
-	"\x05audit\x18\x06 \x01(\tR\x05audit*V\n" +
+	"\x05audit\x18\x06 \x01(\tR\x05audit\x12\x19\n" +
+	"\bmax_body\x18\a \x01(\x03R\amaxBody\x12\x1d\n" +
+	"\n" +
+	"large_body\x18\b \x01(\tR\tlargeBody*V\n" +
 	"\bPresence\x12\x18\n" +
 	"\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PRESENCE_OMIT_EMPTY\x10\x01\x12\x17\n" +

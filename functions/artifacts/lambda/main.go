@@ -1,0 +1,31 @@
+// Command lambda is the door of the artifacts function: configuration, dependencies, start.
+package main
+
+import (
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/cordum-serverless/cordum/functions/artifacts"
+	"github.com/cordum-serverless/cordum/shared/edge/boot"
+	"github.com/cordum-serverless/cordum/shared/edge/rest"
+	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
+)
+
+func main() {
+	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
+	names, err := aws.NamesFromEnv(os.Getenv)
+	boot.Must(log, err)
+	source := secrets.Source(cfg, os.Getenv)
+	edge, err := boot.Edge(os.Getenv, source, clock.System{}, log)
+	boot.Must(log, err)
+	settings, err := boot.Artifacts(os.Getenv, source)
+	boot.Must(log, err)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Blobs: s3.New(cfg, names.Bucket)}, log)
+	boot.Must(log, err)
+	lambda.Start(rest.Lambda(rest.New(edge, artifacts.New(d, settings).Group())))
+}
