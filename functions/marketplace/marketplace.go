@@ -3,20 +3,18 @@ package marketplace
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
-	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
-	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/marketplace"
+	"github.com/cordum-serverless/cordum/shared/core/pack"
+	"github.com/cordum-serverless/cordum/shared/core/pack/install"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
-	"github.com/cordum-serverless/cordum/shared/edge/wire"
+	"github.com/cordum-serverless/cordum/shared/edge/view"
 	"github.com/cordum-serverless/cordum/shared/platform/fetch"
 	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
@@ -27,26 +25,13 @@ type Service struct {
 	market *marketplace.Market
 }
 
-// New makes the service. Without an installer nothing can be installed, without a registry nothing is.
-func New(d *dispatch.Dispatcher, f fetch.Fetcher, installer marketplace.Installer, installed marketplace.Installed) *Service {
-	if installer == nil {
-		installer = unbuilt{}
-	}
-	if installed == nil {
-		installed = func(context.Context) (map[string]marketplace.InstalledPack, error) { return nil, nil }
-	}
+// New makes the service. asks is what the plane asks of packs.
+func New(d *dispatch.Dispatcher, f fetch.Fetcher, asks pack.Options) *Service {
+	packs := install.New(d, asks)
 	return &Service{market: &marketplace.Market{
-		Config: &config.Store{Table: d.Jobs.Table}, Fetch: f, Installer: installer, Installed: installed, Clock: d.Clock, Log: d.Log,
+		Config: packs.Config, Fetch: f, Installer: packs, Installed: packs.Packs.All, Clock: d.Clock, Log: d.Log,
 		Turn: turn.Turn{Yield: d.Yield, Name: "marketplace"},
 	}}
-}
-
-// unbuilt installs nothing.
-type unbuilt struct{}
-
-// Install says so.
-func (unbuilt) Install(context.Context, identity.Identity, []byte, marketplace.InstallOptions) (json.RawMessage, error) {
-	return nil, fault.New(fault.Unimplemented, "not implemented")
 }
 
 // Group is the service's routes.
@@ -88,9 +73,5 @@ func (s *Service) InstallMarketplacePack(ctx context.Context, req *cordumv1.Inst
 	if err != nil {
 		return nil, err
 	}
-	var p cordumv1.Pack
-	if err := wire.Unmarshal(record, &p); err != nil {
-		return nil, fmt.Errorf("marketplace: the record of a pack: %w", err)
-	}
-	return &p, nil
+	return view.Pack(record)
 }

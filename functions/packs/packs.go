@@ -95,7 +95,7 @@ func (s *Service) InstallPack(ctx context.Context, req *cordumv1.InstallPackRequ
 		if err != nil {
 			return nil, err
 		}
-		if bundle, _, err = s.artifacts.Read(ctx, id.Tenant, artifactID, archive.MaxBytes, s.clock.Now()); err != nil {
+		if bundle, _, err = s.artifacts.Read(ctx, id.Tenant, artifactID, archive.MaxBundle, s.clock.Now()); err != nil {
 			return nil, err
 		}
 	case len(bundle) == 0:

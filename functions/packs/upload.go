@@ -14,7 +14,7 @@ import (
 
 var (
 	errForm     = fault.New(fault.Invalid, "invalid multipart form")
-	errTooLarge = fault.New(fault.TooLarge, "pack bundle too large (max %d bytes)", archive.MaxBytes)
+	errTooLarge = fault.New(fault.TooLarge, "pack bundle too large (max %d bytes)", archive.MaxBundle)
 )
 
 // Limits of a form beside the bundle: of all of it in bytes, of a word, and of the number of its parts.
@@ -26,7 +26,7 @@ const (
 
 // upload reads the form of an installation. Parts that it does not know are passed over.
 func upload(w http.ResponseWriter, r *http.Request) (*cordumv1.InstallPackRequest, error) {
-	r.Body = http.MaxBytesReader(w, r.Body, archive.MaxBytes+formBytes)
+	r.Body = http.MaxBytesReader(w, r.Body, archive.MaxBundle+formBytes)
 	form, err := r.MultipartReader()
 	if err != nil {
 		return nil, errForm
@@ -51,7 +51,7 @@ func upload(w http.ResponseWriter, r *http.Request) (*cordumv1.InstallPackReques
 func read(req *cordumv1.InstallPackRequest, part *multipart.Part) error {
 	limit := int64(wordBytes)
 	if part.FormName() == "bundle" {
-		limit = archive.MaxBytes
+		limit = archive.MaxBundle
 	}
 	text, err := io.ReadAll(io.LimitReader(part, limit+1))
 	switch {

@@ -105,10 +105,15 @@ var packCases = []testCase{
 		s.Cleanup(func() { // the case has its verdict
 			_, _ = s.send(call{method: http.MethodPost, path: "/api/v1/packs/" + id + "/uninstall", body: []byte(`{"purge":true}`)})
 		})
+		bundle := s.bundle(id, "1.0.0")
+		made := s.storeArtifact(map[string]any{"size_bytes": len(bundle), "content_type": "application/gzip", "retention": "short"})
+		if status, text := s.direct(http.MethodPut, made.Upload.URL, made.Upload.Headers, bundle); status != http.StatusOK {
+			s.Fatalf("upload: %d %s", status, text)
+		}
 		var r packRecord
-		if s.ok(s.install(nil, "bundle_ptr", s.uploaded(s.bundle(id, "1.0.0"), "application/gzip")), &r); r != (packRecord{id, "1.0.0", "ACTIVE"}) {
+		if s.ok(s.install(nil, "bundle_ptr", made.Ptr), &r); r != (packRecord{id, "1.0.0", "ACTIVE"}) {
 			s.Errorf("installed: %+v", r)
 		}
-		s.refused(s.install(nil, "bundle_ptr", "redis://art:"+id), http.StatusNotFound, "artifact not found")
+		s.refused(s.install(nil, "bundle_ptr", "redis://art:00000000-0000-4000-8000-000000000000"), http.StatusNotFound, "artifact not found")
 	}},
 }

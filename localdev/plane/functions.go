@@ -40,6 +40,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	coremarketplace "github.com/cordum-serverless/cordum/shared/core/marketplace"
+	"github.com/cordum-serverless/cordum/shared/core/pack"
 	workflowruns "github.com/cordum-serverless/cordum/shared/core/workflow/runs"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"

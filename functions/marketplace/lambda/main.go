@@ -11,7 +11,9 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/fetch/web"
 )
@@ -22,9 +24,15 @@ func main() {
 	boot.Must(log, err)
 	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
 	boot.Must(log, err)
-	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil)}, log)
+	asks, err := boot.Packs(os.Getenv)
+	boot.Must(log, err)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
+		Table:  dynamo.New(cfg, names.Table, nil),
+		Queues: sqs.New(cfg, names.QueueURL),
+		Blobs:  s3.New(cfg, names.Bucket),
+	}, log)
 	boot.Must(log, err)
 	internet, err := web.FromEnv(os.Getenv)
 	boot.Must(log, err)
-	lambda.Start(rest.Lambda(rest.New(edge, marketplace.New(d, internet, nil, nil).Group())))
+	lambda.Start(rest.Lambda(rest.New(edge, marketplace.New(d, internet, asks).Group())))
 }

@@ -4,13 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/pack"
+	"github.com/cordum-serverless/cordum/shared/core/pack/install"
+	"github.com/cordum-serverless/cordum/shared/core/pack/registry"
 	"github.com/cordum-serverless/cordum/shared/platform/fetch"
 )
 
@@ -39,30 +41,30 @@ func (o Order) tidy() (Order, error) {
 var errMismatch = fault.New(fault.Invalid, "sha256 mismatch")
 
 // Install installs a pack and answers its record. Catalogs are read anew: what was withdrawn from one is not installed.
-func (m *Market) Install(ctx context.Context, by identity.Identity, o Order) (json.RawMessage, error) {
+func (m *Market) Install(ctx context.Context, by identity.Identity, o Order) (registry.Record, error) {
 	o, err := o.tidy()
 	if err != nil {
-		return nil, err
+		return registry.Record{}, err
 	}
 	all, err := m.catalogs(ctx)
 	if err != nil {
-		return nil, err
+		return registry.Record{}, err
 	}
 	hosts := Hosts(all)
 	asked := slices.DeleteFunc(all, func(c Catalog) bool { return !c.Enabled || o.CatalogID != "" && c.ID != o.CatalogID })
 	have := m.read(ctx, asked)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return registry.Record{}, ctx.Err()
 	}
 	e, err := choose(have, o)
 	if err != nil {
-		return nil, err
+		return registry.Record{}, err
 	}
 	bundle, err := m.download(ctx, e, hosts)
 	if err != nil {
-		return nil, err
+		return registry.Record{}, err
 	}
-	return m.Installer.Install(ctx, by, bundle, InstallOptions{Force: o.Force, Upgrade: o.Upgrade, Inactive: o.Inactive, ID: e.ID, Version: e.Version})
+	return m.Installer.Install(ctx, by, bundle, install.Options{Force: o.Force, Upgrade: o.Upgrade, Inactive: o.Inactive, ID: e.ID, Version: e.Version})
 }
 
 // choose finds what was ordered: of all that fits the highest version, of equal ones the first catalog's.
@@ -78,7 +80,7 @@ func choose(have []shelf, o Order) (Entry, error) {
 			if o.URL != "" && e.SHA256 != o.SHA256 { // catalogs may differ about what is there
 				continue
 			}
-			if best.ID == "" || compareVersions(e.Version, best.Version) > 0 {
+			if best.ID == "" || pack.CompareVersions(e.Version, best.Version) > 0 {
 				best = e
 			}
 		}

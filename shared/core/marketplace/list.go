@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/cordum-serverless/cordum/shared/core/pack"
 )
 
 // List is what the marketplace shows.
@@ -34,8 +36,8 @@ type Item struct {
 	Entry
 
 	Catalog Catalog
-	// Installed is what there is of it; the zero value when it never was installed.
-	Installed InstalledPack
+	// Installed is its record; the zero value when it never was installed.
+	Installed pack.Record
 
 	shelf int // its place among the catalogs
 }
@@ -64,7 +66,13 @@ func (m *Market) List(ctx context.Context) (List, error) {
 	}
 	l.Items = items
 	for i := range l.Items {
-		l.Items[i].Installed = installed[l.Items[i].ID]
+		r, there := installed.Records[l.Items[i].ID]
+		if !there {
+			continue
+		}
+		if l.Items[i].Installed, err = pack.ReadRecord(r.JSON); err != nil {
+			return List{}, err
+		}
 	}
 	return l, nil
 }
@@ -74,7 +82,7 @@ func highest(have []shelf) []Item {
 	best := map[string]Item{}
 	for i, s := range have {
 		for _, e := range s.entries {
-			if b, ok := best[e.ID]; !ok || compareVersions(e.Version, b.Version) > 0 {
+			if b, ok := best[e.ID]; !ok || pack.CompareVersions(e.Version, b.Version) > 0 {
 				best[e.ID] = Item{Entry: e, Catalog: s.Catalog, shelf: i}
 			}
 		}

@@ -5,7 +5,6 @@ package marketplace
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
@@ -14,6 +13,8 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/pack/install"
+	"github.com/cordum-serverless/cordum/shared/core/pack/registry"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/fetch"
 	"github.com/cordum-serverless/cordum/shared/platform/turn"
@@ -24,7 +25,8 @@ type Market struct {
 	Config    *config.Store
 	Fetch     fetch.Fetcher
 	Installer Installer
-	Installed Installed
+	// Installed answers the packs that are or were installed.
+	Installed func(ctx context.Context) (registry.Snapshot, error)
 	Clock     clock.Clock
 	Log       *slog.Logger
 	// Turn is taken to look at the catalogs that were read, so that many requests read them once. Its Yield is called where catalogs are read at once.
@@ -35,24 +37,10 @@ type Market struct {
 	at   time.Time
 }
 
-// Installer installs archives of packs.
+// Installer installs archives of packs: *install.Installer.
 type Installer interface {
-	// Install answers the pack's record. That the archive is none, or of another pack than the options say, is fault.Invalid.
-	Install(ctx context.Context, by identity.Identity, bundle []byte, o InstallOptions) (json.RawMessage, error)
+	Install(ctx context.Context, by identity.Identity, bundle []byte, o install.Options) (registry.Record, error)
 }
-
-// InstallOptions say how to install.
-type InstallOptions struct {
-	Force, Upgrade, Inactive bool
-	// ID and Version are what the pack must be; "" is any.
-	ID, Version string
-}
-
-// Installed answers the packs that are or were installed, by id.
-type Installed func(ctx context.Context) (map[string]InstalledPack, error)
-
-// InstalledPack is what the registry of packs says of one.
-type InstalledPack struct{ Version, Status, InstalledAt string }
 
 // The bounds of what is read, in bytes, and of how long that may take: an API's answer has half a minute, of which installing needs some, too.
 const (

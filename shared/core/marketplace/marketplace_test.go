@@ -235,7 +235,7 @@ func market(table *memory, get func(ctx context.Context, address string) ([]byte
 	s := &shops{get: get}
 	return &Market{
 		Config: &config.Store{Table: table}, Fetch: s, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler),
-		Installed: func(context.Context) (map[string]InstalledPack, error) { return nil, nil },
+		Installed: func(context.Context) (registry.Snapshot, error) { return registry.Snapshot{}, nil },
 	}, s
 }
 
@@ -329,7 +329,7 @@ func TestWhatIsOutOfReachIsAnError(t *testing.T) {
 	table := &memory{}
 	table.set(`[]`)
 	m, _ := market(table, nil)
-	m.Installed = func(context.Context) (map[string]InstalledPack, error) { return nil, store.ErrUnavailable }
+	m.Installed = func(context.Context) (registry.Snapshot, error) { return registry.Snapshot{}, store.ErrUnavailable }
 	if _, err := m.List(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("the registry: %v", err)
 	}

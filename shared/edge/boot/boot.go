@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,8 +19,12 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/marketplace"
+	"github.com/cordum-serverless/cordum/shared/core/pack"
+	packsignature "github.com/cordum-serverless/cordum/shared/core/pack/signature"
 	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
+	"github.com/cordum-serverless/cordum/shared/core/release"
 	"github.com/cordum-serverless/cordum/shared/core/signature"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
@@ -159,7 +162,7 @@ func PolicyKey(getenv func(string) string) (*signed.Key, error) {
 // Catalog reads CORDUM_PACK_CATALOG_URL, _ID and _TITLE: the catalog of packs that a plane begins with. CORDUM_PACK_CATALOG_DEFAULT_DISABLED leaves it
 // without one.
 func Catalog(getenv func(string) string) *marketplace.Catalog {
-	if slices.Contains([]string{"1", "true", "yes"}, strings.ToLower(strings.TrimSpace(getenv("CORDUM_PACK_CATALOG_DEFAULT_DISABLED")))) {
+	if word.True(getenv("CORDUM_PACK_CATALOG_DEFAULT_DISABLED")) {
 		return nil
 	}
 	given := func(name, otherwise string) string {
@@ -168,6 +171,25 @@ func Catalog(getenv func(string) string) *marketplace.Catalog {
 	return &marketplace.Catalog{
 		ID: given("ID", marketplace.OfficialID), Title: given("TITLE", marketplace.OfficialTitle), URL: given("URL", marketplace.OfficialURL), Enabled: true,
 	}
+}
+
+// Packs reads what the plane asks of packs: CORDUM_PACK_PUBLIC_KEYS, whose signatures it trusts, and CORDUM_PACK_SIGNATURE, which is "required" where it
+// installs no others.
+func Packs(getenv func(string) string) (pack.Options, error) {
+	asks := pack.Options{CoreVersion: release.Version}
+	var err error
+	if asks.Keys, err = packsignature.ParseKeys(getenv("CORDUM_PACK_PUBLIC_KEYS")); err != nil {
+		return asks, fmt.Errorf("CORDUM_PACK_PUBLIC_KEYS: %w", err)
+	}
+	switch wish := strings.ToLower(strings.TrimSpace(getenv("CORDUM_PACK_SIGNATURE"))); {
+	case wish == "required" && len(asks.Keys) == 0:
+		return asks, fmt.Errorf("CORDUM_PACK_SIGNATURE is required, and CORDUM_PACK_PUBLIC_KEYS has no key")
+	case wish == "required":
+		asks.RequireSignature = true
+	case wish != "" && wish != "optional":
+		return asks, fmt.Errorf("CORDUM_PACK_SIGNATURE must be required or optional")
+	}
+	return asks, nil
 }
 
 // defaultShards spreads a tenant's lists over partitions that take about 1,000 writes a second each.

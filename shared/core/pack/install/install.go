@@ -232,10 +232,24 @@ func (i *Installer) operations(ctx context.Context, w *world, x *wish) ([]store.
 		}
 		ops = append(ops, more...)
 	}
-	ops = append(ops, registry.Put(w.packs, w.micros, append(x.others, x.record)...)...)
+	written := append(x.others, x.record)
+	if err := w.fits(written); err != nil {
+		return nil, err
+	}
+	ops = append(ops, registry.Change(w.packs, written, nil, w.micros)...)
 	entry := audit.By(w.by, w.micros, x.action, "pack", w.id)
 	entry.Before, entry.After, entry.BundleIDs = state(w.record), x.state, slices.Sorted(maps.Keys(x.bundles))
 	return append(ops, entry.Op()), nil
+}
+
+// fits says what is wrong with records that are to be written.
+func (w *world) fits(written []registry.Record) error {
+	for _, r := range written {
+		if err := r.Check(); err != nil {
+			return err
+		}
+	}
+	return w.packs.Fits(written...)
 }
 
 // resources are the schemas and workflows that a change looks at: those of the record, and those of the bundle, nil for none.

@@ -226,7 +226,7 @@ type layers struct {
 	Layers overlay.Layers `json:"layers"`
 }
 
-// layersOf reads those of a record. One that a client wrote has none: it is as if all that it says had been put into an empty document.
+// layersOf reads those of a record. One that a client wrote has none, and claims what it says that it has applied.
 func layersOf(r registry.Record) (layers, error) {
 	var l layers
 	if len(r.Undo) > 0 {
@@ -239,11 +239,15 @@ func layersOf(r registry.Record) (layers, error) {
 	if err != nil || says.Status == pack.Disabled {
 		return l, err
 	}
-	applied := slices.DeleteFunc(says.Overlays.Config, func(c pack.ConfigOverlay) bool {
-		return cmp.Or(c.Scope, config.SystemScope) != config.SystemScope || cmp.Or(c.ScopeID, config.DefaultID) != config.DefaultID
-	})
-	if _, l.Layers, err = l.Layers.Install(json.RawMessage("{}"), r.ID, applied); err != nil {
-		return l, fmt.Errorf("pack %s: stored patch: %w", r.ID, err)
+	for _, c := range says.Overlays.Config {
+		if cmp.Or(c.Scope, config.SystemScope) != config.SystemScope || cmp.Or(c.ScopeID, config.DefaultID) != config.DefaultID {
+			continue
+		}
+		claimed, err := overlay.Claim(r.ID, c)
+		if err != nil {
+			return l, err
+		}
+		l.Layers = append(l.Layers, claimed)
 	}
 	return l, nil
 }
