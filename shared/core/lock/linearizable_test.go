@@ -331,7 +331,7 @@ func describe(history []porcupine.Operation) string {
 
 func TestLocksAreLinearizable(t *testing.T) {
 	seen := map[string]int{}
-	for seed := uint64(1); seed <= 100; seed++ {
+	for seed := uint64(1); seed <= 60; seed++ {
 		history := plan{seed: seed}.play(t)
 		switch porcupine.CheckOperationsTimeout(model, history, time.Minute) {
 		case porcupine.Ok:

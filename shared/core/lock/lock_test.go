@@ -354,6 +354,42 @@ func TestStillHeld(t *testing.T) {
 	}
 }
 
+// counted counts what is read through an index.
+type counted struct {
+	store.Table
+
+	read int
+}
+
+func (c *counted) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
+	c.read += len(keys)
+	return c.Table.BatchGet(ctx, keys)
+}
+
+// However many locks have ended and were never given back, a list reads a bounded number of them, and a prefix leads past them.
+func TestAListEnds(t *testing.T) {
+	virtually(t, func(t *testing.T, w *world) {
+		for i := range 2500 {
+			if _, err := w.process().Acquire(t.Context(), "default", fmt.Sprintf("pack:%04d", i), "a", "", time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.clock.Time = noon.Add(time.Minute)
+		if _, err := w.process().Acquire(t.Context(), "default", "pack:z", "a", "", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		table := &counted{Table: w.table}
+		s := w.process()
+		s.Table = table
+		if got, err := s.List(t.Context(), "default", "pack:", 500); len(got) != 0 || err != nil || table.read < 2000 || table.read > 2500 {
+			t.Errorf("%d listed, %v, after %d were read", len(got), err, table.read)
+		}
+		if got, err := s.List(t.Context(), "default", "pack:z", 500); len(got) != 1 || err != nil {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+}
+
 // The largest lock is an item that the table takes.
 func TestTheLargestLock(t *testing.T) {
 	virtually(t, func(t *testing.T, w *world) {

@@ -41,8 +41,8 @@ type LocksClient interface {
 	GetLock(ctx context.Context, in *GetLockRequest, opts ...grpc.CallOption) (*Lock, error)
 	// ListLocks lists locks that are held, by resource: the tenant's, and those that all tenants share.
 	//
-	// What it shows of a lock is so at the time of the answer; a lock that was taken within the last moments may be missing. Each of the lists that are
-	// gone through for it ends after 2,000 entries, those of locks that ended today among them: a longer prefix leads further.
+	// What it shows of a lock is strongly consistent; one that was taken within the last moments may be missing. It goes through a bounded number of
+	// locks, those that ended today without having been given back among them: a longer prefix leads further.
 	ListLocks(ctx context.Context, in *ListLocksRequest, opts ...grpc.CallOption) (*ListLocksResponse, error)
 	// AcquireLock takes a lock.
 	//
@@ -130,8 +130,8 @@ type LocksServer interface {
 	GetLock(context.Context, *GetLockRequest) (*Lock, error)
 	// ListLocks lists locks that are held, by resource: the tenant's, and those that all tenants share.
 	//
-	// What it shows of a lock is so at the time of the answer; a lock that was taken within the last moments may be missing. Each of the lists that are
-	// gone through for it ends after 2,000 entries, those of locks that ended today among them: a longer prefix leads further.
+	// What it shows of a lock is strongly consistent; one that was taken within the last moments may be missing. It goes through a bounded number of
+	// locks, those that ended today without having been given back among them: a longer prefix leads further.
 	ListLocks(context.Context, *ListLocksRequest) (*ListLocksResponse, error)
 	// AcquireLock takes a lock.
 	//
