@@ -371,7 +371,7 @@ func TestChunksAreThoseOfTheModel(t *testing.T) {
 		}
 		var written time.Time
 		for call := range rapid.IntRange(1, 12).Draw(r, "calls") {
-			at = at.Add(time.Duration(rapid.IntRange(0, 20).Draw(r, "days")) * 24 * time.Hour)
+			at = at.Add(time.Duration(rapid.IntRange(0, 40).Draw(r, "days")) * 24 * time.Hour)
 			if at.Sub(written) >= memory.Retention {
 				next = 0 // nothing of it is left
 			}
