@@ -425,10 +425,11 @@ func TestMemoriesAreForgottenAfter30Days(t *testing.T) {
 	})
 }
 
-// moody tables lose the answers of transactions on memories, or do not make them; so do reads.
+// moody tables lose the answers of transactions on memories, or are out of reach for them, or slow, so that those who read at one time write at one time.
 type moody struct {
 	store.Table
 	lose, down *atomic.Int32
+	slow       *atomic.Bool
 }
 
 func (m moody) Write(ctx context.Context, ops ...store.Op) error {
@@ -447,7 +448,11 @@ func (m moody) Get(ctx context.Context, key store.Key) (store.Item, error) {
 	if strings.HasPrefix(key.PK, "M#") && m.down.Load() > 0 {
 		return store.Item{}, store.ErrUnavailable
 	}
-	return m.Table.Get(ctx, key)
+	it, err := m.Table.Get(ctx, key)
+	if m.slow.Load() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return it, err
 }
 
 func (m moody) Query(ctx context.Context, q store.Query) (store.Page, error) {
@@ -458,9 +463,9 @@ func (m moody) Query(ctx context.Context, q store.Query) (store.Page, error) {
 }
 
 func moodily() (plane.Config, moody) {
-	cfg, m := config(), moody{lose: &atomic.Int32{}, down: &atomic.Int32{}}
+	cfg, m := config(), moody{lose: &atomic.Int32{}, down: &atomic.Int32{}, slow: &atomic.Bool{}}
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
-		p.Table = moody{p.Table, m.lose, m.down}
+		p.Table = moody{p.Table, m.lose, m.down, m.slow}
 		return p
 	}
 	return cfg, m
@@ -515,9 +520,10 @@ func TestAnUpdateWhoseAnswerIsLost(t *testing.T) {
 
 // Of many updates at once the newest 20 events are there, question and answer side by side, in some order.
 func TestUpdatesAtOnce(t *testing.T) {
-	cfg := config()
+	cfg, m := moodily()
 	cfg.Containers = 2
 	virtually(t, cfg, func(t *testing.T, r *rig) {
+		m.slow.Store(true)
 		const writers = 40
 		var all sync.WaitGroup
 		for i := range writers {
@@ -529,7 +535,11 @@ func TestUpdatesAtOnce(t *testing.T) {
 				}
 			})
 		}
+		began := time.Now()
 		all.Wait()
+		if took := time.Since(began); took < 50*time.Millisecond || took > 5*time.Second { // they did meet
+			t.Errorf("it took %s", took)
+		}
 		got := r.contexts("k-admin").window("m", modeChat, "")
 		if len(got) != memory.MaxEvents {
 			t.Fatalf("%d messages", len(got))

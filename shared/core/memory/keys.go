@@ -40,9 +40,7 @@ func chunkKey(pk string, of, n int64) store.Key {
 
 // Names of attributes.
 const (
-	// Of the head: its version, the number of the next event, the newest calls, and of the chunks their generation, the next number, how many there are
-	// and their bytes.
-	attrVersion    = "v"
+	// Of the head: the number of the next event, the newest calls, and of the chunks their generation, the next number, how many there are and their bytes.
 	attrNext       = "n"
 	attrCalls      = "c"
 	attrGeneration = "g"

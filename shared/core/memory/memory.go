@@ -57,8 +57,8 @@ func CheckID(id string) error {
 
 // head is the item that changes with every write of a memory, so that of two writers one is told.
 type head struct {
-	version, next int64
-	calls         []byte
+	next  int64
+	calls []byte
 	// The chunks.
 	generation, nextChunk, chunks, size int64
 }
@@ -69,26 +69,27 @@ func (s *Store) head(ctx context.Context, pk string, now time.Time) (head, error
 		return head{}, nil
 	}
 	a := it.Attrs
-	h := head{version: a.Int(attrVersion), next: a.Int(attrNext), calls: a.Bytes(attrCalls), generation: a.Int(attrGeneration)}
+	h := head{next: a.Int(attrNext), calls: a.Bytes(attrCalls), generation: a.Int(attrGeneration)}
 	if it.Live(now.Unix()) {
 		h.nextChunk, h.chunks, h.size = a.Int(attrNextChunk), a.Int(attrChunks), a.Int(attrSize)
 	}
 	return h, err
 }
 
-// put writes the head, if nobody has changed it since it had a version.
-func (h head) put(pk string, version, expires int64) store.Op {
+// put writes the head, if nobody has changed it since it knew these calls.
+func (h head) put(pk string, calls []byte, expires int64) store.Op {
 	return store.Put(store.Item{Key: headKey(pk), Attrs: store.Attrs{
-		attrVersion: h.version, attrNext: h.next, attrCalls: h.calls, attrGeneration: h.generation, attrNextChunk: h.nextChunk, attrChunks: h.chunks,
-		attrSize: h.size,
-	}, Expires: expires}).If(still(version))
+		attrNext: h.next, attrCalls: h.calls, attrGeneration: h.generation, attrNextChunk: h.nextChunk, attrChunks: h.chunks, attrSize: h.size,
+	}, Expires: expires}).If(still(calls))
 }
 
-func still(version int64) store.Cond {
-	if version == 0 {
-		return store.HasNot(attrVersion)
+// still holds while the calls that a head knows are the same: no two heads ever know the same ones, also not that of a memory which was forgotten and the
+// one after.
+func still(calls []byte) store.Cond {
+	if len(calls) == 0 {
+		return store.HasNot(attrCalls)
 	}
-	return store.Equal(attrVersion, version)
+	return store.Equal(attrCalls, calls)
 }
 
 // The newest calls are remembered by the first bytes of their hashes, so that one whose answer was lost is known when it comes again.
@@ -151,14 +152,13 @@ func (s *Store) change(ctx context.Context, pk, call string, now time.Time, edit
 		if err != nil || h.knows(call) {
 			return err
 		}
-		version := h.version
-		h.version++
+		before := h.calls
 		h.remember(call)
 		ops, err := edit(&h)
 		if err != nil {
 			return err
 		}
-		return s.Table.Write(ctx, append(ops, h.put(pk, version, now.Add(Retention).Unix()))...)
+		return s.Table.Write(ctx, append(ops, h.put(pk, before, now.Add(Retention).Unix()))...)
 	})
 }
 
@@ -230,7 +230,7 @@ func (s *Store) Forget(ctx context.Context, tenant, memory string) error {
 // removal deletes what lies in a partition, if nobody changes it meanwhile.
 func (s *Store) removal(ctx context.Context, pk string) ([]store.Op, error) {
 	var ops []store.Op
-	version := int64(0)
+	var calls []byte
 	for it, err := range store.Items(ctx, s.Table, store.Query{PK: pk}) {
 		switch {
 		case err != nil:
@@ -238,12 +238,12 @@ func (s *Store) removal(ctx context.Context, pk string) ([]store.Op, error) {
 		case strings.HasPrefix(it.SK, chunkPrefix):
 			return nil, store.ErrConflict // somebody has stored it since
 		case it.SK == headSK:
-			version = it.Attrs.Int(attrVersion)
+			calls = it.Attrs.Bytes(attrCalls)
 		}
 		ops = append(ops, store.Delete(it.Key))
 	}
 	ops = slices.DeleteFunc(ops, func(o store.Op) bool { return o.Key == headKey(pk) })
-	return append(ops, store.Delete(headKey(pk)).If(still(version))), nil
+	return append(ops, store.Delete(headKey(pk)).If(still(calls))), nil
 }
 
 // clear removes what a query finds.

@@ -247,3 +247,30 @@ func TestAHeadOfTheReleaseBefore(t *testing.T) {
 		t.Errorf("%v, %v", all, err)
 	}
 }
+
+// Who read a memory before it was forgotten and begun anew, with as many writes, is told, and adds to the new one.
+func TestWhoReadBeforeItWasForgotten(t *testing.T) {
+	table := newTable(t)
+	for i := range 3 {
+		add(t, table, "m", fmt.Sprint("old ", i), now)
+	}
+	slow := &faulty{Table: table, spoil: func(n int) (error, bool) {
+		if n == 0 {
+			if err := (&memory.Store{Table: table}).Forget(t.Context(), "default", "m"); err != nil {
+				t.Error(err)
+			}
+			for i := range 3 {
+				if i < 2 {
+					add(t, table, "m", fmt.Sprint("new ", i), now)
+				} else if err := learn(t, table, "new", anyOf("x"), now); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		return nil, true
+	}}
+	add(t, slow, "m", "late", now)
+	if got := events(t, table, "default", "m", now); !slices.Equal(got, []string{"late", "new 1", "new 0"}) {
+		t.Errorf("%v", got)
+	}
+}
