@@ -128,32 +128,19 @@ func (r *rig) simulate(id, content string, request map[string]any) (v verdict) {
 	return v
 }
 
-// store is the domain's, for what comes through doors that are not built yet: the configuration document system/policy, and packs.
-func (r *rig) store() *bundles.Store {
-	d := r.plane.Dispatcher
-	return &bundles.Store{Table: d.Jobs.Table, Head: d.Policy, Clock: d.Clock, IDs: d.IDs}
-}
-
-// install writes bundles as a pack, or the configuration document, does. A nil takes one away.
-func (r *rig) install(what map[string]any) {
+// enforce puts bundles in force through the configuration document. A nil takes one away.
+func (r *rig) enforce(what map[string]any) {
 	r.t.Helper()
-	err := r.store().Edit(r.t.Context(), func(in map[string]json.RawMessage) error {
-		for id, b := range what {
-			if b == nil {
-				delete(in, id)
-				continue
-			}
-			text, err := json.Marshal(b)
-			if err != nil {
-				return err
-			}
-			in[id] = text
-		}
-		return nil
-	}, nil)
-	if err != nil {
-		r.t.Fatal(err)
+	all, _ := r.data("system", "policy")["bundles"].(map[string]any)
+	if all == nil {
+		all = map[string]any{}
 	}
+	for id, b := range what {
+		if all[id] = b; b == nil {
+			delete(all, id)
+		}
+	}
+	r.post("/api/v1/config", pairs("scope", "system", "scope_id", "policy", "data", pairs("bundles", all))).ok(204)
 }
 
 // inForce are the bundles that decisions go by, and the disabled ones.
@@ -256,7 +243,7 @@ func TestP03_DraftsAndDoorsWithoutThem(t *testing.T) {
 		t.Errorf("%v", b)
 	}
 
-	r.install(map[string]any{ // in force at once
+	r.enforce(map[string]any{ // in force at once
 		"secops/direct": map[string]any{"content": aRule("direct", "topics: [job.b.direct]", "deny")},
 		"pack/idle":     map[string]any{"content": aRule("idle", "topics: [job.b.idle]", "deny"), "enabled": "no"},
 	})
@@ -330,7 +317,7 @@ func TestP05_NothingToPublish(t *testing.T) {
 	for body, want := range map[string]string{"": "invalid json", "{": "invalid json", "{}": "no bundles configured"} {
 		r.post("/api/v1/policy/publish", body).refused(400, want)
 	}
-	r.install(map[string]any{"pack/x": map[string]any{"content": aRule("x", "topics: [job.b.x]", "allow")}})
+	r.enforce(map[string]any{"pack/x": map[string]any{"content": aRule("x", "topics: [job.b.x]", "allow")}})
 	for _, body := range []string{`{}`, `{"bundle_ids":["pack/x","secops/none"]}`} {
 		r.post("/api/v1/policy/publish", body).refused(400, "no policy bundles to publish")
 	}
@@ -341,7 +328,7 @@ func TestP05_NothingToPublish(t *testing.T) {
 
 func TestP06_APublishThatIsNotValid(t *testing.T) {
 	r := open(t, bare())
-	r.install(map[string]any{"secops/bad": map[string]any{"content": "rules:\n  - {id: a, decision: perhaps}", "enabled": false}})
+	r.enforce(map[string]any{"secops/bad": map[string]any{"content": "rules:\n  - {id: a, decision: perhaps}", "enabled": false}})
 	r.draft("secops/good", aRule("good", "topics: [job.b.*]", "allow"))
 	before, seen := fmt.Sprint(r.inForce()), r.get(bundlesPath).Body
 	a := r.post("/api/v1/policy/publish", `{}`).ok(400)
@@ -405,11 +392,11 @@ func TestP08_RollbackToNothing(t *testing.T) {
 
 func TestP09_RollbackAcrossAPack(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
-		r.install(map[string]any{"old/x": map[string]any{"content": aRule("old", "topics: [job.b.old]", "allow")}, "core": "rules: []"})
+		r.enforce(map[string]any{"old/x": map[string]any{"content": aRule("old", "topics: [job.b.old]", "allow")}, "core": "rules: []"})
 		r.draft("secops/a", aRule("a", "topics: [job.b.a]", "allow"))
 		was := r.publishBundles(`{}`).After
 		time.Sleep(time.Second)
-		r.install(map[string]any{
+		r.enforce(map[string]any{
 			"old/x": nil, "new/x": map[string]any{"content": aRule("new", "topics: [job.b.new]", "allow"), "version": "1.0.0"},
 			"core": map[string]any{"content": aRule("core", "topics: [job.b.core]", "allow")},
 		})
@@ -457,7 +444,7 @@ func TestP10_CopiesAndAuditAreLimited(t *testing.T) {
 	}
 	for i := range 12 {
 		r.post(bundlesPath+"/snapshots", map[string]any{"note": fmt.Sprint(i)}).ok(200)
-		r.install(map[string]any{"core": aRule(fmt.Sprint("c", i), "topics: [job.b.x]", "allow")})
+		r.enforce(map[string]any{"core": aRule(fmt.Sprint("c", i), "topics: [job.b.x]", "allow")})
 	}
 	if kept := r.items(bundlesPath + "/snapshots"); len(kept) != 10 || kept[0]["note"] != "11" || kept[9]["note"] != "2" {
 		t.Errorf("%v", kept)
@@ -514,7 +501,7 @@ func TestP12_Simulate(t *testing.T) {
 	if v.PolicySnapshot == h.Policy.Snapshot() || !strings.HasPrefix(v.PolicySnapshot, "v1:") || !strings.Contains(v.PolicySnapshot, "|cfg:") {
 		t.Errorf("%s beside %s", v.PolicySnapshot, h.Policy.Snapshot())
 	}
-	r.install(map[string]any{"secops/a": ask})
+	r.enforce(map[string]any{"secops/a": ask})
 	if h, err = r.plane.Dispatcher.Policy.Current(t.Context()); err != nil || h.Policy.Snapshot() != v.PolicySnapshot {
 		t.Errorf("it was to be %s and is %s, %v", v.PolicySnapshot, h.Policy.Snapshot(), err)
 	}
@@ -545,7 +532,7 @@ func TestP14_TheFirstIDDecides(t *testing.T) {
 	r.draft("secops/a", aRule("first", "topics: [job.b.*]", "deny"))
 	r.publishBundles(`{}`)
 	r.decides("job.b.x", "denied: because of first")
-	r.install(map[string]any{"github/x": aRule("pack", "topics: [job.b.*]", "allow")})
+	r.enforce(map[string]any{"github/x": aRule("pack", "topics: [job.b.*]", "allow")})
 	r.decides("job.b.x", "scheduled: because of pack")
 	if got := idsOf(r.items("/api/v1/policy/rules")); !slices.Equal(got, []string{"pack", "first", "later"}) {
 		t.Errorf("%v", got)
@@ -605,7 +592,7 @@ func TestP18_DisabledBundles(t *testing.T) {
 	r := open(t, bare())
 	snapshot := func() string { return r.simulate("secops/none", "", map[string]any{"topic": "job.b.x"}).PolicySnapshot }
 	before := snapshot()
-	r.install(map[string]any{
+	r.enforce(map[string]any{
 		"secops/off": map[string]any{"content": aRule("off", "topics: [job.b.*]", "allow"), "enabled": false},
 		"broken/x":   map[string]any{"content": "rules: 7", "enabled": 0},
 	})
@@ -638,7 +625,7 @@ func TestP18_DisabledBundles(t *testing.T) {
 func TestListsOfBundlesAndRules(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
 		const sha = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
-		r.install(map[string]any{
+		r.enforce(map[string]any{
 			"core": "rules: []",
 			"db/safety": map[string]any{
 				"content": "rules:\n- id: w\n  match: {topics: [job.db.*], risk_tags: [prod]}\n  decision: require_approval\n  reason: r\n" +
@@ -714,7 +701,7 @@ func TestDelete(t *testing.T) {
 			t.Error("copies were kept of no change")
 		}
 		remove("secops~only").refused(404, "bundle not found")
-		r.install(map[string]any{"db/x": "rules: []", "core": "rules: []"})
+		r.enforce(map[string]any{"db/x": "rules: []", "core": "rules: []"})
 		for _, id := range []string{"db~x", "core", "none"} {
 			remove(id).refused(400, "bundle id must start with secops/")
 		}
@@ -793,7 +780,7 @@ func TestAPublishHoldsEverywhere(t *testing.T) {
 	check("a")
 	r.rollback(was)
 	check("")
-	r.install(map[string]any{"db/x": aRule("p", "topics: [job.b.*]", "allow")})
+	r.enforce(map[string]any{"db/x": aRule("p", "topics: [job.b.*]", "allow")})
 	check("p")
 }
 
@@ -805,7 +792,7 @@ func TestT116_IDsOfPolicies(t *testing.T) {
 		t.Errorf("the base alone: %s", base)
 	}
 	set := func(content string, enabled bool) string {
-		r.install(map[string]any{"secops/a": map[string]any{"content": content, "enabled": enabled, "author": content}})
+		r.enforce(map[string]any{"secops/a": map[string]any{"content": content, "enabled": enabled, "author": content}})
 		return snapshot()
 	}
 	content := aRule("a", "topics: [job.b.*]", "allow")
@@ -842,7 +829,7 @@ func TestT117_TheLastTenPolicies(t *testing.T) {
 func TestT120_BareTexts(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
 		content := aRule("bare", "topics: [job.b.*]", "allow")
-		r.install(map[string]any{"secops/bare": content, "core": "rules: []"})
+		r.enforce(map[string]any{"secops/bare": content, "core": "rules: []"})
 		if b := r.bundle("secops/bare"); b["content"] != strings.TrimSpace(content) || b["enabled"] != true {
 			t.Errorf("%v", b)
 		}
@@ -882,10 +869,10 @@ func mustJSON(t *testing.T, v any) string {
 // TestAPublishMakesApprovalsStale: a draft does not, and neither does a bundle that is not in force.
 func TestAPublishMakesApprovalsStale(t *testing.T) {
 	r := open(t, bare())
-	r.install(map[string]any{"secops/ask": aRule("ask", "topics: [job.b.ask]", "require_approval")})
+	r.enforce(map[string]any{"secops/ask": aRule("ask", "topics: [job.b.ask]", "require_approval")})
 	waiting := []receipt{r.submit("topic", "job.b.ask"), r.submit("topic", "job.b.ask")}
 	r.draft("secops/a", aRule("a", "topics: [job.b.a]", "allow"))
-	r.install(map[string]any{"db/x": map[string]any{"content": aRule("x", "topics: [job.b.x]", "allow"), "enabled": false}})
+	r.enforce(map[string]any{"db/x": map[string]any{"content": aRule("x", "topics: [job.b.x]", "allow"), "enabled": false}})
 	r.as("k-ada", "POST", "/api/v1/approvals/"+waiting[0].JobID+"/approve", nil).ok(200)
 	r.publishBundles(`{"bundle_ids":["secops/a"]}`)
 	if a := r.as("k-ada", "POST", "/api/v1/approvals/"+waiting[1].JobID+"/approve", nil).ok(409); a.object()["code"] != "approval_stale_snapshot" {

@@ -34,8 +34,8 @@ type envelope struct {
 	Meta      map[string]string `json:"meta,omitempty"`
 }
 
-// read reads a document as cordumctl does: by scope and scope_id.
-func (r *rig) read(scope, id string) (e envelope) {
+// envelope reads a document as cordumctl does: by scope and scope_id.
+func (r *rig) envelope(scope, id string) (e envelope) {
 	r.t.Helper()
 	r.get(configPath + "?scope=" + scope + "&scope_id=" + url.QueryEscape(id)).ok(200).json(&e)
 	if e.Scope != scope || e.ScopeID != id || e.Data == nil {
@@ -145,7 +145,7 @@ func TestF05_EveryWriteIsARevision(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		for i := range 3 {
 			r.post(configPath, pairs("scope", "org", "data", pairs("a", 1))).ok(204)
-			if e := r.read("org", "default"); e.Revision != int64(i+1) || !e.UpdatedAt.Equal(time.Now().Truncate(time.Microsecond)) {
+			if e := r.envelope("org", "default"); e.Revision != int64(i+1) || !e.UpdatedAt.Equal(time.Now().Truncate(time.Microsecond)) {
 				t.Errorf("%+v at %v", e, time.Now())
 			}
 			time.Sleep(250 * time.Millisecond)
@@ -154,7 +154,7 @@ func TestF05_EveryWriteIsARevision(t *testing.T) {
 			t.Errorf("%s", text)
 		}
 		r.post(configPath, `{"scope":"org"}`).ok(204)
-		if e := r.read("org", "default"); e.Revision != 4 || e.Data["a"] != 1.0 {
+		if e := r.envelope("org", "default"); e.Revision != 4 || e.Data["a"] != 1.0 {
 			t.Errorf("nothing merged: %+v", e)
 		}
 		var said []string
@@ -174,11 +174,11 @@ func TestF06_APostMerges(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.post(configPath, pairs("scope", "team", "scope_id", "a", "data", pairs("x", pairs("a", 1, "n", nil), "y", 2), "meta", pairs("by", "maya", "why", "new"))).ok(204)
 		r.post(configPath, `{"scope":"team","scope_id":"a","data":{"x":{"b":2}, "z":"<3>"}}`).ok(204)
-		if e := r.read("team", "a"); fmt.Sprint(e.Data, e.Meta) != "map[x:map[b:2] y:2 z:<3>] map[by:maya why:new]" {
+		if e := r.envelope("team", "a"); fmt.Sprint(e.Data, e.Meta) != "map[x:map[b:2] y:2 z:<3>] map[by:maya why:new]" {
 			t.Errorf("%+v", e)
 		}
 		r.post(configPath, pairs("scope", "team", "scope_id", "a", "data", pairs("x", nil, "none", nil), "meta", pairs("by", "ada"))).ok(204)
-		if e := r.read("team", "a"); fmt.Sprint(e.Data, e.Meta) != "map[y:2 z:<3>] map[by:ada]" || e.Revision != 3 {
+		if e := r.envelope("team", "a"); fmt.Sprint(e.Data, e.Meta) != "map[y:2 z:<3>] map[by:ada]" || e.Revision != 3 {
 			t.Errorf("%+v", e)
 		}
 		r.post(configPath, pairs("scope", "team", "scope_id", "a", "data", nil, "meta", pairs())).ok(204)
@@ -190,10 +190,10 @@ func TestF06_APostMerges(t *testing.T) {
 
 func TestF07_WhatAPostIs(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		before := r.read("system", "default")
+		before := r.envelope("system", "default")
 		for i, flat := range []string{`{"foo":1}`, `{"scope":"","foo":2}`, `{"scope":7,"foo":3}`, `{"scope":null,"foo":4}`} {
 			r.post(configPath, flat).ok(204)
-			if e := r.read("system", "default"); e.Data["foo"] != float64(i+1) || e.Revision != before.Revision+int64(i)+1 || e.Data["pools"] == nil {
+			if e := r.envelope("system", "default"); e.Data["foo"] != float64(i+1) || e.Revision != before.Revision+int64(i)+1 || e.Data["pools"] == nil {
 				t.Errorf("%s: %+v", flat, e)
 			}
 		}
@@ -242,10 +242,10 @@ func TestF08_DocumentsAreOfTheirTenant(t *testing.T) {
 		r.as("k-other", "GET", configPath+"?scope=org&scope_id=other", nil).refused(404, "config not found")
 		r.as("k-other", "GET", configPath+"?scope=team&scope_id=blue", nil).refused(404, "config not found")
 		r.as("k-other", "POST", configPath, pairs("scope", "team", "scope_id", "blue", "data", pairs("x", "theirs"))).ok(204)
-		if e := r.read("team", "blue"); e.Data["x"] != "mine" || e.Revision != 1 {
+		if e := r.envelope("team", "blue"); e.Data["x"] != "mine" || e.Revision != 1 {
 			t.Errorf("%+v", e)
 		}
-		if e := r.read("org", "default"); e.Data["x"] != "mine" {
+		if e := r.envelope("org", "default"); e.Data["x"] != "mine" {
 			t.Errorf("%+v", e)
 		}
 		r.as("k-cross", "POST", configPath, pairs("scope", "org", "data", pairs("x", "across")), "X-Tenant-ID", "other").ok(204)
@@ -340,7 +340,7 @@ func TestChecklist4_ShapesOfDocuments(t *testing.T) {
 		// The first dashboard posts what it has read, whole; the second one what it has changed.
 		r.post(configPath, strings.Replace(full, `"timeouts":`, `"limits":{"max_concurrent_runs":5},"timeouts":`, 1)).ok(204)
 		r.post(configPath, pairs("observability", pairs("level", "debug"))).ok(204)
-		e := r.read("system", "default")
+		e := r.envelope("system", "default")
 		if e.Revision != 3 || len(e.Data) != 4 || fmt.Sprint(e.Data["limits"], e.Data["observability"]) != "map[max_concurrent_runs:5] map[level:debug]" {
 			t.Errorf("%+v", e)
 		}
@@ -365,7 +365,7 @@ func TestADocumentThatWasNeverWritten(t *testing.T) {
 			r.get(configPath+"?scope=system&scope_id="+id).refused(404, "config not found")
 		}
 		r.post(configPath, want).ok(204)
-		if e := r.read("system", "default"); e.Revision != 1 {
+		if e := r.envelope("system", "default"); e.Revision != 1 {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -387,7 +387,7 @@ func TestT097_WhatWasReadIsPostedAndRoutesTheSame(t *testing.T) {
 			t.Errorf("routed to %q", r.now(rc.JobID).Pool)
 		}
 		var topics map[string]any
-		e := r.read("system", "default")
+		e := r.envelope("system", "default")
 		topics, _ = e.Data["pools"].(map[string]any)["topics"].(map[string]any)
 		topics["job.test.fresh"] = "brand-new"
 		r.post(configPath, pairs("pools", e.Data["pools"])).ok(204)
@@ -421,7 +421,7 @@ func TestT098_AnInvalidSectionIsStoredAndNotInForce(t *testing.T) {
 		if got := r.now(rc.JobID).Pool; got != "main" || !said.said("level=ERROR", "section refused", "pools") || !said.said("section refused", "timeouts") {
 			t.Errorf("routed to %q", got)
 		}
-		if e := r.read("system", "default"); e.Data["timeouts"] != 7.0 {
+		if e := r.envelope("system", "default"); e.Data["timeouts"] != 7.0 {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -437,7 +437,7 @@ func TestTrap12_TheDocumentOfThePolicyAndTheRoutesOfBundlesAreOne(t *testing.T) 
 		r.get(configPath+"?scope=system&scope_id=policy").refused(404, "config not found")
 		r.change("system", "policy", pairs("bundles", pairs("db/safety", bundle("one", "allow")), "note", "x")).ok(204)
 		r.decides("job.b.x", "scheduled: because of one")
-		e := r.read("system", "policy")
+		e := r.envelope("system", "policy")
 		if e.Revision != 1 || e.Data["note"] != "x" || fmt.Sprint(e.Data["bundles"]) != fmt.Sprint(pairs("db/safety", bundle("one", "allow"))) {
 			t.Errorf("%+v", e)
 		}
@@ -446,12 +446,12 @@ func TestTrap12_TheDocumentOfThePolicyAndTheRoutesOfBundlesAreOne(t *testing.T) 
 		}
 		// The studio publishes another.
 		r.draft("secops/a", aRule("two", "topics: [job.b.y]", "deny"))
-		if got := r.read("system", "policy"); got.Revision != 1 {
+		if got := r.envelope("system", "policy"); got.Revision != 1 {
 			t.Errorf("a draft is a revision: %+v", got)
 		}
 		time.Sleep(time.Second)
 		r.publishBundles(`{}`)
-		e = r.read("system", "policy")
+		e = r.envelope("system", "policy")
 		bundles, _ := e.Data["bundles"].(map[string]any)
 		if e.Revision != 2 || len(bundles) != 2 || e.Data["note"] != "x" || !e.UpdatedAt.Equal(time.Now().Truncate(time.Microsecond)) {
 			t.Errorf("%+v", e)
@@ -459,13 +459,13 @@ func TestTrap12_TheDocumentOfThePolicyAndTheRoutesOfBundlesAreOne(t *testing.T) 
 		// What is there already changes no bundle, whoever writes it how; the revision of the policy stays, and so does what waits for a human.
 		before, entries := r.inForce(), len(r.entries("default"))
 		r.post(configPath, r.get(configPath+"?scope=system&scope_id=policy").ok(200).Body).ok(204)
-		if got := r.read("system", "policy"); got.Revision != 3 || fmt.Sprint(r.inForce()) != fmt.Sprint(before) || len(r.entries("default")) != entries+1 {
+		if got := r.envelope("system", "policy"); got.Revision != 3 || fmt.Sprint(r.inForce()) != fmt.Sprint(before) || len(r.entries("default")) != entries+1 {
 			t.Errorf("%+v", got)
 		}
 		// What does not compile changes nothing, not even beside.
 		r.change("system", "policy", pairs("bundles", pairs("db/safety", pairs("content", "rules: 7")), "note", "y")).refused(400, `invalid policy bundle "db/safety": 1:8 must be a list`)
 		r.change("system", "policy", pairs("bundles", pairs("db/safety", 7))).refused(400, `invalid policy bundle "db/safety": a bundle must be an object with content, or a text`)
-		if got := r.read("system", "policy"); got.Revision != 3 || got.Data["note"] != "x" {
+		if got := r.envelope("system", "policy"); got.Revision != 3 || got.Data["note"] != "x" {
 			t.Errorf("%+v", got)
 		}
 		r.change("system", "policy", pairs("bundles", pairs("db/safety", bundle("three", "deny")))).ok(204)
@@ -476,7 +476,7 @@ func TestTrap12_TheDocumentOfThePolicyAndTheRoutesOfBundlesAreOne(t *testing.T) 
 		if got := r.get(configPath + "?scope=system&scope_id=policy&envelope=false").ok(200).Body; got != `{"bundles":{},"note":"x"}` {
 			t.Errorf("%s", got)
 		}
-		if got := r.read("system", "policy"); got.Revision != 5 {
+		if got := r.envelope("system", "policy"); got.Revision != 5 {
 			t.Errorf("%+v", got)
 		}
 		var said []string
@@ -495,7 +495,7 @@ func TestDocumentsOfCopiesAndOfTheTrail(t *testing.T) {
 	virtually(t, bare(), func(t *testing.T, r *rig) {
 		r.draft("secops/a", aRule("one", "topics: [job.b.*]", "allow"))
 		c := r.publishBundles(`{"note":"n","message":"m"}`)
-		e := r.read("system", "policy_snapshots")
+		e := r.envelope("system", "policy_snapshots")
 		list, _ := e.Data["snapshots"].([]any)
 		if len(list) != 2 || e.Revision == 0 {
 			t.Fatalf("%+v", e)
@@ -504,7 +504,7 @@ func TestDocumentsOfCopiesAndOfTheTrail(t *testing.T) {
 		if newest["id"] != c.After || newest["note"] != "n" || newest["created_at"] == nil || newest["bundles"].(map[string]any)["secops/a"] == nil {
 			t.Errorf("%v", newest)
 		}
-		e = r.read("system", "policy_audit")
+		e = r.envelope("system", "policy_audit")
 		var items []any
 		for _, i := range r.items("/api/v1/policy/audit") {
 			for _, name := range []string{"request_id", "before", "after"} { // newer than the document
@@ -526,7 +526,7 @@ func TestDocumentsOfCopiesAndOfTheTrail(t *testing.T) {
 			r.draft("secops/a", aRule(fmt.Sprintf("r%d", i), "topics: [job.b.*]", "allow")+strings.Repeat("# "+strings.Repeat("x", 997)+"\n", 250))
 			r.publishBundles(`{}`)
 		}
-		list, _ = r.read("system", "policy_snapshots").Data["snapshots"].([]any)
+		list, _ = r.envelope("system", "policy_snapshots").Data["snapshots"].([]any)
 		if len(list) != 8 {
 			t.Errorf("%d snapshots", len(list))
 		}
@@ -549,7 +549,7 @@ func TestTheDocumentOfPacks(t *testing.T) {
 			return pairs(append([]any{"id", id, "version", version, "unknown", pairs("x", "<1>"), "overlays", pairs("config", []any{})}, more...)...)
 		}
 		r.change("system", "packs", pairs("installed", pairs("a", record("a", "1"), "b", record("b", "1")), "note", 1)).ok(204)
-		e := r.read("system", "packs")
+		e := r.envelope("system", "packs")
 		if e.Revision != 1 || fmt.Sprint(e.Data["installed"]) != fmt.Sprint(pairs("a", record("a", "1"), "b", record("b", "1"))) {
 			t.Errorf("%+v", e)
 		}
@@ -573,13 +573,13 @@ func TestTheDocumentOfPacks(t *testing.T) {
 		if a := s.Records["a"]; a.Undo != nil || a.Tenant != "other" || len(s.Records) != 1 {
 			t.Errorf("%+v", s)
 		}
-		revision := r.read("system", "packs").Revision
+		revision := r.envelope("system", "packs").Revision
 		r.post(configPath, r.get(configPath+"?scope=system&scope_id=packs").ok(200).Body).ok(204) // the same once more
-		if e := r.read("system", "packs"); e.Revision != revision+1 || all().Revision != s.Revision || e.Data["note"] != 1.0 {
+		if e := r.envelope("system", "packs"); e.Revision != revision+1 || all().Revision != s.Revision || e.Data["note"] != 1.0 {
 			t.Errorf("%+v", e)
 		}
 		r.change("system", "packs", pairs("note", 2)).ok(204) // says nothing of packs
-		if e := r.read("system", "packs"); e.Revision != revision+2 || e.Data["note"] != 2.0 || len(all().Records) != 1 {
+		if e := r.envelope("system", "packs"); e.Revision != revision+2 || e.Data["note"] != 2.0 || len(all().Records) != 1 {
 			t.Errorf("%+v", e)
 		}
 		many := pairs()
@@ -625,14 +625,14 @@ func TestWritersAtOnceLoseNothing(t *testing.T) {
 			const writers = 8
 			var first int64
 			if a := r.get(configPath + "?scope=" + test.scope + "&scope_id=" + test.id); a.Status == 200 {
-				first = r.read(test.scope, test.id).Revision
+				first = r.envelope(test.scope, test.id).Revision
 			}
 			var all sync.WaitGroup
 			for i := range writers {
 				all.Go(func() { r.change(test.scope, test.id, test.data(i)).ok(204) })
 			}
 			all.Wait()
-			e := r.read(test.scope, test.id)
+			e := r.envelope(test.scope, test.id)
 			for i := range writers {
 				if e.Data[fmt.Sprintf("k%d", i)] != float64(i) {
 					t.Errorf("%s/%s: k%d is lost: %+v", test.scope, test.id, i, e)
@@ -659,7 +659,7 @@ func TestALargeDocument(t *testing.T) {
 		long := strings.Repeat("all of it ", 150_000)
 		r.change("system", "default", pairs("long", long)).ok(204)
 		r.change("org", "default", pairs("long", long+"!", "safety", pairs("denied_topics", []string{"job.test.x"}))).ok(204)
-		if e := r.read("system", "default"); e.Data["long"] != long || e.Data["pools"] == nil {
+		if e := r.envelope("system", "default"); e.Data["long"] != long || e.Data["pools"] == nil {
 			t.Errorf("%d members", len(e.Data))
 		}
 		if e := r.effective(""); e.Data["long"] != long+"!" || e.Version != "system:2|org:1|team:0|workflow:0|step:0" {
@@ -675,11 +675,11 @@ func TestALargeDocument(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 		r.post(configPath, pairs("more", strings.Repeat("x", 2<<20))).ok(413)
-		if e := r.read("system", "default"); e.Revision != 2 {
+		if e := r.envelope("system", "default"); e.Revision != 2 {
 			t.Errorf("revision %d", e.Revision)
 		}
 		r.change("system", "default", pairs("long", nil)).ok(204)
-		if e := r.read("system", "default"); e.Data["long"] != nil || e.Revision != 3 {
+		if e := r.envelope("system", "default"); e.Data["long"] != nil || e.Revision != 3 {
 			t.Errorf("revision %d", e.Revision)
 		}
 	})
@@ -709,7 +709,7 @@ func TestAChangeOfADocumentIsNeverHalfDone(t *testing.T) {
 				if a := r.get(configPath + "?scope=" + scope + "&scope_id=" + id); a.Status == 404 {
 					return 0
 				}
-				return r.read(scope, id).Revision
+				return r.envelope(scope, id).Revision
 			}
 			before, entries := revision(), r.entriesOf(scope+"/"+id)
 			a := deed(func() answer { return r.change(scope, id, wanted) })
@@ -723,7 +723,7 @@ func TestAChangeOfADocumentIsNeverHalfDone(t *testing.T) {
 				}
 				r.change(scope, id, wanted).ok(204)
 			}
-			e := r.read(scope, id)
+			e := r.envelope(scope, id)
 			text, err := json.Marshal(wanted)
 			if err != nil {
 				t.Fatal(err)

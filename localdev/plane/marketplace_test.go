@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/cfn"
@@ -138,60 +139,27 @@ func (r *rig) catalogOf(s *shop) {
 	r.stock(fmt.Sprintf(`[{"id":"c","title":"C","url":%q}]`, s.url("/catalog.json")))
 }
 
-// registry installs packs as far as their manifests go.
-type registry struct {
-	mu    sync.Mutex
-	packs map[string]marketplace.InstalledPack
-	given []marketplace.InstallOptions
-	by    []string
-}
-
-func (g *registry) Install(_ context.Context, by identity.Identity, bundle []byte, o marketplace.InstallOptions) (json.RawMessage, error) {
-	z, err := gzip.NewReader(bytes.NewReader(bundle))
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "bundle must be .tgz")
-	}
-	files := tar.NewReader(z)
-	if _, err := files.Next(); err != nil {
-		return nil, fault.New(fault.Invalid, "pack.yaml not found in archive")
-	}
-	text, err := io.ReadAll(files)
-	if err != nil {
-		return nil, err
-	}
-	var m struct{ Metadata struct{ ID, Version string } }
-	if err := yaml.Unmarshal(text, &m); err != nil {
-		return nil, err
-	}
-	if m.Metadata.ID != o.ID || m.Metadata.Version != o.Version {
-		return nil, fault.New(fault.Invalid, "the archive is of pack %s %s, not %s %s", m.Metadata.ID, m.Metadata.Version, o.ID, o.Version)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.given, g.by = append(g.given, o), append(g.by, by.Principal)
-	g.packs[o.ID] = marketplace.InstalledPack{Version: o.Version, Status: "ACTIVE", InstalledAt: "2026-11-23T12:00:00Z"}
-	return json.Marshal(map[string]any{"id": o.ID, "version": o.Version, "status": "ACTIVE", "installed_at": "2026-11-23T12:00:00Z", "installed_by": by.Principal})
-}
-
-func (g *registry) installed(context.Context) (map[string]marketplace.InstalledPack, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return maps.Clone(g.packs), nil
-}
-
-// trading runs a test on a plane whose internet is the test's own, and whose marketplace installs into a registry of the test's.
-func trading(t *testing.T, test func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry)) {
+// trading runs a test on a plane whose internet is the test's own.
+func trading(t *testing.T, test func(t *testing.T, r *rig, n *fetchtest.Internet)) {
 	t.Helper()
-	cfg := config()
-	virtually(t, cfg, func(t *testing.T, r *rig) {
-		n, g := fetchtest.New(t), &registry{packs: map[string]marketplace.InstalledPack{}}
-		edge, err := boot.Edge(cfg.Getenv, nil, clock.System{}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.plane.HTTP = rest.New(edge, functions.New(r.plane.Dispatcher, n.Client(fetch.Allow{}), g, g.installed).Group())
-		test(t, r, n, g)
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(today))
+		n, cfg := fetchtest.New(t), config()
+		cfg.Internet = n.Client(fetch.Allow{})
+		test(t, open(t, cfg), n)
 	})
+}
+
+// installed are the versions and the states of packs, by id.
+func (r *rig) installed() map[string]string {
+	r.t.Helper()
+	var list struct{ Items []struct{ ID, Version, Status string } }
+	r.get("/api/v1/packs").ok(200).json(&list)
+	out := map[string]string{}
+	for _, p := range list.Items {
+		out[p.ID] = p.Version + " " + p.Status
+	}
+	return out
 }
 
 // goods is what the list shows of packs.
@@ -227,7 +195,7 @@ func (r *rig) buy(fields ...any) answer {
 }
 
 func TestM01_M08_TheHighestVersionAndWhatIsInstalled(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
 		s.offer(t, "etl", "0.9.0")
 		url, digest := s.offer(t, "etl", "0.10.0")
@@ -242,7 +210,9 @@ func TestM01_M08_TheHighestVersionAndWhatIsInstalled(t *testing.T) {
 		if before.Body != want {
 			t.Errorf("%s\nwant %s", before.Body, want)
 		}
-		g.packs["etl"] = marketplace.InstalledPack{Version: "0.1.0", Status: "DISABLED", InstalledAt: "2026-02-01T09:00:00Z"}
+		r.post("/api/v1/config", pairs("scope", "system", "scope_id", "packs", "data", pairs("installed", pairs("etl", pairs(
+			"id", "etl", "version", "0.1.0", "status", "DISABLED", "installed_at", "2026-02-01T09:00:00Z",
+		))))).ok(204)
 		if i := r.goods().Items[1]; i.Installed != "0.1.0" || i.Status != "DISABLED" || i.At != "2026-02-01T09:00:00Z" {
 			t.Errorf("installed earlier: %+v", i)
 		}
@@ -264,7 +234,7 @@ func TestM01_M08_TheHighestVersionAndWhatIsInstalled(t *testing.T) {
 }
 
 func TestM02_EntriesThatAreIncomplete(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
 		url, digest := s.offer(t, "whole", "1.0.0")
 		s.list("undigested", "1.0.0", url, "")
@@ -282,14 +252,14 @@ func TestM02_EntriesThatAreIncomplete(t *testing.T) {
 		}
 		r.buy("catalog_id", "c", "pack_id", "whole", "version", "2.0.0").refused(404, "marketplace pack not found")
 		r.buy("catalog_id", "c", "pack_id", "whole").ok(200)
-		if len(g.given) != 1 {
-			t.Errorf("installed: %v", g.given)
+		if got := r.installed(); len(got) != 1 {
+			t.Errorf("installed: %v", got)
 		}
 	})
 }
 
 func TestM03_CatalogsThatFail(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		good, off, gone, slow, broken := newShop(n, packsHost), newShop(n, "off.example.com"), newShop(n, "gone.example.com"), newShop(n, "slow.example.com"), newShop(n, "broken.example.com")
 		for _, s := range []*shop{good, off, gone, slow, broken} {
 			s.offer(t, strings.TrimSuffix(s.host, ".example.com"), "1.0.0")
@@ -336,14 +306,14 @@ func TestM03_CatalogsThatFail(t *testing.T) {
 		}
 		r.buy("catalog_id", "off", "pack_id", "off").refused(404, "marketplace pack not found")
 		r.buy("catalog_id", "good", "pack_id", "packs").ok(200)
-		if off.asked != 0 || len(g.given) != 1 {
-			t.Errorf("a disabled catalog was read, or installed from: %v", g.given)
+		if got := r.installed(); off.asked != 0 || len(got) != 1 {
+			t.Errorf("a disabled catalog was read, or installed from: %v", got)
 		}
 	})
 }
 
 func TestM04_M05_ByAddressAndDigest(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
 		url, digest := s.offer(t, "etl", "1.0.0")
 		other := digestOf([]byte("other"))
@@ -373,20 +343,19 @@ func TestM04_M05_ByAddressAndDigest(t *testing.T) {
 			r.as(key, "GET", marketPath, nil).refused(403, "access denied")
 			r.as(key, "POST", installPath, pairs("catalog_id", "c", "pack_id", "etl")).refused(403, "access denied")
 		}
-		if len(g.given) != 0 {
-			t.Fatalf("installed: %+v", g.given)
+		if got := r.installed(); len(got) != 0 {
+			t.Fatalf("installed: %+v", got)
 		}
 		r.buy("url", " "+url+" ", "sha256", strings.ToUpper(digest), "upgrade", true).ok(200)
 		r.buy("catalog_id", " c ", "pack_id", "loud", "version", "1.0.0", "force", true, "inactive", true).ok(200)
-		want := []marketplace.InstallOptions{{Upgrade: true, ID: "etl", Version: "1.0.0"}, {Force: true, Inactive: true, ID: "loud", Version: "1.0.0"}}
-		if !slices.Equal(g.given, want) || !slices.Equal(g.by, []string{"ada", "ada"}) {
-			t.Errorf("installed %+v by %v", g.given, g.by)
+		if got, want := r.installed(), map[string]string{"etl": "1.0.0 INACTIVE", "loud": "1.0.0 INACTIVE"}; !maps.Equal(got, want) {
+			t.Errorf("installed %v", got)
 		}
 	})
 }
 
 func TestM06_AddressesThatLeadInside(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
 		secret := archive(t, "secret", "1.0.0")
 		for _, inside := range []string{"10.0.0.1", "127.0.0.1", "169.254.169.254"} {
@@ -431,30 +400,30 @@ func TestM06_AddressesThatLeadInside(t *testing.T) {
 				t.Errorf("it dialled %s", address)
 			}
 		}
-		if len(g.given) != 0 {
-			t.Errorf("installed: %+v", g.given)
+		if got := r.installed(); len(got) != 0 {
+			t.Errorf("installed: %+v", got)
 		}
 	})
 }
 
 func TestM07_AnArchiveOfAnotherPack(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
 		url, digest := s.offer(t, "etl", "1.0.0")
 		s.list("crm", "1.0.0", url, digest)
 		s.list("etl", "2.0.0", url, digest)
 		r.catalogOf(s)
-		r.buy("catalog_id", "c", "pack_id", "crm").refused(400, "the archive is of pack etl 1.0.0, not crm 1.0.0")
-		r.buy("catalog_id", "c", "pack_id", "etl").refused(400, "the archive is of pack etl 1.0.0, not etl 2.0.0")
-		if len(g.given) != 0 {
-			t.Fatalf("installed: %+v", g.given)
+		r.buy("catalog_id", "c", "pack_id", "crm").refused(400, "the bundle is etl 1.0.0, not crm 1.0.0")
+		r.buy("catalog_id", "c", "pack_id", "etl").refused(400, "the bundle is etl 1.0.0, not etl 2.0.0")
+		if got := r.installed(); len(got) != 0 {
+			t.Fatalf("installed: %+v", got)
 		}
 		r.buy("catalog_id", "c", "pack_id", "etl", "version", "1.0.0").ok(200)
 	})
 }
 
 func TestM09_Sizes(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, g *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		const mib = 1 << 20
 		full, over := newShop(n, packsHost), newShop(n, "over.example.com")
 		full.list("a", "1.0.0", full.url("/exactly.tgz"), digestOf(make([]byte, 64*mib)))
