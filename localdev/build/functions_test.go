@@ -27,6 +27,9 @@ var clients = map[string]func(resources.Grant) bool{
 	adapters + "apigateway": func(g resources.Grant) bool { return g.On.Kind == resources.Connections },
 }
 
+// internet is what fetches from addresses that others name.
+const internet = "github.com/cordum-serverless/cordum/shared/platform/fetch/web"
+
 // foreign packages are in no function, with the reason.
 var foreign = map[string]string{
 	"github.com/aws/aws-sdk-go-v2/config":            "Lambda's credentials are in the environment",
@@ -54,6 +57,9 @@ func TestFunctionsLinkWhatTheyUse(t *testing.T) {
 			if needed := slices.ContainsFunc(f.Grants, needs); needed != slices.Contains(links, p) {
 				t.Errorf("%s: is granted something of %s: %v; links it: %v", f.Name, p, needed, !needed)
 			}
+		}
+		if out := slices.Contains(links, internet); out != f.Fetches {
+			t.Errorf("%s: fetches from the internet: %v; links what does: %v", f.Name, f.Fetches, out)
 		}
 		for p, why := range foreign {
 			if slices.Contains(links, p) {

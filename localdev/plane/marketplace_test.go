@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -439,13 +440,17 @@ func TestM09_Sizes(t *testing.T) {
 		filled(full, 8*mib)
 		filled(over, 8*mib+1)
 		for path, size := range map[string]int{"/exactly.tgz": 64 * mib, "/over.tgz": 64*mib + 1} {
-			full.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) })
+			full.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", strconv.Itoa(size)) // what is said to be too long is not read
+				_, _ = w.Write(make([]byte, size))
+			})
 		}
 		r.stock(`[{"id":"full","url":"https://packs.example.com/catalog.json"},{"id":"over","url":"https://over.example.com/catalog.json"}]`)
 		l := r.goods()
 		if l.Catalogs[0].Error != "" || l.Catalogs[1].Error != "larger than 8388608 bytes" || len(l.Items) != 2 {
 			t.Errorf("%+v", l)
 		}
+		full.serve = nil // the same in short
 		r.buy("catalog_id", "full", "pack_id", "a").refused(400, "bundle must be .tgz") // it came whole
 		r.buy("catalog_id", "full", "pack_id", "b").refused(400, "download failed: larger than 67108864 bytes")
 	})

@@ -101,8 +101,12 @@ func (n *Internet) serve(address string, h http.Handler, wrap func(net.Listener)
 	n.mu.Lock()
 	n.servers[address] = l
 	n.mu.Unlock()
-	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	var serving sync.WaitGroup
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serving.Add(1) // Close waits for nobody, and a bubble of virtual time ends with everybody
+		defer serving.Done()
+		h.ServeHTTP(w, r)
+	})}
 	serving.Go(func() { _ = server.Serve(wrap(l)) }) // until the test ends
 	n.t.Cleanup(func() { _ = server.Close(); serving.Wait() })
 }
