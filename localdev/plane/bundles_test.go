@@ -128,13 +128,13 @@ func (r *rig) simulate(id, content string, request map[string]any) (v verdict) {
 	return v
 }
 
-// store is the domain's, for what comes through doors that are not built yet: the configuration document system/policy, and packs.
+// store is the domain's, for what the installation of packs does with it.
 func (r *rig) store() *bundles.Store {
 	d := r.plane.Dispatcher
 	return &bundles.Store{Table: d.Jobs.Table, Head: d.Policy, Clock: d.Clock, IDs: d.IDs}
 }
 
-// install writes bundles as a pack, or the configuration document, does. A nil takes one away.
+// install writes bundles as a pack does. A nil takes one away.
 func (r *rig) install(what map[string]any) {
 	r.t.Helper()
 	err := r.store().Edit(r.t.Context(), func(in map[string]json.RawMessage) error {
