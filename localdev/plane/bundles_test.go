@@ -18,7 +18,6 @@ import (
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
-	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
 	question "github.com/cordum-serverless/cordum/shared/edge/asking"
 )
 

@@ -17,7 +17,6 @@ import (
 	"github.com/cordum-serverless/cordum/localdev/plane"
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
-	docs "github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -60,27 +59,14 @@ func listenTo(cfg *plane.Config) *journal {
 	return l
 }
 
-// configure replaces members of the document system/default, as the route for it will, and waits until every process has read it.
+// configure replaces members of the document system/default, and waits until every process has read it.
 func (r *rig) configure(members map[string]string) {
 	r.t.Helper()
-	documents := &docs.Store{Table: r.plane.Dispatcher.Jobs.Table}
-	d, err := documents.Get(r.t.Context(), docs.SystemScope, docs.DefaultID)
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	data := map[string]json.RawMessage{}
-	if err := json.Unmarshal(d.Data, &data); err != nil {
-		r.t.Fatal(err)
-	}
 	for name, text := range members {
 		data[name] = json.RawMessage(text)
 	}
-	if d.Data, err = json.Marshal(data); err != nil {
-		r.t.Fatal(err)
-	}
-	if _, err := documents.Put(r.t.Context(), d, time.Now()); err != nil {
-		r.t.Fatal(err)
-	}
+	r.post(configPath, data).ok(204)
 	time.Sleep(3 * time.Second)
 }
 

@@ -31,7 +31,8 @@ func Parse(body []byte) (Change, error) {
 		return Change{}, errJSON
 	}
 	var c Change
-	if json.Unmarshal(members["scope"], &c.Scope) != nil || strings.TrimSpace(c.Scope) == "" { // no envelope
+	_ = json.Unmarshal(members["scope"], &c.Scope) // a scope that is no text is a member like any other
+	if strings.TrimSpace(c.Scope) == "" {
 		return Change{Scope: config.SystemScope, ID: config.DefaultID, Data: members}, nil
 	}
 	for name, into := range map[string]any{"scope_id": &c.ID, "data": &c.Data, "meta": &c.Meta} {
