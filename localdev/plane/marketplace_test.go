@@ -23,12 +23,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/localdev/plane"
 	coreconfig "github.com/cordum-serverless/cordum/shared/core/config"
-	"github.com/cordum-serverless/cordum/shared/core/fault"
-	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/marketplace"
-	"github.com/cordum-serverless/cordum/shared/edge/boot"
-	"github.com/cordum-serverless/cordum/shared/edge/rest"
-	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/fetch"
 	"github.com/cordum-serverless/cordum/shared/platform/fetch/fetchtest"
 )
@@ -149,7 +144,9 @@ func trading(t *testing.T, test func(t *testing.T, r *rig, n *fetchtest.Internet
 // installed are the versions and the states of packs, by id.
 func (r *rig) installed() map[string]string {
 	r.t.Helper()
-	var list struct{ Items []struct{ ID, Version, Status string } }
+	var list struct {
+		Items []struct{ ID, Version, Status string }
+	}
 	r.get("/api/v1/packs").ok(200).json(&list)
 	out := map[string]string{}
 	for _, p := range list.Items {
@@ -445,14 +442,14 @@ func TestM09_Sizes(t *testing.T) {
 		if l.Catalogs[0].Error != "" || l.Catalogs[1].Error != "larger than 8388608 bytes" || len(l.Items) != 2 {
 			t.Errorf("%+v", l)
 		}
-		full.serve = nil // the same in short
+		full.serve = nil                                                                // the same in short
 		r.buy("catalog_id", "full", "pack_id", "a").refused(400, "bundle must be .tgz") // it came whole
 		r.buy("catalog_id", "full", "pack_id", "b").refused(400, "download failed: larger than 67108864 bytes")
 	})
 }
 
 func TestM10_ACandidateIsBeforeItsRelease(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, _ *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
 		s.offer(t, "etl", "1.0.0-rc1")
 		s.offer(t, "etl", "1.0.0")
@@ -469,7 +466,7 @@ func TestM10_ACandidateIsBeforeItsRelease(t *testing.T) {
 
 // A slow archive ends as a refusal, well before API Gateway gives the request up.
 func TestADownloadThatTakesTooLong(t *testing.T) {
-	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet, _ *registry) {
+	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
 		s.list("etl", "1.0.0", s.url("/drips.tgz"), digestOf(nil))
 		s.mux.HandleFunc("GET /drips.tgz", func(w http.ResponseWriter, r *http.Request) {

@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -272,11 +271,6 @@ func TestT118_OneBrokenFragment(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "db/x:1:8: must be a list") {
 		t.Errorf("it starts: %v", err)
 	}
-}
-
-func broken(in map[string]json.RawMessage) error {
-	in["db/x"] = json.RawMessage(`"rules: 7"`)
-	return nil
 }
 
 func contentName(content string) string {
