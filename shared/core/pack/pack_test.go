@@ -153,6 +153,11 @@ func TestSchemaDigestIsOfWhatItSays(t *testing.T) {
 	}
 }
 
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
 // edit changes files of the pack: old is replaced by new in the file; without old the file is new, without both it is gone.
 type edit struct{ file, old, new string }
 
