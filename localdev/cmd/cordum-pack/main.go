@@ -74,27 +74,25 @@ const signatureFile = "pack.yaml.sig"
 
 // files are those of a folder that belong to its pack.
 func files(dir string) (map[string][]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
 	all := map[string][]byte{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		hidden := path != "." && strings.HasPrefix(d.Name(), ".")
+		switch {
+		case err != nil:
 			return err
-		}
-		if path != dir && strings.HasPrefix(d.Name(), ".") {
-			if d.IsDir() {
-				return fs.SkipDir
-			}
+		case hidden && d.IsDir():
+			return fs.SkipDir
+		case hidden || d.IsDir():
 			return nil
-		}
-		if d.IsDir() {
-			return nil
-		}
-		if !d.Type().IsRegular() {
+		case !d.Type().IsRegular():
 			return fmt.Errorf("%s is no file, and a pack has only files", path)
 		}
-		name, err := filepath.Rel(dir, path)
-		if err == nil {
-			all[filepath.ToSlash(name)], err = os.ReadFile(path)
-		}
+		all[path], err = root.ReadFile(path)
 		return err
 	})
 	return all, err

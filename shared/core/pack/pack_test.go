@@ -185,7 +185,7 @@ func refusals() []struct {
 	edits []edit
 	want  string
 } {
-	in := func(old, new string) []edit { return []edit{{"pack.yaml", old, new}} }
+	in := func(old, other string) []edit { return []edit{{"pack.yaml", old, other}} }
 	const (
 		pools    = "overlays/pools.patch.yaml"
 		timeouts = "overlays/timeouts.patch.json"
@@ -285,6 +285,9 @@ func refusals() []struct {
 		{"K11 no decision", []edit{{policies, "    decision: allow\n", ""}}, `overlays/policy.yaml: invalid policy content: harbour/safety:3:5: rule "harbour-weigh" has no decision`},
 		{"an empty fragment", []edit{{policies, "", " \n"}}, "overlays/policy.yaml: a policy fragment must not be empty"},
 		{"a fragment that is not UTF-8", []edit{{policies, "", "# \xff"}}, "overlays/policy.yaml: not UTF-8"},
+		{"a lot of YAML", []edit{{policies, "", strings.Repeat("#"+strings.Repeat(" ", 99)+"\n", 1500)}, {unload, "", strings.Repeat("#"+strings.Repeat(" ", 99)+"\n", 1500)}},
+			"the files of the pack are 304902 bytes"},
+		{"a lot of lines of YAML", []edit{{policies, "", strings.Repeat("#\n", 6000)}, {unload, "", strings.Repeat("#\n", 5000)}}, "the files of the pack are 23902 bytes and 11075 lines"},
 		{"a record that is too large", []edit{{pools, "", "topics: {job.harbour.x: &a [" + strings.Repeat("harbour, ", 2000) + "harbour], job.harbour.y: *a, job.harbour.z: *a}" +
 			"\npools: {harbour-1: {requires: *a}, harbour-2: {requires: *a}, harbour-3: {requires: *a}, harbour-4: {requires: *a}, harbour-5: {requires: *a}, harbour-6: {requires: *a}, harbour-7: {requires: *a}}"}},
 			"manifest and patches are "},

@@ -97,12 +97,12 @@ func TestWhatIsSigned(t *testing.T) {
 func TestRefusedSignatures(t *testing.T) {
 	all := files(t, "testdata/harbour")
 	good := sign(t, all, "author-1", author, asIs)
-	text := func(old, new string) map[string][]byte {
+	text := func(old, other string) map[string][]byte {
 		if !strings.Contains(string(good[sig]), old) {
 			t.Fatalf("no %q in %s", old, good[sig])
 		}
 		changed := maps.Clone(good)
-		changed[sig] = []byte(strings.ReplaceAll(string(good[sig]), old, new))
+		changed[sig] = []byte(strings.ReplaceAll(string(good[sig]), old, other))
 		return changed
 	}
 	with := func(name, content string) map[string][]byte {

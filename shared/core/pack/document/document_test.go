@@ -70,6 +70,7 @@ func refused() []struct{ name, text, want string } {
 		{"a long line", "a: [" + strings.Repeat("b, ", 20000) + "b]", "line 1: 60006 bytes; at most 32768"},
 		{"deep aliases", deepAliases(), "nested deeper than 64 levels"},
 		{"a lot of YAML", strings.Repeat("a: b\n", 60000), "not JSON, and 300000 bytes of YAML are more than 262144 (256 KiB)"},
+		{"a lot of lines", strings.Repeat("- b\n", 10001), "10001 lines of YAML; at most 10000"},
 		{"a tab", "a:\n\t- b", "line 2: found character '\t' that cannot start any token"},
 	}
 }
