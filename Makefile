@@ -98,8 +98,8 @@ bench-workflows: ## Runs per second of three shapes, what the engine takes for a
 
 PACKS ?= ../shared/packs
 
-try-packs: ## Run the workflows of the packs in PACKS to their ends, with workers that answer as the schemas say
-	@PACKS=$(abspath $(PACKS)) go test -count=1 -run TestPacks -v ./localdev/plane | grep -v '^==='
+try-packs: ## Read the packs in PACKS, and run their workflows to their ends, with workers that answer as the schemas say
+	@PACKS=$(abspath $(PACKS)) go test -count=1 -run TestPacks -v ./shared/core/pack ./localdev/plane | grep -v '^==='
 
 crash: ## Kill a plane under load ROUNDS times (50) and judge whether it kept what it acknowledged
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local

@@ -156,8 +156,25 @@ func open(bundle []byte, o Options) (*source, error) {
 		paths = append(paths, signatureName)
 	}
 	slices.Sort(paths) // of several files that are missing it is always the same that is told
-	s.files, err = a.Files(paths...)
-	return s, err
+	if s.files, err = a.Files(paths...); err != nil {
+		return nil, err
+	}
+	return s, s.bounded()
+}
+
+// bounded refuses more YAML than can be read while somebody waits: its parser takes a second or two for what a single file may have.
+func (s *source) bounded() error {
+	size, lines := 0, 0
+	for _, raw := range s.files {
+		if !json.Valid(raw) {
+			size, lines = size+len(raw), lines+bytes.Count(raw, []byte("\n"))
+		}
+	}
+	if size > document.MaxYAML || lines > document.MaxLines {
+		return invalid("the files of the pack are %d bytes and %d lines of YAML; at most %d (%d KiB) and %d together: write the large ones as JSON",
+			size, lines, document.MaxYAML, document.MaxYAML>>10, document.MaxLines)
+	}
+	return nil
 }
 
 // kinds are the files that a signature covers, by their paths.

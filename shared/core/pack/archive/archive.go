@@ -37,6 +37,7 @@ const (
 	maxPath    = 512 // bytes
 	// maxHeaders is what may be unpacked beside the files: headers, padding, and the end.
 	maxHeaders = 16 << 20
+	maxFill    = 1 << 20
 )
 
 // Names of the files that a reader of bundles looks for.
@@ -79,7 +80,10 @@ func Read(data []byte) (*Archive, error) {
 	if err := walk(data, c.entry); err != nil {
 		return nil, err
 	}
-	return a, a.locate(c.folders)
+	if err := a.locate(c.folders); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // Has says whether there is a file.
@@ -381,12 +385,13 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end reads what follows the last entry: nothing but zeros.
+// end reads what follows the last entry: nothing but zeros, which fill a block of a tape.
 func (b *bounded) end() error {
+	b.left = min(b.left, maxFill)
 	var block [4096]byte
 	for {
 		n, err := b.Read(block[:])
-		if slices.ContainsFunc(block[:n], func(c byte) bool { return c != 0 }) {
+		if slices.ContainsFunc(block[:n], func(c byte) bool { return c != 0 }) || errors.Is(err, errTotal) {
 			return invalid("invalid archive: there is data after its end")
 		}
 		if errors.Is(err, io.EOF) {

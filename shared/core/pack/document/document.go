@@ -21,14 +21,15 @@ import (
 // Limits of files.
 const (
 	// MaxYAML is for one in YAML, in bytes. Larger ones are written as JSON, whose parser takes a hundredth of the memory.
-	MaxYAML = 256 << 10
+	MaxYAML  = 256 << 10
+	MaxLines = 10_000 // of YAML
 	// MaxDepth is how deep objects and lists may lie in one another.
 	MaxDepth = 64
 
 	// maxSize is what the values of a file may take when aliases count as often as they are used: so many bytes of text, and so many for each value.
 	maxSize   = 4 << 20
 	valueSize = 8
-	// maxBrackets and maxLine keep the parser of YAML from nesting and from lines for which its time grows with the square.
+	// maxBrackets, maxLine and MaxLines keep the parser of YAML from nesting, and from lines and mappings, for which its time grows with the square.
 	maxBrackets = 2000
 	maxLine     = 32 << 10
 )
@@ -124,6 +125,9 @@ func readYAML(raw []byte) (v any, err error) {
 		if line++; len(text) > maxLine {
 			return nil, fmt.Errorf("line %d: %d bytes; at most %d", line, len(text), maxLine)
 		}
+	}
+	if line > MaxLines {
+		return nil, fmt.Errorf("%d lines of YAML; at most %d", line, MaxLines)
 	}
 	file, err := parser.ParseBytes(raw, 0)
 	if wrong, ok := errors.AsType[*yaml.SyntaxError](err); ok {

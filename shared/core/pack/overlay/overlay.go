@@ -49,9 +49,9 @@ func (l Layers) Install(document json.RawMessage, id string, overlays []pack.Con
 // Uninstall takes what lies of a pack out of a document. What another pack set too stays, and so does what somebody has changed since. Neither l nor the document
 // is changed.
 func (l Layers) Uninstall(document json.RawMessage, id string) (json.RawMessage, Layers, error) {
-	after, rest := document, slices.Clone(l)
-	for i := len(rest) - 1; i >= 0; i-- {
-		if rest[i].Pack != id {
+	rest := slices.Clone(l)
+	for i, layer := range slices.Backward(l) {
+		if layer.Pack != id {
 			continue
 		}
 		later := make([]*Undo, 0, len(rest)-i-1)
@@ -59,12 +59,12 @@ func (l Layers) Uninstall(document json.RawMessage, id string) (json.RawMessage,
 			later = append(later, &rest[n].Undo)
 		}
 		var err error
-		if after, err = TakeBack(after, rest[i].Undo, later...); err != nil {
-			return nil, nil, fmt.Errorf("overlay %s of pack %s: %w", rest[i].Name, id, err)
+		if document, err = TakeBack(document, layer.Undo, later...); err != nil {
+			return nil, nil, fmt.Errorf("overlay %s of pack %s: %w", layer.Name, id, err)
 		}
 		rest = slices.Delete(rest, i, i+1)
 	}
-	return after, rest, nil
+	return document, rest, nil
 }
 
 // Claim is the layer of an overlay that somebody else's installer has put into a document, who kept no account of what was there before: whatever is as the patch

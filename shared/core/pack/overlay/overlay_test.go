@@ -72,11 +72,15 @@ func (p *plane) install(id string, overlays ...pack.ConfigOverlay) {
 
 func (p *plane) uninstall(id string) {
 	p.t.Helper()
-	var err error
-	if p.doc, p.layers, err = p.layers.Uninstall(p.doc, id); err != nil {
+	before := string(raw(p.layers)) + string(p.doc)
+	doc, layers, err := p.layers.Uninstall(p.doc, id)
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.layers = stored(p.t, p.layers)
+	if string(raw(p.layers))+string(p.doc) != before {
+		p.t.Fatal("what was given was changed")
+	}
+	p.doc, p.layers = doc, stored(p.t, layers)
 }
 
 func TestK17_NothingIsLeftOfAPack(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -122,6 +123,9 @@ func ParseKeys(text string) (Keys, error) {
 	}
 	keys := Keys{}
 	for _, id := range slices.Sorted(maps.Keys(spelled)) {
+		if strings.TrimSpace(id) == "" {
+			return nil, errors.New("keys of packs: a key has no id")
+		}
 		key, err := signed.ParseKey(spelled[id])
 		if err != nil {
 			return nil, fmt.Errorf("keys of packs: %q: %w", id, err)
