@@ -22,63 +22,69 @@ func coreVersion(text string) (numbers [3]int, ok bool) {
 	return numbers, true
 }
 
-// CompareVersions orders versions of packs by semantic versioning, where there may be any number of parts and a v before them: 1.2 is 1.2.0, and comes before
-// 1.10; 1.0.0-rc.1 comes before 1.0.0; what follows a + does not count. Parts that are no numbers come after those that are, so that any two texts have an order.
+// versionForm is a semantic version with any number of parts, and a v before it or none.
+var versionForm = regexp.MustCompile(`^v?(\d+(?:\.\d+)*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?$`)
+
+// CompareVersions orders versions of packs by semver's precedence: missing parts are 0, a pre-release is before its release, what follows + does not count. What is
+// no version is before all that are, and by its text among its like.
 func CompareVersions(a, b string) int {
-	a, preA := split(a)
-	b, preB := split(b)
-	if c := compareParts(a, b, "0"); c != 0 {
-		return c
-	}
+	x, y := versionForm.FindStringSubmatch(strings.TrimSpace(a)), versionForm.FindStringSubmatch(strings.TrimSpace(b))
 	switch {
-	case preA == "" || preB == "": // a release comes after what led to it
-		return cmp.Compare(len(preB), len(preA))
-	default:
-		return compareParts(preA, preB, "")
+	case x == nil && y == nil:
+		return cmp.Compare(a, b)
+	case x == nil:
+		return -1
+	case y == nil:
+		return 1
 	}
-}
-
-// split answers the parts of a version, and what precedes its release.
-func split(v string) (release, pre string) {
-	v, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(v), "v"), "+")
-	release, pre, _ = strings.Cut(v, "-")
-	return release, pre
-}
-
-// compareParts compares what lies between dots; a part that is missing is what otherwise says, which comes before everything when it is "".
-func compareParts(a, b, otherwise string) int {
-	left, right := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range max(len(left), len(right)) {
-		if c := comparePart(part(left, i, otherwise), part(right, i, otherwise)); c != 0 {
+	p, q := strings.Split(x[1], "."), strings.Split(y[1], ".")
+	for i := range max(len(p), len(q)) {
+		if c := compareNumbers(part(p, i), part(q, i)); c != 0 {
 			return c
 		}
 	}
-	return 0
-}
-
-func part(parts []string, i int, otherwise string) string {
-	if i < len(parts) {
-		return cmp.Or(parts[i], otherwise)
-	}
-	return otherwise
-}
-
-// comparePart compares numbers as numbers, however long they are, and others as texts; "" comes first, numbers next.
-func comparePart(a, b string) int {
-	rankA, rankB := rank(a), rank(b)
-	if rankA == 1 && rankB == 1 {
-		a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
-		return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
-	}
-	return cmp.Or(cmp.Compare(rankA, rankB), strings.Compare(a, b))
-}
-
-func rank(part string) int {
 	switch {
-	case part == "":
+	case x[2] == y[2]:
 		return 0
-	case strings.Trim(part, "0123456789") == "":
+	case x[2] == "":
 		return 1
+	case y[2] == "":
+		return -1
 	}
-	return 2
+	return comparePreReleases(strings.Split(x[2], "."), strings.Split(y[2], "."))
+}
+
+func part(of []string, i int) string {
+	if i < len(of) {
+		return of[i]
+	}
+	return "0"
+}
+
+// comparePreReleases orders identifiers one by one: numbers by value and before words, words by their text, and less before more.
+func comparePreReleases(p, q []string) int {
+	for i := range min(len(p), len(q)) {
+		m, n := isNumber(p[i]), isNumber(q[i])
+		c := cmp.Compare(p[i], q[i])
+		switch {
+		case m && n:
+			c = compareNumbers(p[i], q[i])
+		case m:
+			c = -1
+		case n:
+			c = 1
+		}
+		if c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(p), len(q))
+}
+
+func isNumber(s string) bool { return strings.Trim(s, "0123456789") == "" }
+
+// compareNumbers compares numbers of any length.
+func compareNumbers(a, b string) int {
+	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
