@@ -33,8 +33,8 @@ func (r *rig) approveStep(workflow, run, step string) {
 	r.post("/api/v1/workflows/"+workflow+"/runs/"+run+"/steps/"+step+"/approve", pairs("approved", true)).ok(204)
 }
 
-// What a run began with is what it goes on by, whatever becomes of its pack.
-func TestARunOutlivesTheUpgradeAndThePurgeOfItsPack(t *testing.T) {
+// What a run began with is what it goes on by, until its workflow is deleted.
+func TestARunOutlivesTheUpgradeOfItsPackAndNotItsPurge(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.install(counted(1).tgz()).ok(200)
 		first := r.start("counted.make", pairs())
@@ -42,14 +42,21 @@ func TestARunOutlivesTheUpgradeAndThePurgeOfItsPack(t *testing.T) {
 		r.install(counted(2).tgz(), "upgrade", "on").ok(200)
 		second := r.start("counted.make", pairs())
 		time.Sleep(time.Second)
-		r.uninstall("counted", true).ok(200)
-		r.post("/api/v1/workflows/counted.make/runs", pairs()).refused(404, "workflow not found")
+		r.uninstall("counted", false).ok(200)
+		third := r.start("counted.make", pairs())
+		time.Sleep(time.Second)
 		for n, run := range []string{first, second} {
 			r.approveStep("counted.make", run, "look")
 			done := r.awaitRun(run, "succeeded")
 			if got := stepOf(done, "make")["output"]; !equal(got, pairs("n", n+1)) {
 				t.Errorf("run %d made %v", n+1, got)
 			}
+		}
+		r.uninstall("counted", true).ok(200)
+		r.post("/api/v1/workflows/counted.make/runs", pairs()).refused(404, "workflow not found")
+		r.approveStep("counted.make", third, "look")
+		if got := fmt.Sprint(r.awaitRun(third, "failed")["error"]); got != "map[message:workflow deleted]" {
+			t.Errorf("it says %s", got)
 		}
 	})
 }

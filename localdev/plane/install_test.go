@@ -269,7 +269,7 @@ func TestK09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
 			"no manifest":       {p.with("pack.yaml", ""), "pack.yaml not found in archive"},
 			"a path upwards":    {p.with("../x", "x"), "invalid archive path: ../x"},
 			"an absolute path":  {p.with("/etc/x", "x"), "absolute archive path: /etc/x"},
-			"a broken workflow": {p.say("workflows/ship.yaml", "depends_on: [weigh]", "depends_on: [nobody]"), "parcels.ship"},
+			"a broken workflow": {p.say("workflows/ship.yaml", "depends_on: [weigh]", "depends_on: [nobody]"), "workflows/ship.yaml: invalid workflow"},
 			"a broken schema":   {p.with("schemas/Weight.json", `{"type":"objekt"}`), "parcels/Weight"},
 		} {
 			got := r.install(test.bundle.tgz()).ok(400).object()
@@ -280,7 +280,7 @@ func TestK09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
 		r.installAs("k-ada", "x.zip", p.tgz()).refused(400, "bundle must be .tgz")
 		r.installAs("k-ada", "", nil, "force", "1").refused(400, "bundle file required")
 		r.as("k-ada", "POST", "/api/v1/packs/install", `{"bundle":"x"}`).refused(400, "invalid multipart form")
-		r.as("k-ada", "POST", "/api/v1/packs/install", "--x", "Content-Type", "multipart/form-data; boundary=x").refused(400, "invalid multipart form")
+		r.as("k-ada", "POST", "/api/v1/packs/install", "--x\r\n", "Content-Type", "multipart/form-data; boundary=x").refused(400, "invalid multipart form")
 		r.install([]byte("no archive")).ok(400)
 		r.install(p.tgz()[:400]).ok(400)
 		r.same("refused", before)

@@ -96,7 +96,7 @@ func (i *Installer) Install(ctx context.Context, by identity.Identity, bundle []
 }
 
 // Uninstall takes a pack's pools, timeouts and policy away again, and with purge its schemas and workflows too, and answers its record, which stays, as
-// DISABLED. Runs that have begun go on by what they began with.
+// DISABLED. Runs that have begun go on by what they began with, until their workflow is deleted.
 //
 // Faults: NotFound for a pack that never was installed, Conflict and Denied as for Install.
 func (i *Installer) Uninstall(ctx context.Context, by identity.Identity, id string, purge bool) (registry.Record, error) {
