@@ -220,7 +220,7 @@ func (c *census) file(name string, size int64) error {
 		return invalid("archive has more than %d files", MaxFiles)
 	}
 	if c.total += size; c.total > MaxTotal {
-		return errTotal
+		return invalid("archive unpacks to more than %d bytes (%d MiB)", MaxTotal, MaxTotal>>20)
 	}
 	c.sizes[name] = size
 	return c.fold(name)
@@ -283,8 +283,8 @@ func shown(name string) string {
 }
 
 var (
-	errTotal  = fault.New(fault.Invalid, "archive unpacks to more than %d bytes (%d MiB)", MaxTotal, MaxTotal>>20)
-	errEnough = errors.New("nothing more is wanted")
+	errHeaders = fault.New(fault.Invalid, "archive has more than %d bytes (%d MiB) beside its files", maxHeaders, maxHeaders>>20)
+	errEnough  = errors.New("nothing more is wanted")
 )
 
 // broken says that a gzip or tar is none.
@@ -306,7 +306,7 @@ func walk(data []byte, visit func(*tar.Header, io.Reader) error) error {
 		return broken(err)
 	}
 	z.Multistream(false)
-	unpacked := &bounded{from: z, left: MaxTotal + maxHeaders}
+	unpacked := &bounded{from: z, left: maxHeaders}
 	t := tar.NewReader(unpacked)
 	for entries := 0; ; entries++ {
 		h, err := t.Next()
@@ -321,6 +321,9 @@ func walk(data []byte, visit func(*tar.Header, io.Reader) error) error {
 		}
 		if err := kind(h); err != nil {
 			return err
+		}
+		if h.Typeflag == tar.TypeReg {
+			unpacked.left += h.Size // where it is too much visit refuses it
 		}
 		if err := visit(h, t); errors.Is(err, errEnough) {
 			return nil
@@ -370,7 +373,7 @@ func records(h *tar.Header) []string {
 	return names
 }
 
-// bounded stops to unpack when it has become too much, whatever the headers say.
+// bounded stops to unpack when there is more than the files and maxHeaders, whatever the headers say.
 type bounded struct {
 	from io.Reader
 	left int64
@@ -378,7 +381,7 @@ type bounded struct {
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, errTotal
+		return 0, errHeaders
 	}
 	n, err := b.from.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
@@ -391,7 +394,7 @@ func (b *bounded) end() error {
 	var block [4096]byte
 	for {
 		n, err := b.Read(block[:])
-		if slices.ContainsFunc(block[:n], func(c byte) bool { return c != 0 }) || errors.Is(err, errTotal) {
+		if slices.ContainsFunc(block[:n], func(c byte) bool { return c != 0 }) || errors.Is(err, errHeaders) {
 			return invalid("invalid archive: there is data after its end")
 		}
 		if errors.Is(err, io.EOF) {
