@@ -23,12 +23,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cordum-serverless/cordum/localdev/lambdahost"
 	"github.com/cordum-serverless/cordum/localdev/plane"
 	"github.com/cordum-serverless/cordum/shared/core/artifact"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/chaos"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -238,8 +240,8 @@ func (r *rig) raw(target string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-// delivered invokes the function with a path as something in front of it may have left it.
-func (r *rig) delivered(path string) (int, string) {
+// invoked is the function's answer to a path, as something in front of it may have left it: the bytes that Lambda sees.
+func (r *rig) invoked(path string) []byte {
 	r.t.Helper()
 	event, err := json.Marshal(map[string]any{
 		"version": "2.0", "rawPath": path, "headers": map[string]string{"x-api-key": "k-user", "x-tenant-id": "default"},
@@ -250,11 +252,20 @@ func (r *rig) delivered(path string) (int, string) {
 	}
 	i := slices.IndexFunc(r.plane.Functions, func(f *plane.Function) bool { return f.Name == "artifacts" })
 	answer, err := r.plane.Functions[i].Invoke(r.t.Context(), event)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return answer
+}
+
+// delivered is what a client hears of it.
+func (r *rig) delivered(path string) (int, string) {
+	r.t.Helper()
 	var res struct {
 		StatusCode int
 		Body       string
 	}
-	if err = errors.Join(err, json.Unmarshal(answer, &res)); err != nil {
+	if err := json.Unmarshal(r.invoked(path), &res); err != nil {
 		r.t.Fatal(err)
 	}
 	return res.StatusCode, res.Body
@@ -603,6 +614,73 @@ func TestArtifactsWhileSomethingIsOutOfReach(t *testing.T) {
 			t.Error("what was verified is read again")
 		}
 		r.read(s.Ptr).ok(200)
+	})
+}
+
+// Whatever goes wrong between the bytes and their item: what was acknowledged is there, whole, and what was not is not there under any name that was told.
+func TestArtifactsThroughFaults(t *testing.T) {
+	profile, err := chaos.Parse("errors=0.2,cruel=0.2,seed=11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := chaos.New(profile)
+	faults.Off()
+	cfg := storing()
+	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
+		p.Table, p.Blobs = faults.Table(p.Table), faults.Blobs(p.Blobs)
+		return p
+	}
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		faults.On()
+		kept, failed := map[string][]byte{}, 0
+		for i := range 200 {
+			data := fmt.Appendf(nil, "artifact %d", i)
+			fields := pairs("content", string(data))
+			if i%2 == 0 {
+				fields = pairs("size_bytes", len(data), "sha256", digest(data))
+			}
+			a := r.as("k-user", "POST", artifactsPath, fields)
+			if a.Status != 200 {
+				a.refused(503, "service unavailable")
+				failed++
+				continue
+			}
+			s := a.stored()
+			if s.Upload != nil {
+				r.upload(s, data)
+			}
+			kept[s.Ptr] = data
+			if a := r.read(s.Ptr + "?download=1"); a.Status != 200 && a.Status != 503 {
+				t.Errorf("%s: %d %s", s.Ptr, a.Status, a.Body)
+			}
+		}
+		faults.Off()
+		if failed < 20 || len(kept) < 20 {
+			t.Fatalf("%d failed, %d were kept: this test proves nothing", failed, len(kept))
+		}
+		for ptr, data := range kept {
+			if f := r.read(ptr).file(); !bytes.Equal(f.Content, data) {
+				t.Errorf("%s: %q, want %q", ptr, f.Content, data)
+			}
+		}
+	})
+}
+
+// TestTheLargestAnswerFitsLambda: the most content with the worst labels, as the function answers it.
+func TestTheLargestAnswerFitsLambda(t *testing.T) {
+	virtually(t, storing(), func(t *testing.T, r *rig) {
+		labels := map[string]string{}
+		for i := range 31 { // quotes double in JSON, and double again in JSON that is in JSON
+			labels[fmt.Sprint(i)] = strings.Repeat(`"`, 4096)
+		}
+		s := r.keep("size_bytes", artifact.MaxInline, "labels", labels)
+		r.upload(s, make([]byte, artifact.MaxInline))
+		r.read(s.Ptr).ok(200)
+		if n := len(r.invoked(artifactsPath + "/" + s.Ptr)); n < artifact.MaxInline || n > lambdahost.MaxPayload {
+			t.Errorf("%d bytes", n)
+		}
+		labels["more"] = strings.Repeat(`"`, 4096)
+		r.as("k-user", "POST", artifactsPath, pairs("content", "x", "labels", labels)).refused(400, "labels too large (max 262144 bytes of JSON)")
 	})
 }
 

@@ -210,6 +210,9 @@ func TestEveryRuleMakesSense(t *testing.T) {
 		if r.Method == http.MethodGet && (r.Body || r.Rule.BodyRequired || r.Rule.Status != http.StatusOK) {
 			t.Errorf("%s: body %v, required %v, status %d", name, r.Body, r.Rule.BodyRequired, r.Rule.Status)
 		}
+		if r.Rule.MaxBody > 6_000_000 || r.Rule.MaxBody != 0 && !r.Body {
+			t.Errorf("%s: a body of %d bytes, which Lambda does not take, or nobody reads", name, r.Rule.MaxBody)
+		}
 		if r.Rule.BodyRequired && !r.Body {
 			t.Errorf("%s: a body is required and not bound", name)
 		}
