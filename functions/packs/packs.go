@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 
@@ -100,8 +99,10 @@ func (s *Service) InstallPack(ctx context.Context, req *cordumv1.InstallPackRequ
 		}
 	case len(bundle) == 0:
 		return nil, fault.New(fault.Invalid, "bundle file required")
-	case !strings.HasSuffix(strings.ToLower(req.GetFilename()), ".tgz") && !strings.HasSuffix(strings.ToLower(req.GetFilename()), ".tar.gz"):
-		return nil, fault.New(fault.Invalid, "bundle must be .tgz")
+	default:
+		if err := archive.CheckName(req.GetFilename()); err != nil {
+			return nil, err
+		}
 	}
 	r, err := s.packs.Install(ctx, id, bundle, install.Options{Force: req.GetForce(), Upgrade: req.GetUpgrade(), Inactive: req.GetInactive()})
 	if err != nil {
@@ -155,32 +156,17 @@ func (s *Service) VerifyPack(ctx context.Context, req *cordumv1.VerifyPackReques
 
 // simulate asks about one job. Its tenant is the caller's, whatever the pack says.
 func (s *Service) simulate(ctx context.Context, packID string, t pack.Simulation) (*cordumv1.VerifyResult, error) {
-	out := &cordumv1.VerifyResult{Name: t.Name, Expected: decision(t.ExpectDecision), Got: "ERROR"}
-	if strings.TrimSpace(t.Request.Topic) == "" {
-		out.Reason = "topic is required"
-		return out, nil
-	}
-	id := identity.From(ctx)
+	id, q := identity.From(ctx), t.Request
 	d, err := s.kernel.Verdict(ctx, &asking.Question{
 		Request: policy.Request{
-			Topic: t.Request.Topic, Tenant: id.Tenant, Principal: id.Principal, ActorID: cmp.Or(t.Request.ActorID, id.Principal), ActorType: t.Request.ActorType,
-			Capability: t.Request.Capability, RiskTags: t.Request.RiskTags, Requires: t.Request.Requires, PackID: cmp.Or(t.Request.PackID, packID),
+			Topic: q.Topic, Tenant: id.Tenant, Principal: id.Principal, ActorID: cmp.Or(q.ActorID, id.Principal), ActorType: q.ActorType, Capability: q.Capability,
+			RiskTags: q.RiskTags, Requires: q.Requires, PackID: cmp.Or(q.PackID, packID),
 		},
 		Subject: config.Subject{Tenant: id.Tenant},
 	})
 	if err != nil {
 		return nil, err
 	}
-	out.Got, out.Reason = decision(d.Verdict.String()), d.Reason
-	out.Ok = out.Got == out.Expected
-	return out, nil
-}
-
-// decision is a decision in the words of packs: ALLOW, DENY, REQUIRE_APPROVAL, ALLOW_WITH_CONSTRAINTS or THROTTLE.
-func decision(word string) string {
-	word = strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(word)), "DECISION_TYPE_")
-	if word == "REQUIRE_HUMAN" {
-		return "REQUIRE_APPROVAL"
-	}
-	return word
+	r := t.Judge(d.Verdict.String(), d.Reason)
+	return &cordumv1.VerifyResult{Name: r.Name, Expected: r.Expected, Got: r.Got, Reason: r.Reason, Ok: r.OK}, nil
 }

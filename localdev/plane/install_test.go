@@ -280,7 +280,7 @@ func TestK09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
 		r.installAs("k-ada", "x.zip", p.tgz()).refused(400, "bundle must be .tgz")
 		r.installAs("k-ada", "", nil, "force", "1").refused(400, "bundle file required")
 		r.as("k-ada", "POST", "/api/v1/packs/install", `{"bundle":"x"}`).refused(400, "invalid multipart form")
-		r.as("k-ada", "POST", "/api/v1/packs/install", "--x\r\n", "Content-Type", "multipart/form-data; boundary=x").refused(400, "invalid multipart form")
+		r.as("k-ada", "POST", "/api/v1/packs/install", "--x\r\nbroken", "Content-Type", "multipart/form-data; boundary=x").refused(400, "invalid multipart form")
 		r.install([]byte("no archive")).ok(400)
 		r.install(p.tgz()[:400]).ok(400)
 		r.same("refused", before)

@@ -81,7 +81,7 @@ func livePack(t *testing.T, p files) {
 		r.install(p.tgz()).ok(200)
 		r.verified(id)
 		before := r.picture()
-		r.install(p.say("pack.yaml", pack.Metadata.Version, "99.0.0").tgz(), "upgrade", "true").ok(200)
+		r.install(p.say("pack.yaml", "version: "+pack.Metadata.Version, "version: 99.0.0").tgz(), "upgrade", "true").ok(200)
 		r.verified(id)
 		r.install(p.tgz(), "upgrade", "true").ok(200)
 		if after := r.picture(); len(before) != len(after) { // but for times
