@@ -30,14 +30,14 @@ compatibility: { protocolVersion: 1 }
 topics: [{ name: job.%[1]s.work }]
 resources:
   schemas: [{ id: %[1]s/Input, path: input.json }]
-  workflows: [{ id: %[1]s.work, path: work.yaml }]
+  workflows: [{ id: %[1]s.work, path: work.json }]
 overlays:
   config: [{ name: pools, key: pools, path: pools.yaml }]
   policy: [{ name: safety, path: safety.yaml }]
 tests: { policySimulations: [{ name: works, request: { topic: job.%[1]s.work }, expectDecision: ALLOW }] }
 `, id, version),
 		"input.json":  `{"type": "object"}`,
-		"work.yaml":   fmt.Sprintf("description: %s\nsteps: { work: { topic: job.%s.work, input_schema_id: %s/Input } }\n", long, id, id),
+		"work.json":   fmt.Sprintf(`{"description": %q, "steps": {"work": {"topic": "job.%s.work", "input_schema_id": "%s/Input"}}}`, long, id, id),
 		"pools.yaml":  fmt.Sprintf("topics: { job.%[1]s.work: %[1]s }\npools: { %[1]s: {} }\n", id),
 		"safety.yaml": fmt.Sprintf("rules: [{ id: %[1]s, match: { topics: [job.%[1]s.*] }, decision: allow }]\n", id),
 	} {
@@ -64,7 +64,19 @@ func (s *story) install(bundle []byte, fields ...string) answer {
 		_ = w.WriteField(fields[i], fields[i+1])
 	}
 	_ = w.Close()
-	return s.call(call{method: http.MethodPost, path: "/api/v1/packs/install", body: form.Bytes(), header: http.Header{"Content-Type": {w.FormDataContentType()}}})
+	return s.unlocked(call{
+		method: http.MethodPost, path: "/api/v1/packs/install", body: form.Bytes(), header: http.Header{"Content-Type": {w.FormDataContentType()}},
+	})
+}
+
+// unlocked makes a call about packs, again while somebody else changes one.
+func (s *story) unlocked(c call) (a answer) {
+	s.Helper()
+	s.eventually(s.patience(), func() (bool, string) {
+		a = s.call(c)
+		return a.Status != http.StatusConflict, a.Body
+	})
+	return a
 }
 
 // packCases are about packs. They change the policy in force, and so does nothing beside them.
@@ -94,7 +106,7 @@ var packCases = []testCase{
 			return rc.Status == "scheduled", "a job of the pack is " + rc.Status + ": " + rc.Reason
 		})
 		s.refused(s.install(nil), http.StatusBadRequest, "bundle file required")
-		if s.ok(s.call(purge), &r); r.Status != "DISABLED" {
+		if s.ok(s.unlocked(purge), &r); r.Status != "DISABLED" {
 			s.Errorf("taken away: %+v", r)
 		}
 		s.refused(s.get("/workflows/"+id+".work"), http.StatusNotFound, "not found")

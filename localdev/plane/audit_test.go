@@ -39,11 +39,35 @@ type mutation struct {
 	again bool
 	// about is what the entry is about, where that is not the name.
 	about func(name string) string
+	// form says that the bodies are forms.
+	form bool
 }
 
 type call struct {
 	path string
 	body any
+}
+
+// small is a bundle that brings nothing.
+func small(id, version string) []byte {
+	return files{"pack.yaml": fmt.Sprintf("metadata: { id: %q, version: %q }\ncompatibility: { protocolVersion: 1 }\n", id, version)}.tgz()
+}
+
+// form is a form with a small bundle.
+func form(id, version string) string {
+	return "--x\r\nContent-Disposition: form-data; name=\"bundle\"; filename=\"p.tgz\"\r\n\r\n" + string(small(id, version)) + "\r\n--x--\r\n"
+}
+
+// onlySmall is an internet with one catalog, which has one small bundle.
+type onlySmall struct{}
+
+// Get answers the catalog or the bundle.
+func (onlySmall) Get(_ context.Context, address string, _ []string, _ int64) ([]byte, error) {
+	bundle := small("small", "1.0.0")
+	if strings.HasSuffix(address, ".tgz") {
+		return bundle, nil
+	}
+	return json.Marshal(pairs("packs", []any{pairs("id", "small", "version", "1.0.0", "url", "https://packs.example.com/small.tgz", "sha256", digestOf(bundle))}))
 }
 
 func denied(r *rig) string { return r.submit("topic", "job.test.wipe").JobID }
@@ -167,6 +191,20 @@ var mutations = map[string]mutation{
 			return "a"
 		}, path: "/api/v1/schemas/%s", before: "*", wrong: []call{{"/api/v1/schemas/unknown", nil}}, again: true,
 	},
+	"cordum.v1.Packs.InstallPack": {
+		given: func(*rig) string { return "small" }, path: "/api/v1/packs/install", form: true, body: func(id string) any { return form(id, "1.0.0") },
+		after: "1.0.0 INACTIVE", again: true,
+		wrong: []call{{"/api/v1/packs/install", form("small", "")}, {"/api/v1/packs/install", form("No Id", "1")}, {"/api/v1/packs/install", nil}},
+	},
+	"cordum.v1.Packs.UninstallPack": {
+		given: func(r *rig) string { r.install(small("small", "1.0.0")).ok(200); return "small" }, path: "/api/v1/packs/%s/uninstall",
+		before: "1.0.0 INACTIVE", after: "1.0.0 DISABLED", again: true, wrong: []call{{"/api/v1/packs/unknown/uninstall", nil}},
+	},
+	"cordum.v1.Marketplace.InstallMarketplacePack": {
+		given: func(r *rig) string { r.stock(`[{"id":"c","url":"https://packs.example.com/c.json"}]`); return "small" }, path: "/api/v1/marketplace/install",
+		body: func(id string) any { return pairs("catalog_id", "c", "pack_id", id) }, after: "1.0.0 INACTIVE", again: true,
+		wrong: []call{{"/api/v1/marketplace/install", pairs("catalog_id", "c", "pack_id", "unknown")}, {"/api/v1/marketplace/install", pairs("pack_id", "small")}},
+	},
 	"cordum.v1.DeadLetters.DeleteDeadLetter": {
 		given: denied, path: "/api/v1/dlq/%s", before: "JOB_STATUS_DENIED", wrong: []call{{"/api/v1/dlq/unknown", nil}}, again: true,
 	},
@@ -260,10 +298,12 @@ func TestEveryMutationLeavesOneEntry(t *testing.T) {
 		}
 	}
 	built := 0
+	cfg := config()
+	cfg.Internet = onlySmall{}
 	for method, route := range routes {
 		m, known := mutations[method]
 		t.Run(method, func(t *testing.T) {
-			virtually(t, config(), func(t *testing.T, r *rig) {
+			virtually(t, cfg, func(t *testing.T, r *rig) {
 				if !known {
 					if got := r.as("k-ada", route.verb, strings.NewReplacer("{", "", "}", "", "=**", "").Replace(route.path), map[string]any{}); got.Status != 501 {
 						t.Errorf("it is built (%d) and no mutation of this test", got.Status)
@@ -291,7 +331,13 @@ func (r *rig) mutate(verb, said string, m mutation) {
 	if strings.Contains(path, "%s") {
 		path = fmt.Sprintf(path, strings.ReplaceAll(name, "/", "~"))
 	}
-	do := func(id, path string, body any) answer { return r.as("k-ada", verb, path, body, "X-Request-Id", id) }
+	do := func(id, path string, body any) answer {
+		headers := []string{"X-Request-Id", id}
+		if m.form {
+			headers = append(headers, "Content-Type", "multipart/form-data; boundary=x")
+		}
+		return r.as("k-ada", verb, path, body, headers...)
+	}
 	for i, wrong := range m.wrong {
 		id := fmt.Sprintf("wrong-%d", i)
 		do(id, wrong.path, wrong.body)
