@@ -98,7 +98,7 @@ bench-workflows: ## Runs per second of three shapes, what the engine takes for a
 
 PACKS ?= ../shared/packs
 
-try-packs: ## Read the packs in PACKS, and run their workflows to their ends, with workers that answer as the schemas say
+try-packs: ## Take the packs in PACKS through their lives: installed, verified, upgraded, run to the ends of their workflows, uninstalled
 	@PACKS=$(abspath $(PACKS)) go test -count=1 -run TestPacks -v ./shared/core/pack ./localdev/plane | grep -v '^==='
 
 crash: ## Kill a plane under load ROUNDS times (50) and judge whether it kept what it acknowledged

@@ -75,8 +75,8 @@ func folder(t *testing.T, dir string) files {
 	return out
 }
 
-// parcels is the pack of testdata.
-func parcels(t *testing.T) files { return folder(t, "testdata/packs/parcels") }
+// parcels is the example pack.
+func parcels(t *testing.T) files { return folder(t, "../../docs/example-packs/parcels") }
 
 // install uploads a bundle as a form; fields are name, value pairs.
 func (r *rig) install(bundle []byte, fields ...string) answer {
@@ -370,7 +370,8 @@ func TestK18_AnUpgradeTakesAwayWhatTheNewVersionHasNot(t *testing.T) {
 func TestK20_K22_VerifyAndWhatAnOperatorHasSwitchedOff(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.post("/api/v1/packs/parcels/verify", nil).refused(404, "pack not installed")
-		p := parcels(t).with("pack.yaml", parcels(t)["pack.yaml"]+`
+		manifest, _, _ := strings.Cut(parcels(t)["pack.yaml"], "\ntests:")
+		p := parcels(t).with("pack.yaml", manifest+`
 tests:
   policySimulations:
     - { name: weighs, request: { topic: job.parcels.weigh, capability: parcels.weigh }, expectDecision: allow }

@@ -34,10 +34,10 @@ func readYAML(t *testing.T, into any, text string) {
 	}
 }
 
-// TestPacks takes packs through their lives, with workers that answer as the schemas say: those in testdata, and those in the folder that PACKS names
+// TestPacks takes packs through their lives, with workers that answer as the schemas say: the examples, and those in the folder that PACKS names
 // (`make try-packs`). They are installed, verified, upgraded, run to the ends of all their workflows, and uninstalled.
 func TestPacks(t *testing.T) {
-	dirs := []string{"testdata/packs"}
+	dirs := []string{"../../docs/example-packs"}
 	if more := os.Getenv("PACKS"); more != "" {
 		dirs = append(dirs, more)
 	}
