@@ -130,7 +130,7 @@ var Functions = []Function{
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), decides,
 		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
 	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, batchGet, put, on(store.ByLink))},
-	{Name: "marketplace", Service: "cordum.v1.Marketplace", Fetches: true, Memory: 1024, Timeout: 28 * time.Second, Grants: grants(secret, get,
+	{Name: "marketplace", Service: "cordum.v1.Marketplace", Fetches: true, Memory: 1024, Timeout: 28 * time.Second, Grants: grants(secret, get, query,
 		unproven("the suite has no catalog to install from", installs))},
 	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},

@@ -297,6 +297,9 @@ func value(v any) types.AttributeValue {
 	case bool:
 		return &types.AttributeValueMemberBOOL{Value: v}
 	case []byte:
+		if v == nil {
+			v = []byte{} // the SDK writes nothing at all for nil, which is refused
+		}
 		return &types.AttributeValueMemberB{Value: v}
 	default:
 		panic(fmt.Sprintf("aws: value of type %T passed the port's check", v))

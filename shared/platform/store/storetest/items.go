@@ -68,7 +68,7 @@ func testValues(s *suite) {
 		"empty text": "", "quotes": `a"b\c'd`, "lines": "a\nb\tc\r\x00\x1fd", "unicode": "żółć 中文 😀 \u2028", "json": `{"a":[1,2,{"b":null}]}`,
 		"zero": int64(0), "max": int64(1<<63 - 1), "min": int64(-1 << 63), "beyond float": int64(1<<53 + 1),
 		"true": true, "false": false,
-		"every byte": all, "empty bytes": []byte{}, "text bytes": []byte(`{"k":"v"}`), "not utf8": []byte{0xff, 0xfe, 0x00},
+		"every byte": all, "empty bytes": []byte{}, "no bytes": []byte(nil), "text bytes": []byte(`{"k":"v"}`), "not utf8": []byte{0xff, 0xfe, 0x00},
 		"a.name-with:odd#chars": "v", "näme": "v", "size": "a reserved word", "long": strings.Repeat("x", 10_000),
 	}
 	it := s.put(s.key("p", "s"), attrs)
