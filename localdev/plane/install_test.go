@@ -86,20 +86,23 @@ func (r *rig) install(bundle []byte, fields ...string) answer {
 
 func (r *rig) installAs(key, filename string, bundle []byte, fields ...string) answer {
 	r.t.Helper()
-	var form bytes.Buffer
-	w := multipart.NewWriter(&form)
+	form, kind := formOf(filename, bundle, fields...)
+	return r.as(key, "POST", "/api/v1/packs/install", form, "Content-Type", kind)
+}
+
+// formOf is a form with a bundle in it, unless its name is "", and its content type.
+func formOf(filename string, bundle []byte, fields ...string) (form, contentType string) {
+	var text bytes.Buffer // which takes everything
+	w := multipart.NewWriter(&text)
 	if filename != "" {
-		part, err := w.CreateFormFile("bundle", filename)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		_, _ = part.Write(bundle) // a buffer takes everything
+		part, _ := w.CreateFormFile("bundle", filename)
+		_, _ = part.Write(bundle)
 	}
 	for i := 0; i+1 < len(fields); i += 2 {
 		_ = w.WriteField(fields[i], fields[i+1])
 	}
 	_ = w.Close()
-	return r.as(key, "POST", "/api/v1/packs/install", form.String(), "Content-Type", w.FormDataContentType())
+	return text.String(), w.FormDataContentType()
 }
 
 func (r *rig) uninstall(id string, purge bool) answer {
@@ -370,7 +373,8 @@ func TestK18_AnUpgradeTakesAwayWhatTheNewVersionHasNot(t *testing.T) {
 func TestK20_K22_VerifyAndWhatAnOperatorHasSwitchedOff(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.post("/api/v1/packs/parcels/verify", nil).refused(404, "pack not installed")
-		p := parcels(t).with("pack.yaml", parcels(t)["pack.yaml"]+`
+		manifest, _, _ := strings.Cut(parcels(t)["pack.yaml"], "tests:")
+		p := parcels(t).with("pack.yaml", manifest+`
 tests:
   policySimulations:
     - { name: weighs, request: { topic: job.parcels.weigh, capability: parcels.weigh }, expectDecision: allow }

@@ -24,6 +24,9 @@ type packFiles struct {
 	Resources struct {
 		Schemas, Workflows []struct{ ID, Path string }
 	}
+	Tests struct {
+		Simulations []struct{ Name string } `yaml:"policySimulations"`
+	}
 }
 
 // readYAML reads a file of a pack.
@@ -34,9 +37,9 @@ func readYAML(t *testing.T, into any, text string) {
 	}
 }
 
-// TestPacks takes packs through their lives, with workers that answer as the schemas say: those in testdata, and those in the folder that PACKS names
+// Packs are taken through their lives, with workers that answer as the schemas say: those in testdata, and those in the folder that PACKS names
 // (`make try-packs`). They are installed, verified, upgraded, run to the ends of all their workflows, and uninstalled.
-func TestPacks(t *testing.T) {
+func TestPacks_K19_EveryPackIsVerified(t *testing.T) {
 	dirs := []string{"testdata/packs"}
 	if more := os.Getenv("PACKS"); more != "" {
 		dirs = append(dirs, more)
@@ -79,7 +82,9 @@ func livePack(t *testing.T, p files) {
 			t.Errorf("status %v", got["status"])
 		}
 		r.install(p.tgz()).ok(200)
-		r.verified(id)
+		if n := r.verified(id); n != len(pack.Tests.Simulations) {
+			t.Errorf("%d results of %d simulations", n, len(pack.Tests.Simulations))
+		}
 		before := r.picture()
 		r.install(p.say("pack.yaml", "version: "+pack.Metadata.Version, "version: 99.0.0").tgz(), "upgrade", "true").ok(200)
 		r.verified(id)
@@ -145,10 +150,10 @@ func (r *rig) runToItsEnd(id string, flow map[string]any, input any) {
 	}
 }
 
-// verified fails unless the policy decides as a pack expects.
-func (r *rig) verified(id string) { r.t.Helper(); r.verifiedWith(id, true) }
+// verified fails unless the policy decides as a pack expects, and answers how many results there are.
+func (r *rig) verified(id string) int { r.t.Helper(); return r.verifiedWith(id, true) }
 
-func (r *rig) verifiedWith(id string, good bool) {
+func (r *rig) verifiedWith(id string, good bool) int {
 	r.t.Helper()
 	results, ok := r.post("/api/v1/packs/"+id+"/verify", nil).ok(200).object()["results"].([]any)
 	if !ok {
@@ -159,6 +164,7 @@ func (r *rig) verifiedWith(id string, good bool) {
 			r.t.Errorf("%s: %v", id, got)
 		}
 	}
+	return len(results)
 }
 
 // installAll has all packs at the same time, which must not get into each other's way.
