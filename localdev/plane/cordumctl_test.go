@@ -21,6 +21,7 @@ import (
 // and knows no route of packs. It sends no tenant, reads documents as envelopes, and writes them back whole. What it got wrong it gets wrong here, too.
 type cordumctl struct {
 	r    *rig
+	key  string
 	said []string // what it has asked for
 	// applied takes back what an installation has done, the last first.
 	applied []func()
@@ -33,7 +34,7 @@ const ctlOwner = "cordumctl:laptop:4711"
 func (c *cordumctl) call(method, path string, body, into any) error {
 	c.r.t.Helper()
 	c.said = append(c.said, method+" "+strings.TrimPrefix(path, "/api/v1"))
-	a := c.r.as("k-ada", method, path, body, "X-Tenant-ID", "")
+	a := c.r.as(c.key, method, path, body, "X-Tenant-ID", "")
 	switch {
 	case a.Status >= 300:
 		return ctlError{a.Status, a.Body}
@@ -259,6 +260,7 @@ func (c *cordumctl) apply(p files, m ctlManifest, upgrade bool) error {
 		before, now, err := current()
 		switch {
 		case absent(err):
+			before = nil
 		case err != nil:
 			return err
 		case now == digest:
@@ -352,6 +354,14 @@ func (c *cordumctl) overlay(p files, m ctlManifest, schemas, flows map[string]st
 			"topics", m.Topics),
 		"resources", pairs("schemas", schemas, "workflows", flows), "overlays", pairs("config", configs, "policy", policies), "tests", m.Tests)
 	return c.edit("system", "packs", func(data map[string]any) { member(data, "installed")[id] = record })
+}
+
+// must fails the test where a command did.
+func (c *cordumctl) must(err error) {
+	c.r.t.Helper()
+	if err != nil {
+		c.r.t.Fatal(err)
+	}
 }
 
 // list is `pack list`, and the records of `pack show`.
@@ -536,10 +546,8 @@ func (r *rig) nothingOf(id string) {
 // Checklist 2: installed by the command line, seen and taken away by the routes of packs.
 func TestChecklist2_APackOfTheCommandLine(t *testing.T) {
 	virtually(t, optional(), func(t *testing.T, r *rig) {
-		c, clean := &cordumctl{r: r}, r.data("system", "default")
-		if err := c.install(parcels(t), false); err != nil {
-			t.Fatal(err)
-		}
+		c, clean := &cordumctl{r: r, key: "k-ada"}, r.data("system", "default")
+		c.must(c.install(parcels(t), false))
 		document := func(id string) []string { return []string{"GET /config?scope=system&scope_id=" + id, "POST /config"} }
 		c.asked(slices.Concat(
 			[]string{"GET /status", "POST /locks/acquire", "POST /locks/acquire", "GET /schemas/parcels/Parcel", "GET /schemas/parcels/Weight",
@@ -575,16 +583,14 @@ func TestChecklist2_APackOfTheCommandLine(t *testing.T) {
 // Checklist 2, the other way round: installed by the route, seen and taken away by the command line.
 func TestChecklist2_APackOfTheRoute(t *testing.T) {
 	virtually(t, optional(), func(t *testing.T, r *rig) {
-		c, clean := &cordumctl{r: r}, r.data("system", "default")
+		c, clean := &cordumctl{r: r, key: "k-ada"}, r.data("system", "default")
 		r.installAs("k-ada", "pack.tgz", parcels(t).tgz()).ok(200)
 		c.shownAlike("parcels")
 		if got := c.verify("parcels"); !slices.Equal(got, []string{"weighs: ALLOW, true", "books: REQUIRE_APPROVAL, true"}) {
 			t.Errorf("verified: %q", got)
 		}
 		c.said = nil
-		if err := c.uninstall("parcels", true); err != nil {
-			t.Fatal(err)
-		}
+		c.must(c.uninstall("parcels", true))
 		document := func(id string) []string { return []string{"GET /config?scope=system&scope_id=" + id, "POST /config"} }
 		c.asked(slices.Concat([]string{"POST /locks/acquire", "POST /locks/acquire", "GET /config?scope=system&scope_id=packs"},
 			document("default"), document("default"), document("policy"),
@@ -606,12 +612,8 @@ func TestChecklist2_APackOfTheRoute(t *testing.T) {
 		for _, purge := range []bool{true, false, true} {
 			r.install(parcels(t).tgz(), "upgrade", "true").ok(200)
 			r.verified("parcels")
-			if err := c.uninstall("parcels", purge); err != nil {
-				t.Fatal(err)
-			}
-			if err := c.install(parcels(t), true); err != nil {
-				t.Fatal(err)
-			}
+			c.must(c.uninstall("parcels", purge))
+			c.must(c.install(parcels(t), true))
 			c.shownAlike("parcels")
 			r.verified("parcels")
 			r.uninstall("parcels", true).ok(200)
@@ -627,19 +629,15 @@ func TestChecklist2_APackOfTheRoute(t *testing.T) {
 // what both say, and finds nothing to do.
 func TestChecklist2_AnUnchangedPack(t *testing.T) {
 	virtually(t, optional(), func(t *testing.T, r *rig) {
-		c, p := &cordumctl{r: r}, parcels(t)
-		if err := c.install(p, false); err != nil {
-			t.Fatal(err)
-		}
+		c, p := &cordumctl{r: r, key: "k-ada"}, parcels(t)
+		c.must(c.install(p, false))
 		before := r.picture()
 		if err := c.install(p, false); err == nil || err.Error() != "workflow parcels.ship exists; rerun with --upgrade" {
 			t.Errorf("%v", err)
 		}
 		r.same("refused", before)
 		r.get("/api/v1/locks?resource=packs:global").refused(404, "lock not found")
-		if err := c.install(p, true); err != nil {
-			t.Error(err)
-		}
+		c.must(c.install(p, true))
 		c.shownAlike("parcels")
 		r.install(p.tgz()).ok(200)
 		c.shownAlike("parcels")
@@ -662,7 +660,7 @@ func TestChecklist2_AnUnchangedPack(t *testing.T) {
 // Of the command line and the plane only one installs at a time.
 func TestChecklist2_TheLocksOfPacksAreTheSameForBoth(t *testing.T) {
 	virtually(t, optional(), func(t *testing.T, r *rig) {
-		c, before := &cordumctl{r: r}, r.picture()
+		c, before := &cordumctl{r: r, key: "k-ada"}, r.picture()
 		for _, resource := range []string{"packs:global", "pack:parcels"} {
 			r.acquire(resource, "api-gateway:1", "ttl_ms", 60_000).ok(200) // as an installation of the plane does
 			err, _ := c.install(parcels(t), false).(ctlError)
@@ -680,9 +678,7 @@ func TestChecklist2_TheLocksOfPacksAreTheSameForBoth(t *testing.T) {
 			t.Error(err)
 		}
 		r.same("while the command line is at it", before)
-		if err := c.install(parcels(t), false); err != nil {
-			t.Error(err)
-		}
+		c.must(c.install(parcels(t), false))
 	})
 }
 
@@ -690,7 +686,7 @@ func TestChecklist2_TheLocksOfPacksAreTheSameForBoth(t *testing.T) {
 // back by leaving it out, which was a removal when a post replaced the document. It is none any more: nobody removes what a client does not know of.
 func TestChecklist2_AnInstallationThatIsTakenBack(t *testing.T) {
 	virtually(t, optional(), func(t *testing.T, r *rig) {
-		c, broken := &cordumctl{r: r}, parcels(t).with("overlays/safety.yaml", "rules: [{id: x, decision: perhaps}]")
+		c, broken := &cordumctl{r: r, key: "k-ada"}, parcels(t).with("overlays/safety.yaml", "rules: [{id: x, decision: perhaps}]")
 		before := r.picture()
 		if err, _ := c.install(broken, false).(ctlError); err.status != 400 {
 			t.Errorf("%v", err)
@@ -710,13 +706,119 @@ func TestChecklist2_AnInstallationThatIsTakenBack(t *testing.T) {
 		}
 		r.get("/api/v1/packs/parcels").refused(404, "not found")
 		r.post("/api/v1/config", pairs("timeouts", nil)).ok(204) // this is a removal
-		if err := c.install(parcels(t), false); err != nil {
-			t.Error(err)
-		}
+		c.must(c.install(parcels(t), false))
 		r.uninstall("parcels", true).ok(200)
 		r.nothingOf("parcels")
 		if text := fmt.Sprint(r.data("system", "default")); strings.Contains(text, "parcels") {
 			t.Errorf("left over: %s", text)
+		}
+	})
+}
+
+// What the command line has put there and taken away by itself leaves the objects in which it was, as it always did; nobody else has an account of it.
+func TestChecklist2_NothingButTheCommandLine(t *testing.T) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		c := &cordumctl{r: r, key: "k-ada"}
+		want := r.data("system", "default")
+		c.must(c.install(parcels(t), false))
+		r.decides("job.parcels.book", "approval_required: a booking costs money", "capability", "parcels.book")
+		c.must(c.uninstall("parcels", true))
+		r.nothingOf("parcels")
+		pools, timeouts := member(member(want, "pools"), "pools"), member(want, "timeouts")
+		pools["parcels"], pools["parcels-scales"] = pairs(), pairs()
+		member(timeouts, "topics")["job.parcels.weigh"], timeouts["workflows"] = pairs(), pairs("parcels.ship", pairs())
+		if got := r.data("system", "default"); !equal(got, want) {
+			t.Errorf("left over: %v, want %v", got, want)
+		}
+		r.decides("job.test.gpu", "scheduled: tests may") // which disturbs nobody
+		c.must(c.uninstall("parcels", true))
+		if err := c.uninstall("nobody", true); err == nil || err.Error() != "pack nobody not installed" {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Packs that both have installed lie in one document, and each goes without the other.
+func TestChecklist2_PacksOfBothBesideEachOther(t *testing.T) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		c, clean := &cordumctl{r: r, key: "k-ada"}, r.data("system", "default")
+		letters := files{}
+		for name, text := range parcels(t) {
+			letters[name] = strings.NewReplacer("parcels", "letters", "Parcels", "Letters").Replace(text)
+		}
+		for _, first := range []string{"route", "command line"} {
+			install := map[string]func(files){
+				"route":        func(p files) { r.installAs("k-ada", "p.tgz", p.tgz(), "upgrade", "true").ok(200) },
+				"command line": func(p files) { c.must(c.install(p, true)) },
+			}
+			other := map[string]string{"route": "command line", "command line": "route"}[first]
+			install[first](parcels(t))
+			alone := r.data("system", "default")
+			install[other](letters)
+			r.verified("parcels")
+			r.verified("letters")
+			c.shownAlike("parcels")
+			c.shownAlike("letters")
+			r.uninstall("letters", true).ok(200)
+			r.nothingOf("letters")
+			if doc := r.data("system", "default"); !equal(doc, alone) {
+				t.Errorf("by %s first, left over: %v, was %v", first, doc, alone)
+			}
+			r.verified("parcels")
+			r.uninstall("parcels", true).ok(200)
+			if doc := r.data("system", "default"); !equal(doc, clean) {
+				t.Errorf("by %s first, left over: %v, was %v", first, doc, clean)
+			}
+		}
+	})
+}
+
+// A pack is the tenant's who has installed it last: once it is taken away another one installs it, over whatever door, and may take it away again.
+func TestChecklist2_APackThatAnotherTenantInstalls(t *testing.T) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		r.install(parcels(t).tgz()).ok(200)
+		r.as("k-other", "POST", "/api/v1/packs/parcels/uninstall", pairs("purge", true)).refused(403, "tenant access denied")
+		r.uninstall("parcels", true).ok(200)
+		theirs := &cordumctl{r: r, key: "k-other"}
+		theirs.must(theirs.install(parcels(t), false))
+		r.as("k-other", "GET", "/api/v1/workflows/parcels.ship", nil).ok(200)
+		r.get("/api/v1/workflows/parcels.ship").refused(404, "not found")
+		r.uninstall("parcels", true).refused(403, "tenant access denied")
+		r.as("k-other", "POST", "/api/v1/packs/parcels/uninstall", pairs("purge", true)).ok(200)
+		r.as("k-other", "GET", "/api/v1/workflows/parcels.ship", nil).refused(404, "not found")
+		if ids := r.schemas("k-other", ""); len(ids) > 0 {
+			t.Errorf("left over: %v", ids)
+		}
+		r.install(parcels(t).tgz()).ok(200)
+	})
+}
+
+// The route upgrades what the command line has installed: topics, pools and schemas that the new version has not go. Of a workflow it cannot tell whether
+// somebody has changed it since, for the command line's digest is of the file and not of what is stored; so that stays, like one that was changed.
+func TestChecklist2_TheRouteUpgradesWhatTheCommandLineHasInstalled(t *testing.T) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		c, clean := &cordumctl{r: r, key: "k-ada"}, r.data("system", "default")
+		c.must(c.install(parcels(t), false))
+		less := parcels(t).say("pack.yaml", "version: 1.0.0", "version: 2.0.0").
+			say("pack.yaml", "    - { id: parcels.batch, path: workflows/batch.yaml }\n", "").
+			say("pack.yaml", "    - { id: parcels/Weight, path: schemas/Weight.json }\n", "").
+			say("workflows/ship.yaml", "    output_schema_id: parcels/Weight\n", "").
+			with("overlays/pools.yaml", "topics: { job.parcels.weigh: parcels-scales }\npools: { parcels-scales: { requires: [scales] } }\n")
+		r.installAs("k-ada", "p.tgz", less.tgz()).ok(400)
+		r.installAs("k-ada", "p.tgz", less.tgz(), "upgrade", "true").ok(200)
+		if text := fmt.Sprint(r.data("system", "default")["pools"]); strings.Contains(text, "job.parcels.book") || !strings.Contains(text, "job.parcels.weigh") {
+			t.Errorf("pools are %s", text)
+		}
+		r.get("/api/v1/schemas/parcels/Weight").refused(404, "schema not found")
+		r.get("/api/v1/workflows/parcels.batch").ok(200)
+		c.shownAlike("parcels")
+		c.must(c.uninstall("parcels", false))
+		r.uninstall("parcels", true).ok(200)
+		if doc := r.data("system", "default"); !equal(doc, clean) {
+			t.Errorf("left over: %v, was %v", doc, clean)
+		}
+		if left := r.workflows("k-admin"); len(left) != 1 || left[0] != "parcels.batch" {
+			t.Errorf("workflows are %v", left)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package plane_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -192,8 +191,7 @@ func TestThePagesOfPoolsAndTheSystem(t *testing.T) {
 		r.connect("k-worker", "w1", "main", 1)
 		time.Sleep(time.Second)
 		r.register("parcels/Weight", pairs("type", "object")).ok(204)
-		r.post("/api/v1/config", pairs("scope", "system", "scope_id", "default", "data", pairs("exact", json.RawMessage(`[12345678901234567890,1.50,"<é>"]`)),
-			"meta", pairs("by", "maya"))).ok(204)
+		r.post("/api/v1/config", `{"scope":"system","scope_id":"default","data":{"exact":[12345678901234567890,1.50,"<é>"]},"meta":{"by":"maya"}}`).ok(204)
 		const path = "/config?scope=system&scope_id=default"
 		for name, d := range r.dashboards() {
 			t.Log(name)

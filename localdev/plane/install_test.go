@@ -255,7 +255,7 @@ func TestK06_K07_TheVersionOfThePlaneAndInactivePacks(t *testing.T) {
 	})
 }
 
-func TestK09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
+func TestK05_K09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		before := r.picture()
 		p := parcels(t)
@@ -263,6 +263,13 @@ func TestK09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
 			bundle files
 			says   string
 		}{
+			"a bad id":          {p.say("pack.yaml", "id: parcels,", "id: Bad ID,"), "metadata.id must match ^[a-z0-9-]+$"},
+			"no version":        {p.say("pack.yaml", "version: 1.0.0, ", ""), "metadata.version required"},
+			"no protocol":       {p.say("pack.yaml", "protocolVersion: 1", "protocolVersion: 0"), "compatibility.protocolVersion required"},
+			"another protocol":  {p.say("pack.yaml", "protocolVersion: 1", "protocolVersion: 2"), "protocolVersion 2 not supported (expected 1)"},
+			"a topic outside":   {p.say("pack.yaml", "name: job.parcels.weigh", "name: job.other.weigh"), `topic "job.other.weigh" must be namespaced under job.parcels.*`},
+			"a schema outside":  {p.say("pack.yaml", "id: parcels/Weight", "id: Weight"), `schema id "Weight" must be namespaced under parcels/`},
+			"a flow outside":    {p.say("pack.yaml", "id: parcels.ship", "id: ship"), "namespaced under parcels."},
 			"another key":       {p.say("pack.yaml", "key: timeouts", "key: safety"), `unsupported config overlay key "safety"`},
 			"another strategy":  {p.say("pack.yaml", "strategy: json_merge_patch", "strategy: replace"), "strategy"},
 			"a foreign pool":    {p.say("overlays/pools.yaml", "parcels-scales", "gpu-farm"), "gpu-farm"},

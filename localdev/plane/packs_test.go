@@ -53,6 +53,7 @@ func TestPacks_K19_EveryPackIsVerified(t *testing.T) {
 		for _, file := range manifests {
 			all = append(all, folder(t, filepath.Dir(file)))
 			t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) { livePack(t, all[len(all)-1]) })
+			t.Run(filepath.Base(filepath.Dir(file))+" by the command line", func(t *testing.T) { carryPack(t, all[len(all)-1]) })
 		}
 		t.Run("all of them", func(t *testing.T) { installAll(t, all) })
 	}
@@ -125,6 +126,32 @@ func livePack(t *testing.T, p files) {
 		}
 		if ids := r.schemas("k-admin", ""); len(ids) > 0 {
 			t.Errorf("left over: %v", ids)
+		}
+	})
+}
+
+// carryPack has the command line install a pack, and the routes take it away.
+func carryPack(t *testing.T, p files) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		c, clean := &cordumctl{r: r, key: "k-ada"}, r.data("system", "default")
+		c.must(c.install(p, false))
+		for id := range c.list() {
+			c.shownAlike(id)
+			n := r.verified(id)
+			lines := c.verify(id)
+			if len(lines) != n {
+				t.Errorf("%d results, and the plane has %d", len(lines), n)
+			}
+			for _, line := range lines {
+				if !strings.HasSuffix(line, ", true") {
+					t.Error(line)
+				}
+			}
+			r.uninstall(id, true).ok(200)
+			r.nothingOf(id)
+		}
+		if doc := r.data("system", "default"); !equal(doc, clean) {
+			t.Errorf("left over: %v, was %v", doc, clean)
 		}
 	})
 }
