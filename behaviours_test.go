@@ -82,8 +82,10 @@ var contract = []numbered{
 		list: "workflows.md 10, marketplace M01-M10", form: regexp.MustCompile(`^M(\d{2})$`), groups: []group{{"marketplace", 1, 10}},
 	},
 	{
-		list: "api.md 6.4, of dead letters, documents and streams", form: regexp.MustCompile(`^Trap(\d+)$`),
-		groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"heartbeats", 16, 16}},
+		list: "api.md 6.4, of dead letters, documents, packs and streams", form: regexp.MustCompile(`^Trap(\d+)$`),
+		groups: []group{
+			{"stale approvals", 1, 1}, {"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"unknown decisions", 13, 13}, {"heartbeats and roles", 16, 17},
+		},
 	},
 }
 

@@ -822,3 +822,65 @@ func TestChecklist2_TheRouteUpgradesWhatTheCommandLineHasInstalled(t *testing.T)
 		}
 	})
 }
+
+// A pack that brings policy makes what waits for people stale, whoever installs it and over whatever door; one that brings none disturbs nobody.
+func TestTrap1_APackWithPolicyMakesApprovalsStale(t *testing.T) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		c, quiet := &cordumctl{r: r, key: "k-ada"}, parcels(t).
+			say("pack.yaml", "  policy:\n    - { name: safety, strategy: bundle_fragment, path: overlays/safety.yaml }\n", "").
+			say("pack.yaml", "expectDecision: ALLOW", "expectDecision: DENY").say("pack.yaml", "expectDecision: REQUIRE_APPROVAL", "expectDecision: DENY")
+		asks := func() string { return r.submit("topic", "job.test.ask").JobID }
+		waits := []string{asks(), asks()}
+		r.installAs("k-ada", "p.tgz", quiet.tgz()).ok(200)
+		r.approve(waits[0], nil).ok(200)
+		c.must(c.install(quiet, true))
+		r.approve(waits[1], nil).ok(200)
+		for _, change := range []func(){
+			func() { r.installAs("k-ada", "p.tgz", parcels(t).tgz(), "upgrade", "true").ok(200) }, func() { c.must(c.uninstall("parcels", true)) },
+			func() { c.must(c.install(parcels(t), true)) }, func() { r.uninstall("parcels", true).ok(200) },
+		} {
+			id := asks()
+			change()
+			r.approve(id, nil).conflict("approval_stale_snapshot", "policy snapshot changed; re-evaluate before approving")
+			r.approve(asks(), nil).ok(200)
+		}
+	})
+}
+
+// A word that is no decision would be an approval of everything: no door of the policy takes it.
+func TestTrap13_NoDoorTakesAWordThatIsNoDecision(t *testing.T) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		const word = "rules: [{id: x, match: {topics: [job.test.wipe]}, decision: perhaps}]"
+		before := r.picture()
+		for name, a := range map[string]answer{
+			"a draft":    r.put("secops~x", pairs("content", word)),
+			"a document": r.change("system", "policy", pairs("bundles", pairs("core/x", pairs("content", word)))),
+			"a pack":     r.installAs("k-ada", "p.tgz", parcels(t).with("overlays/safety.yaml", word).tgz()),
+			"a try":      r.post("/api/v1/policy/bundles/secops~x/simulate", pairs("request", pairs("topic", "job.test.wipe"), "content", word)),
+		} {
+			if a.Status != 400 || !strings.Contains(a.Body, "perhaps") {
+				t.Errorf("%s: %d %s", name, a.Status, a.Body)
+			}
+		}
+		r.same("refused", before)
+		r.decides("job.test.wipe", "denied: nothing may be deleted")
+	})
+}
+
+// A dashboard says of itself what it is; that is no credential.
+func TestTrap17_ARoleInAHeaderGrantsNothing(t *testing.T) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		before := r.picture()
+		for _, route := range []string{
+			"GET /packs", "GET /packs/x", "POST /packs/install", "POST /packs/x/uninstall", "POST /packs/x/verify", "GET /marketplace/packs", "POST /marketplace/install",
+			"GET /config?scope=system&scope_id=packs", "POST /config", "POST /schemas", "DELETE /schemas/x", "POST /locks/acquire", "POST /locks/release",
+			"POST /locks/renew", "GET /memory?key=res:x", "GET /workers",
+		} {
+			method, path, _ := strings.Cut(route, " ")
+			for _, key := range []string{"k-viewer", "k-user"} {
+				r.as(key, method, "/api/v1"+path, pairs(), "X-Tenant-ID", "", "X-Principal-Id", "ada", "X-Principal-Role", "admin").refused(403, "access denied")
+			}
+		}
+		r.same("refused", before)
+	})
+}
