@@ -30,10 +30,6 @@ type group struct {
 	first, last int
 }
 
-const (
-	packs = "packs, artifacts and schemas"
-)
-
 var contract = []numbered{
 	{
 		list: "core.md 10", form: regexp.MustCompile(`^T(\d{3})$`),
@@ -51,9 +47,6 @@ var contract = []numbered{
 	},
 	{
 		list: "api.md 6.6", form: regexp.MustCompile(`^Checklist(\d+)$`), groups: []group{{"real clients", 1, 12}},
-		later: map[int]string{
-			1: "the Go client: a part of it is not built on any route yet", 2: packs,
-		},
 	},
 	{
 		list: "workflows.md 10, approvals", form: regexp.MustCompile(`^A(\d{2})$`), groups: []group{{"approvals", 1, 13}},
@@ -83,11 +76,16 @@ var contract = []numbered{
 		list: "workflows.md 10, Policy bundles P01-P18", form: regexp.MustCompile(`^P(\d{2})$`), groups: []group{{"policy bundles", 1, 18}},
 	},
 	{
+		list: "workflows.md 10, packs K01-K22", form: regexp.MustCompile(`^K(\d{2})$`), groups: []group{{"packs", 1, 22}},
+	},
+	{
 		list: "workflows.md 10, marketplace M01-M10", form: regexp.MustCompile(`^M(\d{2})$`), groups: []group{{"marketplace", 1, 10}},
 	},
 	{
-		list: "api.md 6.4, of dead letters, documents and streams", form: regexp.MustCompile(`^Trap(\d+)$`),
-		groups: []group{{"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"heartbeats", 16, 16}},
+		list: "api.md 6.4, of dead letters, documents, packs and streams", form: regexp.MustCompile(`^Trap(\d+)$`),
+		groups: []group{
+			{"stale approvals", 1, 1}, {"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"unknown decisions", 13, 13}, {"heartbeats and roles", 16, 17},
+		},
 	},
 }
 

@@ -86,20 +86,23 @@ func (r *rig) install(bundle []byte, fields ...string) answer {
 
 func (r *rig) installAs(key, filename string, bundle []byte, fields ...string) answer {
 	r.t.Helper()
-	var form bytes.Buffer
-	w := multipart.NewWriter(&form)
+	form, kind := formOf(filename, bundle, fields...)
+	return r.as(key, "POST", "/api/v1/packs/install", form, "Content-Type", kind)
+}
+
+// formOf is a form with a bundle in it, unless its name is "", and its content type.
+func formOf(filename string, bundle []byte, fields ...string) (form, contentType string) {
+	var text bytes.Buffer // which takes everything
+	w := multipart.NewWriter(&text)
 	if filename != "" {
-		part, err := w.CreateFormFile("bundle", filename)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		_, _ = part.Write(bundle) // a buffer takes everything
+		part, _ := w.CreateFormFile("bundle", filename)
+		_, _ = part.Write(bundle)
 	}
 	for i := 0; i+1 < len(fields); i += 2 {
 		_ = w.WriteField(fields[i], fields[i+1])
 	}
 	_ = w.Close()
-	return r.as(key, "POST", "/api/v1/packs/install", form.String(), "Content-Type", w.FormDataContentType())
+	return text.String(), w.FormDataContentType()
 }
 
 func (r *rig) uninstall(id string, purge bool) answer {
@@ -252,7 +255,7 @@ func TestK06_K07_TheVersionOfThePlaneAndInactivePacks(t *testing.T) {
 	})
 }
 
-func TestK09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
+func TestK05_K09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		before := r.picture()
 		p := parcels(t)
@@ -260,6 +263,13 @@ func TestK09_K10_K11_K12_K14_K21_WhatIsRefusedChangesNothing(t *testing.T) {
 			bundle files
 			says   string
 		}{
+			"a bad id":          {p.say("pack.yaml", "id: parcels,", "id: Bad ID,"), "metadata.id must match ^[a-z0-9-]+$"},
+			"no version":        {p.say("pack.yaml", "version: 1.0.0, ", ""), "metadata.version required"},
+			"no protocol":       {p.say("pack.yaml", "protocolVersion: 1", "protocolVersion: 0"), "compatibility.protocolVersion required"},
+			"another protocol":  {p.say("pack.yaml", "protocolVersion: 1", "protocolVersion: 2"), "protocolVersion 2 not supported (expected 1)"},
+			"a topic outside":   {p.say("pack.yaml", "name: job.parcels.weigh", "name: job.other.weigh"), `topic "job.other.weigh" must be namespaced under job.parcels.*`},
+			"a schema outside":  {p.say("pack.yaml", "id: parcels/Weight", "id: Weight"), `schema id "Weight" must be namespaced under parcels/`},
+			"a flow outside":    {p.say("pack.yaml", "id: parcels.ship", "id: ship"), "namespaced under parcels."},
 			"another key":       {p.say("pack.yaml", "key: timeouts", "key: safety"), `unsupported config overlay key "safety"`},
 			"another strategy":  {p.say("pack.yaml", "strategy: json_merge_patch", "strategy: replace"), "strategy"},
 			"a foreign pool":    {p.say("overlays/pools.yaml", "parcels-scales", "gpu-farm"), "gpu-farm"},

@@ -133,9 +133,14 @@ func (r *rig) catalogOf(s *shop) {
 // trading runs a test on a plane whose internet is the test's own.
 func trading(t *testing.T, test func(t *testing.T, r *rig, n *fetchtest.Internet)) {
 	t.Helper()
+	tradingOn(t, config(), test)
+}
+
+func tradingOn(t *testing.T, cfg plane.Config, test func(t *testing.T, r *rig, n *fetchtest.Internet)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(today))
-		n, cfg := fetchtest.New(t), config()
+		n := fetchtest.New(t)
 		cfg.Internet = n.Client(fetch.Allow{})
 		test(t, open(t, cfg), n)
 	})

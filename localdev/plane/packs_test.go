@@ -24,6 +24,9 @@ type packFiles struct {
 	Resources struct {
 		Schemas, Workflows []struct{ ID, Path string }
 	}
+	Tests struct {
+		Simulations []struct{ Name string } `yaml:"policySimulations"`
+	}
 }
 
 // readYAML reads a file of a pack.
@@ -34,9 +37,9 @@ func readYAML(t *testing.T, into any, text string) {
 	}
 }
 
-// TestPacks takes packs through their lives, with workers that answer as the schemas say: the examples, and those in the folder that PACKS names
+// Packs are taken through their lives, with workers that answer as the schemas say: the examples, and those in the folder that PACKS names
 // (`make try-packs`). They are installed, verified, upgraded, run to the ends of all their workflows, and uninstalled.
-func TestPacks(t *testing.T) {
+func TestPacks_K19_EveryPackIsVerified(t *testing.T) {
 	dirs := []string{"../../docs/example-packs"}
 	if more := os.Getenv("PACKS"); more != "" {
 		dirs = append(dirs, more)
@@ -50,6 +53,7 @@ func TestPacks(t *testing.T) {
 		for _, file := range manifests {
 			all = append(all, folder(t, filepath.Dir(file)))
 			t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) { livePack(t, all[len(all)-1]) })
+			t.Run(filepath.Base(filepath.Dir(file))+" by the command line", func(t *testing.T) { carryPack(t, all[len(all)-1]) })
 		}
 		t.Run("all of them", func(t *testing.T) { installAll(t, all) })
 	}
@@ -79,7 +83,9 @@ func livePack(t *testing.T, p files) {
 			t.Errorf("status %v", got["status"])
 		}
 		r.install(p.tgz()).ok(200)
-		r.verified(id)
+		if n := r.verified(id); n != len(pack.Tests.Simulations) {
+			t.Errorf("%d results of %d simulations", n, len(pack.Tests.Simulations))
+		}
 		before := r.picture()
 		r.install(p.say("pack.yaml", "version: "+pack.Metadata.Version, "version: 99.0.0").tgz(), "upgrade", "true").ok(200)
 		r.verified(id)
@@ -124,6 +130,32 @@ func livePack(t *testing.T, p files) {
 	})
 }
 
+// carryPack has the command line install a pack, and the routes take it away.
+func carryPack(t *testing.T, p files) {
+	virtually(t, optional(), func(t *testing.T, r *rig) {
+		c, clean := &cordumctl{r: r, key: "k-ada"}, r.data("system", "default")
+		c.must(c.install(p, false))
+		for id := range c.list() {
+			c.shownAlike(id)
+			n := r.verified(id)
+			lines := c.verify(id)
+			if len(lines) != n {
+				t.Errorf("%d results, and the plane has %d", len(lines), n)
+			}
+			for _, line := range lines {
+				if !strings.HasSuffix(line, ", true") {
+					t.Error(line)
+				}
+			}
+			r.uninstall(id, true).ok(200)
+			r.nothingOf(id)
+		}
+		if doc := r.data("system", "default"); !equal(doc, clean) {
+			t.Errorf("left over: %v, was %v", doc, clean)
+		}
+	})
+}
+
 // runToItsEnd runs a workflow; people approve whatever asks them.
 func (r *rig) runToItsEnd(id string, flow map[string]any, input any) {
 	r.t.Helper()
@@ -145,10 +177,10 @@ func (r *rig) runToItsEnd(id string, flow map[string]any, input any) {
 	}
 }
 
-// verified fails unless the policy decides as a pack expects.
-func (r *rig) verified(id string) { r.t.Helper(); r.verifiedWith(id, true) }
+// verified fails unless the policy decides as a pack expects, and answers how many results there are.
+func (r *rig) verified(id string) int { r.t.Helper(); return r.verifiedWith(id, true) }
 
-func (r *rig) verifiedWith(id string, good bool) {
+func (r *rig) verifiedWith(id string, good bool) int {
 	r.t.Helper()
 	results, ok := r.post("/api/v1/packs/"+id+"/verify", nil).ok(200).object()["results"].([]any)
 	if !ok {
@@ -159,6 +191,7 @@ func (r *rig) verifiedWith(id string, good bool) {
 			r.t.Errorf("%s: %v", id, got)
 		}
 	}
+	return len(results)
 }
 
 // installAll has all packs at the same time, which must not get into each other's way.

@@ -303,7 +303,7 @@ func many(list, id string, n int) []edit {
 	return []edit{{"pack.yaml", "  " + list + ":", "  " + list + ":" + b.String()}}
 }
 
-func TestRefusals(t *testing.T) {
+func TestK05_Refusals(t *testing.T) {
 	for _, tt := range refusals() {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := pack.Parse(bundle(t, edited(t, tt.edits...)), plane)

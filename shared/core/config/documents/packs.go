@@ -6,6 +6,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/pack"
 	"github.com/cordum-serverless/cordum/shared/core/pack/registry"
 	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -73,11 +74,13 @@ func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant
 		if null(text) || known && bundles.Same(r.JSON, text) {
 			continue
 		}
-		if r.ID, r.JSON = id, text; !known {
-			r.Tenant = tenant
-		} else if !bundles.Same(overlays(before.Records[id].JSON), overlays(text)) {
+		if !known || disabled(r.JSON) && !disabled(text) {
+			r.Tenant = tenant // nobody has it, until now
+		}
+		if known && !bundles.Same(overlays(r.JSON), overlays(text)) {
 			r.Undo = nil // it was of other overlays
 		}
+		r.ID, r.JSON = id, text
 		if err := r.Check(); err != nil {
 			return nil, err
 		}
@@ -102,4 +105,13 @@ func overlays(record json.RawMessage) json.RawMessage {
 	}
 	_ = json.Unmarshal(record, &r) // one that is no object is refused
 	return r.Overlays
+}
+
+// disabled says that a record is of a pack that was taken away.
+func disabled(record json.RawMessage) bool {
+	var r struct {
+		Status string `json:"status"`
+	}
+	_ = json.Unmarshal(record, &r) // one that is no object is refused
+	return r.Status == pack.Disabled
 }
