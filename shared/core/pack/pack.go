@@ -294,8 +294,12 @@ func (s *source) readPolicy(p *Pack) error {
 		case strings.TrimSpace(out.Content) == "":
 			return invalid("%s: a policy fragment must not be empty", o.path)
 		}
-		if _, err := policy.Parse(out.FragmentID, raw); err != nil {
+		d, err := policy.Parse(out.FragmentID, raw)
+		if err != nil {
 			return invalid("%s: invalid policy content: %s", o.path, err.Error())
+		}
+		if err := ownPolicy(s.Metadata.ID, d); err != nil {
+			return invalid("%s: %s", o.path, err.Error())
 		}
 		p.Policy = append(p.Policy, out)
 	}
