@@ -111,15 +111,20 @@ func TestM10_TheHighestOfAllCatalogs(t *testing.T) {
 
 // A list that no answer holds is cut short, and says where.
 func TestAListHasAnEnd(t *testing.T) {
-	var items []Item
-	for i := range 10 {
-		e := entry(fmt.Sprint(i), "1", "x")
-		e.Description = strings.Repeat("d", maxList/4)
-		items = append(items, Item{Entry: e, shelf: i % 2})
-	}
-	fit, left := fitting(items)
-	if len(fit) != 3 || !maps.Equal(left, map[int]int{0: 3, 1: 4}) {
-		t.Errorf("%d, %v", len(fit), left)
+	large := strings.Repeat("d", maxList/4)
+	for name, fill := range map[string]func(*Item){
+		"entries": func(i *Item) { i.Description = large }, "the titles of catalogs": func(i *Item) { i.Catalog.Title = large },
+		"what is installed": func(i *Item) { i.Installed.Version = large },
+	} {
+		var items []Item
+		for i := range 10 {
+			item := Item{Entry: entry(fmt.Sprint(i), "1", "x"), shelf: i % 2}
+			fill(&item)
+			items = append(items, item)
+		}
+		if fit, left := fitting(items); len(fit) != 3 || !maps.Equal(left, map[int]int{0: 3, 1: 4}) {
+			t.Errorf("%s: %d, %v", name, len(fit), left)
+		}
 	}
 }
 
