@@ -301,6 +301,11 @@ func refusals() []struct {
 		{"a lot of YAML", []edit{{policies, "", strings.Repeat("#"+strings.Repeat(" ", 99)+"\n", 1500)}, {unload, "", strings.Repeat("#"+strings.Repeat(" ", 99)+"\n", 1500)}},
 			"the files of the pack are 304902 bytes"},
 		{"a lot of lines of YAML", []edit{{policies, "", strings.Repeat("#\n", 6000)}, {unload, "", strings.Repeat("#\n", 5000)}}, "the files of the pack are 23902 bytes and 11075 lines"},
+		{"one file of YAML for many schemas", append(many("schemas", "harbour/x", 50), edit{ship, "", "type: object\n" + strings.Repeat("#\n", 300)}), "the files of the pack are 37456 bytes and 15506 lines of YAML"},
+		{"one file for many schemas", append(many("schemas", "harbour/x", 50), edit{ship, "", `{"description": "` + strings.Repeat("x", 100<<10) + `"}`}),
+			"the files that the manifest names have 52"},
+		{"a lot of objects", []edit{{"workflows/weigh.json", `"name": "Weigh"`, `"config": {"a": [` + strings.Repeat("{}, ", 16000) + `{}]}`}},
+			"workflows/weigh.json: the schemas and workflows of the pack have more than 16000 objects together"},
 		{"a record that is too large", []edit{{pools, "", "topics: {job.harbour.x: &a [" + strings.Repeat("harbour, ", 2000) + "harbour], job.harbour.y: *a, job.harbour.z: *a}" +
 			"\npools: {harbour-1: {requires: *a}, harbour-2: {requires: *a}, harbour-3: {requires: *a}, harbour-4: {requires: *a}, harbour-5: {requires: *a}, harbour-6: {requires: *a}, harbour-7: {requires: *a}}"}},
 			"manifest and patches are "},

@@ -31,7 +31,7 @@ const (
 	MaxTotal  = 256 << 20 // bytes of all of them
 	// MaxText is for one file that is asked for, MaxTexts for all that are asked for at once, in bytes.
 	MaxText  = 1 << 20
-	MaxTexts = 8 << 20
+	MaxTexts = 4 << 20
 
 	maxFolders = 2048
 	maxPath    = 512 // bytes
