@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -71,6 +72,41 @@ func TestWhatACatalogHas(t *testing.T) {
 	}
 	if _, entries, err := Parse([]byte(`{"packs":[` + strings.Repeat("{},", maxEntries-1) + `{}]}`)); err != nil || len(entries) != 0 {
 		t.Error(err)
+	}
+}
+
+// A catalog is a stranger's, and many are read at once: what is kept of one is little more than its file, and what is shown of it has an end.
+func TestACatalogTakesLittleMemory(t *testing.T) {
+	entry := func(i int, words string) string {
+		return fmt.Sprintf(`{"id":"p%d","version":"1","url":"u","sha256":"%s","requires":[%s"a"]}`, i, sha, words)
+	}
+	many := func(n int, words string) string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = entry(i, words)
+		}
+		return `{"packs":[` + strings.Join(all, ",") + `]}`
+	}
+	for name, test := range map[string]struct {
+		text, want string
+		most       uint64 // bytes, all in all
+	}{
+		"one with a million words":    {`{"packs":[` + entry(0, strings.Repeat(`"a",`, 1<<20)) + `]}`, "invalid catalog: packs[0]: 4194432 bytes; at most 65536 (64 KiB)", 48 << 20},
+		"all of them with many words": {many(maxEntries, strings.Repeat(`"a",`, 150)), "invalid catalog: its packs take more than 12582912 bytes (12 MiB) of memory", 64 << 20},
+		"a time that is a book":       {`{"updated_at":"` + strings.Repeat("x", 65) + `"}`, "invalid catalog: updated_at is longer than 64 bytes", 1 << 20},
+		"as many as there may be":     {many(maxEntries, ""), "", 64 << 20},
+		"those that cannot be had":    {`{"packs":[` + strings.Repeat(`{"requires":["a","a","a"]},`, maxEntries-1) + entry(0, "") + `]}`, "", 64 << 20},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, entries, err := Parse([]byte(test.text))
+		runtime.ReadMemStats(&after)
+		if test.want == "" && (err != nil || len(entries) == 0) || test.want != "" && (!fault.Is(err, fault.Invalid) || err.Error() != test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > test.most {
+			t.Errorf("%s: %d bytes", name, used)
+		}
 	}
 }
 
