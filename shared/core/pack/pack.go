@@ -85,8 +85,8 @@ type Options struct {
 // maxRecord is how large the record of a pack may be, in bytes: it is one item, and what it takes to undo an installation is beside it.
 const maxRecord = 192 << 10
 
-// signatureName is the file that has the signature, beside the manifest.
-const signatureName = "pack.yaml.sig"
+// SignatureName is the file that has the signature, beside the manifest. It is called so beside pack.yml, too.
+const SignatureName = "pack.yaml.sig"
 
 // Parse reads a bundle.
 //
@@ -154,8 +154,8 @@ func open(bundle []byte, o Options) (*source, error) {
 	}
 	s := &source{manifest: m, name: a.Manifest}
 	paths := slices.Collect(maps.Keys(s.kinds()))
-	if a.Has(signatureName) {
-		paths = append(paths, signatureName)
+	if a.Has(SignatureName) {
+		paths = append(paths, SignatureName)
 	}
 	slices.Sort(paths) // of several files that are missing it is always the same that is told
 	if s.files, err = a.Files(paths...); err != nil {
@@ -197,8 +197,8 @@ func (s *source) uses() []string {
 	for _, r := range slices.Concat(s.schemas, s.workflows) {
 		paths = append(paths, r.path)
 	}
-	if _, signed := s.files[signatureName]; signed {
-		paths = append(paths, signatureName)
+	if _, signed := s.files[SignatureName]; signed {
+		paths = append(paths, SignatureName)
 	}
 	return paths
 }
@@ -229,10 +229,10 @@ func (s *source) statement() signature.Statement {
 
 // verify answers the id of the key that signed the pack, "" for none.
 func (s *source) verify(o Options) (string, error) {
-	text, signed := s.files[signatureName]
+	text, signed := s.files[SignatureName]
 	switch {
 	case !signed && o.RequireSignature:
-		return "", invalid("pack is not signed: %s not found in archive", signatureName)
+		return "", invalid("pack is not signed: %s not found in archive", SignatureName)
 	case !signed || len(o.Keys) == 0 && !o.RequireSignature:
 		return "", nil
 	}
