@@ -89,6 +89,8 @@ func (s *Service) InstallPack(ctx context.Context, req *cordumv1.InstallPackRequ
 	id := identity.From(ctx)
 	bundle := req.GetBundle()
 	switch {
+	case req.GetBundlePtr() != "" && len(bundle) > 0:
+		return nil, fault.New(fault.Invalid, "bundle or bundle_ptr, not both")
 	case req.GetBundlePtr() != "":
 		artifactID, err := artifact.ParsePointer(req.GetBundlePtr())
 		if err != nil {

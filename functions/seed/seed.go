@@ -18,9 +18,9 @@ import (
 const resourceID = "cordum-seed"
 
 // Handler serves CloudFormation's custom resource. Its properties are Bucket, and the keys of the files in it: Policy, Pools, Timeouts, and Signature
-// where the policy is signed. A plane without a catalog of packs gets this one, unless it is nil. What an operator has changed since stays; a policy file that has changed takes effect. A file that is not valid fails the
-// deployment with the reason and changes nothing, as does a policy without the signature that the plane's key wants. Deleting the resource leaves
-// everything as it is.
+// where the policy is signed. A plane without a catalog of packs gets this one, unless it is nil. What an operator has changed since stays; a policy
+// file that has changed takes effect. A file that is not valid fails the deployment with the reason and changes nothing, as does a policy without the
+// signature that the plane's key wants. Deleting the resource leaves everything as it is.
 func Handler(d *dispatch.Dispatcher, catalog *marketplace.Catalog, open func(bucket string) blob.Store) cfn.CustomResourceLambdaFunction {
 	return cfn.LambdaWrap(func(ctx context.Context, e cfn.Event) (string, map[string]any, error) {
 		if e.RequestType == cfn.RequestDelete {

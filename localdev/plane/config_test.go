@@ -568,7 +568,7 @@ func TestTheDocumentOfPacks(t *testing.T) {
 		if a := s.Records["a"]; string(a.Undo) != "undo" || a.Tenant != "other" || a.Revision != 3 || s.Records["b"].Revision != 1 || s.Revision != 3 {
 			t.Errorf("%+v", s)
 		}
-		r.change("system", "packs", pairs("installed", pairs("a", record("a", "2", "overlays", pairs("config", []int{1}))))).ok(204)
+		r.change("system", "packs", pairs("installed", pairs("a", record("a", "2", "overlays", pairs("config", []any{pairs("name", "x")}))))).ok(204)
 		s = all()
 		if a := s.Records["a"]; a.Undo != nil || a.Tenant != "other" || len(s.Records) != 1 {
 			t.Errorf("%+v", s)
@@ -586,7 +586,7 @@ func TestTheDocumentOfPacks(t *testing.T) {
 		for i := range 91 {
 			many[fmt.Sprintf("p%d", i)] = pairs()
 		}
-		many["a"] = record("a", "2", "overlays", pairs("config", []int{1}))
+		many["a"] = record("a", "2", "overlays", pairs("config", []any{pairs("name", "x")}))
 		if got := r.change("system", "packs", pairs("installed", many)).ok(400).object()["error"]; got != "91 packs, of 182 bytes, change at once; at most 90, of 3145728 bytes, do" {
 			t.Errorf("%v", got)
 		}
@@ -618,7 +618,7 @@ func TestWritersAtOnceLoseNothing(t *testing.T) {
 			return pairs(fmt.Sprintf("k%d", i), i, "bundles", pairs("db/safety", pairs("content", aRule(fmt.Sprintf("r%d", i), "topics: [job.b.*]", "allow"))))
 		}},
 		{"system", "packs", func(i int) map[string]any {
-			return pairs(fmt.Sprintf("k%d", i), i, "installed", pairs("a", pairs("version", i)))
+			return pairs(fmt.Sprintf("k%d", i), i, "installed", pairs("a", pairs("version", fmt.Sprint(i))))
 		}},
 	} {
 		virtually(t, bare(), func(t *testing.T, r *rig) {

@@ -1,9 +1,7 @@
 package plane_test
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -35,25 +33,8 @@ const (
 )
 
 // archive is a pack that brings nothing.
-func archive(t *testing.T, id, version string) []byte {
-	t.Helper()
-	manifest := fmt.Sprintf("apiVersion: cordum.io/v1alpha1\nkind: Pack\nmetadata: { id: %s, version: %s }\ncompatibility: { protocolVersion: 1 }\n", id, version)
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
-	if err := w.WriteHeader(&tar.Header{Name: "pack.yaml", Mode: 0o644, Size: int64(len(manifest))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(w, manifest); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+func archive(id, version string) []byte {
+	return files{"pack.yaml": fmt.Sprintf("metadata: { id: %s, version: %s }\ncompatibility: { protocolVersion: 1 }\n", id, version)}.tgz()
 }
 
 func digestOf(b []byte) string {
@@ -104,7 +85,7 @@ func (s *shop) list(id, version, url, digest string, more ...any) {
 // offer puts a pack into the catalog, and its archive under an address, which it answers with the digest.
 func (s *shop) offer(t *testing.T, id, version string) (url, digest string) {
 	t.Helper()
-	b := archive(t, id, version)
+	b := archive(id, version)
 	path := "/packs/" + id + "/" + version + "/pack.tgz"
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b) })
 	s.list(id, version, s.url(path), digestOf(b))
@@ -315,10 +296,10 @@ func TestM04_M05_ByAddressAndDigest(t *testing.T) {
 		s := newShop(n, packsHost)
 		url, digest := s.offer(t, "etl", "1.0.0")
 		other := digestOf([]byte("other"))
-		s.mux.HandleFunc("GET /false.tgz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive(t, "false", "1.0.0")) })
+		s.mux.HandleFunc("GET /false.tgz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive("false", "1.0.0")) })
 		s.list("false", "1.0.0", s.url("/false.tgz"), other)
-		s.list("loud", "1.0.0", s.url("/loud.tgz"), strings.ToUpper(digestOf(archive(t, "loud", "1.0.0"))))
-		s.mux.HandleFunc("GET /loud.tgz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive(t, "loud", "1.0.0")) })
+		s.list("loud", "1.0.0", s.url("/loud.tgz"), strings.ToUpper(digestOf(archive("loud", "1.0.0"))))
+		s.mux.HandleFunc("GET /loud.tgz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive("loud", "1.0.0")) })
 		r.catalogOf(s)
 		for _, body := range []any{nil, "", "[]", "{", `{"catalog_id":7}`, "null"} {
 			r.as("k-admin", "POST", installPath, body).refused(400, "invalid json payload")
@@ -355,7 +336,7 @@ func TestM04_M05_ByAddressAndDigest(t *testing.T) {
 func TestM06_AddressesThatLeadInside(t *testing.T) {
 	trading(t, func(t *testing.T, r *rig, n *fetchtest.Internet) {
 		s := newShop(n, packsHost)
-		secret := archive(t, "secret", "1.0.0")
+		secret := archive("secret", "1.0.0")
 		for _, inside := range []string{"10.0.0.1", "127.0.0.1", "169.254.169.254"} {
 			n.Serve(inside+":443", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(secret) }))
 			n.ServePlain(inside+":80", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(secret) }))

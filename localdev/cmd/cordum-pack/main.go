@@ -7,7 +7,6 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/cordum-serverless/cordum/shared/core/canonical"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/pack"
 	"github.com/cordum-serverless/cordum/shared/core/pack/archive"
@@ -68,9 +68,6 @@ func run(args []string, out, complaints io.Writer) int {
 	}
 	return failed
 }
-
-// signatureFile is written beside the manifest. It is named so for pack.yml too.
-const signatureFile = "pack.yaml.sig"
 
 // files are those of a folder that belong to its pack.
 func files(dir string) (map[string][]byte, error) {
@@ -145,8 +142,7 @@ func keyID(given string, public ed25519.PublicKey) string {
 	if given != "" {
 		return given
 	}
-	sum := sha256.Sum256(public)
-	return hex.EncodeToString(sum[:8])
+	return canonical.Hash(public)[:16]
 }
 
 type buildCmd struct {
@@ -173,8 +169,7 @@ func (c *buildCmd) Run(out io.Writer) error {
 	if err := os.WriteFile(file, b, 0o644); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(b)
-	_, err = fmt.Fprintf(out, "%s  %s\n", hex.EncodeToString(sum[:]), file)
+	_, err = fmt.Fprintf(out, "%s  %s\n", canonical.Hash(b), file)
 	return err
 }
 
@@ -193,10 +188,15 @@ func (c *signCmd) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	delete(all, signatureFile) // a new one takes its place
+	delete(all, pack.SignatureName) // a new one takes its place
 	b, err := archive.Write(all)
 	if err != nil {
 		return err
+	}
+	if a, err := archive.Read(b); err != nil {
+		return err
+	} else if _, here := all[a.Manifest]; !here {
+		return fmt.Errorf("the pack lies in a folder of %s: sign that one", c.Dir) // the signature lies beside the manifest
 	}
 	s, err := pack.Statement(b, pack.Options{})
 	if err != nil {
@@ -208,7 +208,7 @@ func (c *signCmd) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.Dir, signatureFile), text, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(c.Dir, pack.SignatureName), text, 0o644); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "%s %s is signed by %s: %d files\n", s.PackID, s.PackVersion, id, len(s.Files))

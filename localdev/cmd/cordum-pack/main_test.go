@@ -77,6 +77,16 @@ func TestFromAKeyToASignedBundle(t *testing.T) {
 	}
 }
 
+func TestASignatureLiesBesideItsManifest(t *testing.T) {
+	dir, key := filepath.Dir(copied(t)), filepath.Join(t.TempDir(), "key.pem")
+	play(t, fine, "keygen", key)
+	if _, why := play(t, failed, "sign", "--key", key, dir); why != "cordum-pack: the pack lies in a folder of "+dir+": sign that one\n" {
+		t.Error(why)
+	}
+	play(t, fine, "sign", "--key", key, filepath.Join(dir, "harbour"))
+	play(t, fine, "build", "-o", filepath.Join(t.TempDir(), "x.tgz"), dir)
+}
+
 func TestBuildTakesWhatIsNotHidden(t *testing.T) {
 	dir := copied(t)
 	write(t, "secret", dir, ".env")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -149,8 +150,29 @@ func (e *Entry) tidy() bool {
 	return e.ID != "" && e.Version != "" && e.URL != "" && digest.MatchString(e.SHA256)
 }
 
-// maxEntries is how many packs, in all their versions, a catalog may have.
-const maxEntries = 10_000
+// The bounds of what a catalog may have: packs in all their versions, and bytes of one, of all as they are kept, and of when it was changed. Short words in lists
+// take many times the memory that they take in a file.
+const (
+	maxEntries = 10_000
+	maxEntry   = 64 << 10
+	maxKept    = 3 * MaxCatalog / 2
+	maxUpdated = 64
+
+	entrySize = 512 // of one without its texts
+	wordSize  = 32  // of a word in a list without its text
+)
+
+// size is what an entry takes, in bytes.
+func (e *Entry) size() int {
+	n := entrySize
+	for _, s := range []string{e.ID, e.Version, e.Title, e.Description, e.Author, e.Homepage, e.Source, e.Image, e.License, e.URL, e.SHA256} {
+		n += len(s)
+	}
+	for _, word := range slices.Concat(e.Capabilities, e.Requires, e.RiskTags) {
+		n += wordSize + len(word)
+	}
+	return n
+}
 
 // Parse reads a catalog: when it was changed, as it says itself, and its entries that can be installed. Members that it does not know are passed over.
 func Parse(text []byte) (updatedAt string, entries []Entry, err error) {
@@ -164,7 +186,10 @@ func Parse(text []byte) (updatedAt string, entries []Entry, err error) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		return "", nil, invalid(err)
 	}
-	return strings.TrimSpace(file.UpdatedAt), file.Packs, nil
+	if updatedAt = strings.TrimSpace(file.UpdatedAt); len(updatedAt) > maxUpdated {
+		return "", nil, fault.New(fault.Invalid, "invalid catalog: updated_at is longer than %d bytes", maxUpdated)
+	}
+	return updatedAt, file.Packs, nil
 }
 
 // shelfOf reads a list entry by entry, so that what is dropped takes no room.
@@ -183,17 +208,29 @@ func (s *shelfOf) UnmarshalJSON(text []byte) error {
 	if _, err := d.Token(); err != nil {
 		return err
 	}
+	kept := 0
 	for n := 0; d.More(); n++ {
-		if n == maxEntries {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return err
+		}
+		switch {
+		case n == maxEntries:
 			return fault.New(fault.Invalid, "invalid catalog: more than %d packs", maxEntries)
+		case len(raw) > maxEntry:
+			return fault.New(fault.Invalid, "invalid catalog: packs[%d]: %d bytes; at most %d (%d KiB)", n, len(raw), maxEntry, maxEntry>>10)
 		}
 		var e Entry
-		if err := d.Decode(&e); err != nil {
+		if err := json.Unmarshal(raw, &e); err != nil {
 			return fault.Wrap(fault.Invalid, err, "invalid catalog: packs[%d]: %s", n, wrong(err))
 		}
-		if e.tidy() {
-			*s = append(*s, e)
+		if !e.tidy() {
+			continue
 		}
+		if kept += e.size(); kept > maxKept {
+			return fault.New(fault.Invalid, "invalid catalog: its packs take more than %d bytes (%d MiB) of memory", maxKept, maxKept>>20)
+		}
+		*s = append(*s, e)
 	}
 	return nil
 }

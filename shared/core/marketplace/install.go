@@ -2,12 +2,11 @@ package marketplace
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
 
+	"github.com/cordum-serverless/cordum/shared/core/canonical"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/pack"
@@ -123,7 +122,7 @@ func (m *Market) download(ctx context.Context, e Entry, hosts []string) ([]byte,
 		m.Log.WarnContext(ctx, "a pack cannot be downloaded", "pack", e.ID, "url", e.URL, "error", err)
 		return nil, fault.New(fault.Invalid, "download failed: %s", reason(err, bundleWait))
 	}
-	if sum := sha256.Sum256(bundle); hex.EncodeToString(sum[:]) != e.SHA256 {
+	if canonical.Hash(bundle) != e.SHA256 {
 		return nil, errMismatch
 	}
 	return bundle, nil

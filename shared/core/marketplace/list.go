@@ -60,11 +60,7 @@ func (m *Market) List(ctx context.Context) (List, error) {
 	for _, s := range have {
 		l.Catalogs = append(l.Catalogs, Shown{s.Catalog, s.updatedAt, s.problem})
 	}
-	items, left := fitting(highest(have))
-	for i, n := range left {
-		l.Catalogs[i].Problem = fmt.Sprintf("%d of its packs are not shown: the list is too long", n)
-	}
-	l.Items = items
+	l.Items = highest(have)
 	for i := range l.Items {
 		r, there := installed.Records[l.Items[i].ID]
 		if !there {
@@ -73,6 +69,11 @@ func (m *Market) List(ctx context.Context) (List, error) {
 		if l.Items[i].Installed, err = pack.ReadRecord(r.JSON); err != nil {
 			return List{}, err
 		}
+	}
+	var left map[int]int
+	l.Items, left = fitting(l.Items)
+	for i, n := range left {
+		l.Catalogs[i].Problem = fmt.Sprintf("%d of its packs are not shown: the list is too long", n)
 	}
 	return l, nil
 }
@@ -98,7 +99,7 @@ func fitting(items []Item) (fit []Item, left map[int]int) {
 	room := maxList
 	left = map[int]int{}
 	return slices.DeleteFunc(items, func(i Item) bool {
-		text, err := json.Marshal(i.Entry)
+		text, err := json.Marshal([]any{i.Entry, i.Catalog.ID, i.Catalog.Title, i.Installed.Version, i.Installed.Status, i.Installed.InstalledAt})
 		if err != nil || len(text) > room {
 			left[i.shelf]++
 			return true

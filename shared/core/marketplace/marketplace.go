@@ -73,6 +73,7 @@ func (m *Market) shelves(ctx context.Context, catalogs []Catalog) (have []shelf,
 	if age := now.Sub(m.at); m.have != nil && age >= 0 && age < fresh && slices.Equal(m.of, catalogs) {
 		return m.have, m.at, true, nil
 	}
+	m.have = nil // there is no room for them and for what is read now
 	have = m.read(ctx, catalogs)
 	if ctx.Err() != nil { // whoever asked has gone: it is not the catalogs that failed
 		return nil, at, false, ctx.Err()

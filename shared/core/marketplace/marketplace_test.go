@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -74,6 +75,41 @@ func TestWhatACatalogHas(t *testing.T) {
 	}
 }
 
+// A catalog is a stranger's, and many are read at once: what is kept of one is little more than its file, and what is shown of it has an end.
+func TestACatalogTakesLittleMemory(t *testing.T) {
+	entry := func(i int, words string) string {
+		return fmt.Sprintf(`{"id":"p%d","version":"1","url":"u","sha256":"%s","requires":[%s"a"]}`, i, sha, words)
+	}
+	many := func(n int, words string) string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = entry(i, words)
+		}
+		return `{"packs":[` + strings.Join(all, ",") + `]}`
+	}
+	for name, test := range map[string]struct {
+		text, want string
+		most       uint64 // bytes, all in all
+	}{
+		"one with a million words":    {`{"packs":[` + entry(0, strings.Repeat(`"a",`, 1<<20)) + `]}`, "invalid catalog: packs[0]: 4194432 bytes; at most 65536 (64 KiB)", 48 << 20},
+		"all of them with many words": {many(maxEntries, strings.Repeat(`"a",`, 150)), "invalid catalog: its packs take more than 12582912 bytes (12 MiB) of memory", 64 << 20},
+		"a time that is a book":       {`{"updated_at":"` + strings.Repeat("x", 65) + `"}`, "invalid catalog: updated_at is longer than 64 bytes", 1 << 20},
+		"as many as there may be":     {many(maxEntries, ""), "", 64 << 20},
+		"those that cannot be had":    {`{"packs":[` + strings.Repeat(`{"requires":["a","a","a"]},`, maxEntries-1) + entry(0, "") + `]}`, "", 64 << 20},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, entries, err := Parse([]byte(test.text))
+		runtime.ReadMemStats(&after)
+		if test.want == "" && (err != nil || len(entries) == 0) || test.want != "" && (!fault.Is(err, fault.Invalid) || err.Error() != test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > test.most {
+			t.Errorf("%s: %d bytes", name, used)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"updated_at":"x","packs":[{"id":"a","version":"1","url":"u","sha256":"` + sha + `"},null]}`))
 	f.Add([]byte(`{"packs":{}}`))
@@ -111,15 +147,20 @@ func TestM10_TheHighestOfAllCatalogs(t *testing.T) {
 
 // A list that no answer holds is cut short, and says where.
 func TestAListHasAnEnd(t *testing.T) {
-	var items []Item
-	for i := range 10 {
-		e := entry(fmt.Sprint(i), "1", "x")
-		e.Description = strings.Repeat("d", maxList/4)
-		items = append(items, Item{Entry: e, shelf: i % 2})
-	}
-	fit, left := fitting(items)
-	if len(fit) != 3 || !maps.Equal(left, map[int]int{0: 3, 1: 4}) {
-		t.Errorf("%d, %v", len(fit), left)
+	large := strings.Repeat("d", maxList/4)
+	for name, fill := range map[string]func(*Item){
+		"entries": func(i *Item) { i.Description = large }, "the titles of catalogs": func(i *Item) { i.Catalog.Title = large },
+		"what is installed": func(i *Item) { i.Installed.Version = large },
+	} {
+		var items []Item
+		for i := range 10 {
+			item := Item{Entry: entry(fmt.Sprint(i), "1", "x"), shelf: i % 2}
+			fill(&item)
+			items = append(items, item)
+		}
+		if fit, left := fitting(items); len(fit) != 3 || !maps.Equal(left, map[int]int{0: 3, 1: 4}) {
+			t.Errorf("%s: %d, %v", name, len(fit), left)
+		}
 	}
 }
 

@@ -85,8 +85,8 @@ type Options struct {
 // maxRecord is how large the record of a pack may be, in bytes: it is one item, and what it takes to undo an installation is beside it.
 const maxRecord = 192 << 10
 
-// signatureName is the file that has the signature, beside the manifest.
-const signatureName = "pack.yaml.sig"
+// SignatureName is the file that has the signature, beside the manifest. It is called so beside pack.yml, too.
+const SignatureName = "pack.yaml.sig"
 
 // Parse reads a bundle.
 //
@@ -135,6 +135,8 @@ type source struct {
 	// name is the manifest's, files the contents of all that it names, its own and its signature's too.
 	name  string
 	files map[string][]byte
+	// objects are those of the schemas and workflows that were read.
+	objects int
 }
 
 func open(bundle []byte, o Options) (*source, error) {
@@ -152,8 +154,8 @@ func open(bundle []byte, o Options) (*source, error) {
 	}
 	s := &source{manifest: m, name: a.Manifest}
 	paths := slices.Collect(maps.Keys(s.kinds()))
-	if a.Has(signatureName) {
-		paths = append(paths, signatureName)
+	if a.Has(SignatureName) {
+		paths = append(paths, SignatureName)
 	}
 	slices.Sort(paths) // of several files that are missing it is always the same that is told
 	if s.files, err = a.Files(paths...); err != nil {
@@ -162,19 +164,43 @@ func open(bundle []byte, o Options) (*source, error) {
 	return s, s.bounded()
 }
 
-// bounded refuses more YAML than can be read while somebody waits: its parser takes a second or two for what a single file may have.
+// maxObjects is for all schemas and workflows of a pack: the compiler of schemas takes half a second for as many as one schema may have.
+const maxObjects = 4 * schema.MaxObjects
+
+// bounded refuses more than can be read while somebody waits; a file counts as often as the manifest names it. The parser of YAML takes a second or two for what
+// a single file may have.
 func (s *source) bounded() error {
-	size, lines := 0, 0
-	for _, raw := range s.files {
+	all, size, lines := 0, 0, 0
+	for _, path := range s.uses() {
+		raw := s.files[path]
+		all += len(raw)
 		if !json.Valid(raw) {
 			size, lines = size+len(raw), lines+bytes.Count(raw, []byte("\n"))
 		}
 	}
-	if size > document.MaxYAML || lines > document.MaxLines {
+	switch {
+	case all > archive.MaxTexts:
+		return invalid("the files that the manifest names have %d bytes, counted as often as it names them, and at most %d together", all, archive.MaxTexts)
+	case size > document.MaxYAML || lines > document.MaxLines:
 		return invalid("the files of the pack are %d bytes and %d lines of YAML; at most %d (%d KiB) and %d together: write the large ones as JSON",
 			size, lines, document.MaxYAML, document.MaxYAML>>10, document.MaxLines)
 	}
 	return nil
+}
+
+// uses are the paths of the files, as often as they are read.
+func (s *source) uses() []string {
+	paths := []string{s.name}
+	for _, o := range slices.Concat(s.config, s.policy) {
+		paths = append(paths, o.path)
+	}
+	for _, r := range slices.Concat(s.schemas, s.workflows) {
+		paths = append(paths, r.path)
+	}
+	if _, signed := s.files[SignatureName]; signed {
+		paths = append(paths, SignatureName)
+	}
+	return paths
 }
 
 // kinds are the files that a signature covers, by their paths.
@@ -203,10 +229,10 @@ func (s *source) statement() signature.Statement {
 
 // verify answers the id of the key that signed the pack, "" for none.
 func (s *source) verify(o Options) (string, error) {
-	text, signed := s.files[signatureName]
+	text, signed := s.files[SignatureName]
 	switch {
 	case !signed && o.RequireSignature:
-		return "", invalid("pack is not signed: %s not found in archive", signatureName)
+		return "", invalid("pack is not signed: %s not found in archive", SignatureName)
 	case !signed || len(o.Keys) == 0 && !o.RequireSignature:
 		return "", nil
 	}
@@ -238,6 +264,9 @@ func (s *source) json(path string) (json.RawMessage, error) {
 	if err != nil {
 		return nil, invalid("%s: %s", path, err.Error())
 	}
+	if s.objects += objectsOf(object); s.objects > maxObjects {
+		return nil, invalid("%s: the schemas and workflows of the pack have more than %d objects together", path, maxObjects)
+	}
 	if json.Valid(raw) {
 		return bytes.TrimSpace(raw), nil
 	}
@@ -246,6 +275,22 @@ func (s *source) json(path string) (json.RawMessage, error) {
 		return nil, fmt.Errorf("%s: encode: %w", path, err)
 	}
 	return canonical.JSON(text)
+}
+
+// objectsOf counts the objects in a value, itself included.
+func objectsOf(v any) (n int) {
+	switch v := v.(type) {
+	case map[string]any:
+		n = 1
+		for _, child := range v {
+			n += objectsOf(child)
+		}
+	case []any:
+		for _, child := range v {
+			n += objectsOf(child)
+		}
+	}
+	return n
 }
 
 func (s *source) readWorkflows(p *Pack) error {
@@ -294,8 +339,12 @@ func (s *source) readPolicy(p *Pack) error {
 		case strings.TrimSpace(out.Content) == "":
 			return invalid("%s: a policy fragment must not be empty", o.path)
 		}
-		if _, err := policy.Parse(out.FragmentID, raw); err != nil {
+		d, err := policy.Parse(out.FragmentID, raw)
+		if err != nil {
 			return invalid("%s: invalid policy content: %s", o.path, err.Error())
+		}
+		if err := ownPolicy(s.Metadata.ID, d); err != nil {
+			return invalid("%s: %s", o.path, err.Error())
 		}
 		p.Policy = append(p.Policy, out)
 	}

@@ -141,8 +141,8 @@ func (t Target) MayDial(a netip.Addr) bool {
 var global = netip.MustParsePrefix("2000::/3")
 
 // never are addresses that no name may lead to, allowed or not: of no machine, of many, and of a cloud's own services, which hand out credentials.
-var never = prefixes("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "100.100.100.200/32", "168.63.129.16/32",
-	"::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32")
+var never = prefixes("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
+	"::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd00:42::42/128", "fd20:ce::254/128")
 
 // reserved are the other addresses that are not the internet's: this machine, private networks, carriers', tests', tunnels to any of them. They are
 // IANA's registries of special-purpose addresses.

@@ -31,7 +31,7 @@ const (
 	MaxTotal  = 256 << 20 // bytes of all of them
 	// MaxText is for one file that is asked for, MaxTexts for all that are asked for at once, in bytes.
 	MaxText  = 1 << 20
-	MaxTexts = 8 << 20
+	MaxTexts = 4 << 20
 
 	maxFolders = 2048
 	maxPath    = 512 // bytes
@@ -195,7 +195,7 @@ func (c *census) entry(h *tar.Header, _ io.Reader) error {
 		return nil
 	case h.Typeflag == tar.TypeDir && name == ".":
 		return nil
-	case name == ".":
+	case name == ".", h.Typeflag == tar.TypeReg && strings.HasSuffix(h.Name, "/"): // the latter is a folder to some
 		return invalid("invalid archive path: %s", shown(h.Name))
 	}
 	if err := c.folder(path.Dir(name)); err != nil {
@@ -352,6 +352,8 @@ func kind(h *tar.Header) error {
 	switch {
 	case slices.ContainsFunc(records(h), func(name string) bool { return strings.HasPrefix(name, "GNU.sparse.") }):
 		what = "a sparse file"
+	case h.Typeflag == tar.TypeDir && h.Size != 0: // which some pass over, and some read as entries
+		what = "a folder with content"
 	case h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir:
 		return nil
 	case h.Typeflag == tar.TypeXGlobalHeader:

@@ -129,7 +129,8 @@ func members(document json.RawMessage) (m map[string]json.RawMessage, err error)
 	return m, nil
 }
 
-// ownPools says whether a patch names pools that are there or whose names are the pack's. Those of others it must not remove.
+// ownPools says whether a patch names pools that are there or whose names are the pack's. Since nothing of the pack lies in the document, those that are there
+// are of others, whatever they are called, and it must not remove them: of the packs git and git-hub each has pools that begin with "git-".
 func ownPools(id string, patch, section json.RawMessage) error {
 	named, err := read(patch)
 	if err != nil {
@@ -141,11 +142,10 @@ func ownPools(id string, patch, section json.RawMessage) error {
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		_, exists := existing[name]
 		switch {
-		case name == id || strings.HasPrefix(name, id+"-") || strings.HasPrefix(name, id+"_"):
-		case !exists:
-			return fault.New(fault.Invalid, "pool %q is not there, and the name of a new one must be %s or begin with %s- or %s_", name, id, id, id)
-		case pools[name] == nil:
+		case exists && pools[name] == nil:
 			return fault.New(fault.Invalid, "pool %q is not the pack's, and it must not remove it", name)
+		case !exists && name != id && !strings.HasPrefix(name, id+"-") && !strings.HasPrefix(name, id+"_"):
+			return fault.New(fault.Invalid, "pool %q is not there, and the name of a new one must be %s or begin with %s- or %s_", name, id, id, id)
 		}
 	}
 	return nil

@@ -206,7 +206,7 @@ func TestNoObjectIsRefused(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	const there = `{"pools":{"topics":{"job.x":"main"},"pools":{"main":{},"gpu":{"requires":["cuda"]}}},"safety":{}}`
+	const there = `{"pools":{"topics":{"job.x":"main"},"pools":{"main":{},"gpu":{"requires":["cuda"]},"git-hub":{}}},"safety":{}}`
 	pools := func(patch string) []pack.ConfigOverlay { return []pack.ConfigOverlay{on("pools", patch)} }
 	tests := []struct {
 		name, document string
@@ -222,7 +222,8 @@ func TestValidate(t *testing.T) {
 			`pool "github" is not there, and the name of a new one must be git or begin with git- or git_`},
 		{"K10 on a plane without a document", ``, pools(`{"topics":{"job.git.a":"git"},"pools":{"git":{}}}`), ""},
 		{"somebody's pool removed", there, pools(`{"pools":{"gpu":null}}`), `pool "gpu" is not the pack's, and it must not remove it`},
-		{"its own pool removed", there, pools(`{"pools":{"git":null}}`), ""},
+		{"the pool of a pack whose id begins alike removed", there, pools(`{"pools":{"git-hub":null}}`), `pool "git-hub" is not the pack's, and it must not remove it`},
+		{"a pool of its own that is not there removed", there, pools(`{"pools":{"git":null}}`), ""},
 		{"K09 a topic without pools", there, pools(`{"topics":{"job.git.a":[]}}`),
 			`the configuration would not be valid with this pack: pools: topics["job.git.a"]: at least one pool is required`},
 		{"K09 requires that are no list", there, pools(`{"pools":{"git":{"requires":"net"}}}`),

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/pack"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -141,6 +142,9 @@ func (r Record) Check() error {
 		return fault.New(fault.Invalid, "pack %s: its record has %d bytes, more than %d", r.ID, len(r.JSON), maxRecord)
 	case len(r.Undo) > maxUndo:
 		return fault.New(fault.Invalid, "pack %s: what is needed to take it away has %d bytes, more than %d", r.ID, len(r.Undo), maxUndo)
+	}
+	if _, err := pack.ReadRecord(r.JSON); err != nil { // one that cannot be read would be in the way of whoever reads all
+		return fault.New(fault.Invalid, "pack %s: %s", r.ID, err.Error())
 	}
 	return nil
 }

@@ -127,6 +127,7 @@ func TestWhatIsNoRecord(t *testing.T) {
 	for name, r := range map[string]registry.Record{
 		"no id": {JSON: json.RawMessage(`{}`)}, "a capital": {ID: "A", JSON: json.RawMessage(`{}`)}, "no object": {ID: "a", JSON: json.RawMessage(`[]`)},
 		"nothing": {ID: "a"}, "no JSON": {ID: "a", JSON: json.RawMessage(`{`)}, "a large undo": {ID: "a", JSON: json.RawMessage(`{}`), Undo: make([]byte, 121<<10)},
+		"a version that is a number": {ID: "a", JSON: json.RawMessage(`{"version":1}`)}, "topics that are no list": {ID: "a", JSON: json.RawMessage(`{"manifest":{"topics":{}}}`)},
 		"a large record": {ID: "a", JSON: append(json.RawMessage(`{}`), make([]byte, 256<<10)...)},
 	} {
 		if err := r.Check(); !fault.Is(err, fault.Invalid) {

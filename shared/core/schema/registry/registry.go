@@ -267,13 +267,31 @@ func Revision(hashes map[string]string) string {
 	return hash([]byte(b.String()))
 }
 
-// Named answers the schemas of a tenant that have these ids, as they are now; those that do not exist are left out.
+// Named answers the schemas of a tenant that have these ids, as they are now, and all at one time: of several that are changed at once, as by an upgrade
+// of a pack, it has all or none. Those that do not exist are left out. Its fault is Conflict when others keep changing them.
 func (s *Store) Named(ctx context.Context, tenant string, ids []string) (Set, error) {
 	items, err := s.items(ctx, tenant, ids)
 	if err != nil {
 		return Set{}, err
 	}
-	return s.set(items)
+	if len(ids) < 2 {
+		return s.set(items)
+	}
+	for range tries { // they are read one by one, and what is the same twice was there in between
+		again, err := s.items(ctx, tenant, ids)
+		if err != nil {
+			return Set{}, err
+		}
+		if maps.EqualFunc(items, again, sameRegistration) {
+			return s.set(items)
+		}
+		items = again
+	}
+	return Set{}, errConflict
+}
+
+func sameRegistration(a, b store.Item) bool {
+	return a.Attrs.String(attrHash) == b.Attrs.String(attrHash) && a.Attrs.Int(attrAt) == b.Attrs.Int(attrAt)
 }
 
 func (s *Store) set(items map[string]store.Item) (Set, error) {

@@ -292,3 +292,52 @@ func TestNamedAnswersWhatIsThere(t *testing.T) {
 		t.Errorf("what was kept is not as it was: %v", err)
 	}
 }
+
+// torn answers half of a batch, and the other half after something has happened, as a batch may be read.
+type torn struct {
+	store.Table
+
+	meanwhile func()
+}
+
+func (t *torn) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
+	first, err := t.Table.BatchGet(ctx, keys[:len(keys)/2])
+	if err != nil {
+		return nil, err
+	}
+	t.meanwhile()
+	rest, err := t.Table.BatchGet(ctx, keys[len(keys)/2:])
+	return append(first, rest...), err
+}
+
+// Schemas that are always changed together are never named in a mixture, also when they become again what they were before.
+func TestNamedIsOfOneTime(t *testing.T) {
+	w, ids := newWorld(t), []string{"a", "b"}
+	changes := 0
+	change := func() {
+		version := titled(fmt.Sprint(changes % 2))
+		changes++
+		before, err := process(w.table).Registered(t.Context(), "default", ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.table.Write(t.Context(), before[0].Replace("default", version, int64(changes)), before[1].Replace("default", version, int64(changes))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change()
+	left := 3
+	s := process(&torn{w.table, func() {
+		if left--; left >= 0 {
+			change()
+		}
+	}})
+	found, err := s.Named(t.Context(), "default", ids)
+	if err != nil || len(found.Hashes) != 2 || found.Hashes["a"] != found.Hashes["b"] {
+		t.Errorf("%v, %v", found.Hashes, err)
+	}
+	left = 1000
+	if found, err := s.Named(t.Context(), "default", ids); !fault.Is(err, fault.Conflict) {
+		t.Errorf("%v, %v", found.Hashes, err)
+	}
+}
