@@ -18,6 +18,8 @@ import (
 	schemas "github.com/cordum-serverless/cordum/shared/core/schema/registry"
 	"github.com/cordum-serverless/cordum/shared/core/workflow"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/catalog"
+	"github.com/cordum-serverless/cordum/shared/platform/chaos/mortal"
+	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -389,6 +391,22 @@ func TestAnInstallerThatSleptLongerThanItsLocks(t *testing.T) {
 	}
 }
 
+// A lock is given back although nobody heard that it was granted.
+func TestALockOfWhichNobodyHeardThatItWasGranted(t *testing.T) {
+	for _, taken := range []int{2, 4} { // the calls that take the two locks
+		w := in(t)
+		lost, deaf := mortal.New(mortal.Outage, taken), mortal.New(mortal.OutageBefore, taken+1)
+		_, err := w.process(deaf.Table(lost.Table(w.table)), w.blobs, w.queues).Install(t.Context(), maya, reef.bundle(), upgrade)
+		if !errors.Is(err, store.ErrUnavailable) || !deaf.Met() {
+			t.Errorf("%v", err)
+		}
+		if !w.free() {
+			t.Error("it is held for a minute")
+		}
+		w.install(reef, upgrade)
+	}
+}
+
 // Who is told of success has written: though the head of the policy looks just as his write would have left it.
 func TestAnOutageThatLooksLikeSuccess(t *testing.T) {
 	w := in(t)
@@ -412,6 +430,9 @@ func TestWhatOthersDoMeanwhileStays(t *testing.T) {
 	overtaken := &sleeping{Table: w.table, dream: func([]store.Op) error {
 		w.edit(`{"note":"new"}`)
 		w.publish("mine", 2)
+		if _, err := w.queues.Depth(t.Context(), resources.Pool("tide-new")); err != nil {
+			t.Errorf("jobs would be routed to a pool without a queue: %v", err)
+		}
 		return w.fresh().Schemas.Register(t.Context(), maya, "tide/New", json.RawMessage(`{"title":"not yet"}`))
 	}}
 	_, err := w.process(overtaken, w.blobs, w.queues).Install(t.Context(), maya, tides[1].bundle(), upgrade)

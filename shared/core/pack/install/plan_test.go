@@ -182,8 +182,8 @@ func TestAnyOrderOfPacksLeavesWhatPeopleMade(t *testing.T) {
 
 func (p *plane) step(t *rapid.T, versions map[string][]*pack.Pack) {
 	id := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pack")
-	switch rapid.IntRange(0, 8).Draw(t, "what") {
-	case 0, 1, 2, 3:
+	switch rapid.SampledFrom([]string{"off", "install", "edit", "uninstall", "theirs", "install", "install"}).Draw(t, "what") {
+	case "install":
 		v := rapid.SampledFrom(versions[id]).Draw(t, "version")
 		o := install.Options{Upgrade: true, Inactive: rapid.IntRange(0, 3).Draw(t, "inactive") == 0}
 		if _, err := p.Install(maya, v, o); err != nil {
@@ -196,14 +196,14 @@ func (p *plane) step(t *rapid.T, versions map[string][]*pack.Pack) {
 			t.Fatalf("installed again: %v, %v", changed, err)
 		}
 		maps.DeleteFunc(p.off, func(bundle string, _ bool) bool { return p.Bundles[bundle] == nil })
-	case 4:
+	case "uninstall":
 		if _, err := p.Uninstall(maya, id, rapid.Bool().Draw(t, "purge")); err != nil && p.Records[id].JSON != nil {
 			t.Fatal(err)
 		}
 		maps.DeleteFunc(p.off, func(bundle string, _ bool) bool { return p.Bundles[bundle] == nil })
-	case 5, 6:
+	case "edit":
 		p.edit(t)
-	case 7:
+	case "off":
 		for bundle, raw := range p.Bundles {
 			if strings.HasPrefix(bundle, id+"/") {
 				var members map[string]any
@@ -214,7 +214,7 @@ func (p *plane) step(t *rapid.T, versions map[string][]*pack.Pack) {
 				p.Bundles[bundle] = must(json.Marshal(members))
 			}
 		}
-	case 8:
+	case "theirs":
 		name := id + "/" + rapid.SampledFrom([]string{"one", "two"}).Draw(t, "schema")
 		p.theirs[name] = true
 		if p.Schemas[name] = []byte(`{"title":"theirs"}`); rapid.Bool().Draw(t, "deleted") {

@@ -178,11 +178,11 @@ func (r release) bundle() []byte {
 	return bundle
 }
 
-// tides are two versions of a pack that has everything: what is changed, what is new and what is gone, and texts so large that they lie in the blob store.
+// tides are two versions of a pack that has everything: what is changed, what is new and what is gone, and a text so large that it lies in the blob store.
 var tides = [2]release{{
 	id: "tide", version: "1.0.0",
 	schemas:   map[string]string{"Same": `{"title":"same"}`, "Other": `{"title":"tide 1"}`, "Gone": `{"title":"gone"}`},
-	workflows: map[string]string{"flow": flow("tide 1", 40<<10), "same": flow("same", 0), "gone": flow("gone", 0)},
+	workflows: map[string]string{"flow": flow("tide 1", 0), "same": flow("same", 0), "gone": flow("gone", 0)},
 	policy:    map[string]string{"safety": allows("tide", 1), "gone": allows("tide", 9)},
 	pools:     `{"topics":{"job.tide.a":"tide","job.tide.gone":"tide-gone"},"pools":{"tide":{},"tide-gone":{},"shared":{"requires":["tide-1"]}}}`,
 	timeouts:  `{"topics":{"job.tide.a":{"timeout_seconds":60}},"workflows":{"tide.flow":{"total_timeout_seconds":60}}}`,
@@ -344,7 +344,7 @@ func difference(before, after string) string {
 func (w *world) free() bool {
 	w.Helper()
 	locks := &lock.Store{Table: w.table, Clock: w.clock}
-	for _, resource := range []string{"packs:global", "pack:tide"} {
+	for _, resource := range []string{"packs:global", "pack:tide", "pack:reef"} {
 		if _, err := locks.Get(w.Context(), "default", resource); err == nil {
 			return false
 		}
