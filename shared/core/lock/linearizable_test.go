@@ -21,6 +21,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/lock"
 	"github.com/cordum-serverless/cordum/shared/platform/chaos"
+	"github.com/cordum-serverless/cordum/shared/platform/chaos/mortal"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -143,36 +144,6 @@ func (c *skewed) Now() time.Time {
 	return now
 }
 
-var errDied = errors.New("the process has died")
-
-// mortal is the table of a process that dies at a call of an operation: after so many others, and before or after that call took effect.
-type mortal struct {
-	store.Table
-
-	after  int
-	before bool
-}
-
-func (m *mortal) call(do func() error) error {
-	m.after--
-	switch {
-	case m.after >= 0:
-		return do()
-	case m.after == -1 && !m.before:
-		_ = do()
-	}
-	return errDied
-}
-
-func (m *mortal) Get(ctx context.Context, key store.Key) (it store.Item, err error) {
-	err = m.call(func() error { it, err = m.Table.Get(ctx, key); return err })
-	return it, err
-}
-
-func (m *mortal) Write(ctx context.Context, ops ...store.Op) error {
-	return m.call(func() error { return m.Table.Write(ctx, ops...) })
-}
-
 // insistent is a table that sends a write whose answer is lost once more, as AWS's SDK does: its caller hears of a refusal by what he wrote himself.
 type insistent struct{ store.Table }
 
@@ -230,7 +201,8 @@ func (p plan) play(t *testing.T) []porcupine.Operation {
 						s.Table = insistent{s.Table}
 					}
 					if dice.IntN(15) == 0 {
-						s.Table = &mortal{s.Table, dice.IntN(4), dice.IntN(2) == 0}
+						at := 1 + dice.IntN(4)
+						s.Table = mortal.New([]mortal.Fate{mortal.DeathBefore, mortal.Death}[dice.IntN(2)], at).Table(s.Table)
 					}
 					if p.weaken != nil {
 						p.weaken(s)

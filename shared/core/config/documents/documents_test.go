@@ -3,10 +3,8 @@ package documents_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/cordum-serverless/cordum/shared/core/audit"
@@ -18,6 +16,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/chaos/mortal"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
@@ -106,91 +105,6 @@ func (w *world) picture(c documents.Change) string {
 	return string(text)
 }
 
-// saboteur fails at the n-th call of a port, before it takes effect or after, and at all that follow.
-type saboteur struct {
-	store.Table
-	blob.Store
-	queue.Queues
-
-	mu    sync.Mutex
-	at    int
-	after bool
-	seen  int
-}
-
-var errCrash = errors.New("the process is gone")
-
-func (s *saboteur) hit(do func() error) error {
-	s.mu.Lock()
-	s.seen++
-	dead, now := s.seen > s.at, s.seen == s.at
-	s.mu.Unlock()
-	switch {
-	case dead, now && !s.after:
-		return errCrash
-	case now:
-		_ = do()
-		return errCrash
-	default:
-		return do()
-	}
-}
-
-// tables, objects and queues are the ports of a saboteur.
-type (
-	tables  struct{ *saboteur }
-	objects struct{ *saboteur }
-	queues  struct{ *saboteur }
-)
-
-func (t tables) Get(ctx context.Context, k store.Key) (it store.Item, err error) {
-	err = t.hit(func() error { it, err = t.Table.Get(ctx, k); return err })
-	return it, err
-}
-
-func (t tables) BatchGet(ctx context.Context, ks []store.Key) ([]store.Item, error) {
-	return t.Table.BatchGet(ctx, ks)
-}
-
-func (t tables) Query(ctx context.Context, q store.Query) (p store.Page, err error) {
-	err = t.hit(func() error { p, err = t.Table.Query(ctx, q); return err })
-	return p, err
-}
-
-func (t tables) Write(ctx context.Context, ops ...store.Op) error {
-	return t.hit(func() error { return t.Table.Write(ctx, ops...) })
-}
-
-func (t tables) Update(ctx context.Context, op store.Op) (store.Item, error) {
-	return t.Table.Update(ctx, op)
-}
-
-func (o objects) Put(ctx context.Context, key string, data []byte, opts blob.PutOptions) error {
-	return o.hit(func() error { return o.Store.Put(ctx, key, data, opts) })
-}
-
-func (o objects) Get(ctx context.Context, key string, limit int64) (data []byte, about blob.Object, err error) {
-	err = o.hit(func() error { data, about, err = o.Store.Get(ctx, key, limit); return err })
-	return data, about, err
-}
-
-func (o objects) Head(ctx context.Context, key string) (blob.Object, error) {
-	return o.Store.Head(ctx, key)
-}
-func (o objects) Delete(ctx context.Context, key string) error { return o.Store.Delete(ctx, key) }
-
-func (q queues) Ensure(ctx context.Context, defs ...queue.Def) error {
-	return q.hit(func() error { return q.Queues.Ensure(ctx, defs...) })
-}
-
-func (q queues) Send(ctx context.Context, name string, msgs ...queue.Message) error {
-	return q.Queues.Send(ctx, name, msgs...)
-}
-
-func (q queues) Delete(ctx context.Context, name string, receipts ...string) error {
-	return q.Queues.Delete(ctx, name, receipts...)
-}
-
 // TestACrashAtAnyLineLeavesEverythingOrNothing: a process dies at each call that a change makes, before it takes effect and after.
 func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
 	for name, body := range changes {
@@ -199,17 +113,17 @@ func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
 			survived, calls := false, 0
 			for at := 1; !survived; at++ {
 				calls = at
-				for _, after := range []bool{false, true} {
+				for _, fate := range []mortal.Fate{mortal.DeathBefore, mortal.Death} {
 					w := newWorld(t)
 					before := w.picture(c)
-					s := &saboteur{Table: w.table, Store: w.blobs, Queues: w.queues, at: at, after: after}
-					_, failed := process(tables{s}, objects{s}, queues{s}).Set(t.Context(), maya, c)
-					survived = failed == nil && s.seen < at
+					p := mortal.New(fate, at)
+					_, failed := process(p.Table(w.table), p.Blobs(w.blobs), p.Queues(w.queues)).Set(t.Context(), maya, c)
+					survived = failed == nil && !p.Met()
 					switch now := w.picture(c); {
 					case now == before && failed == nil:
-						t.Fatalf("at call %d, after %v: acknowledged, and nothing happened", at, after)
+						t.Fatalf("%s at call %d: acknowledged, and nothing happened", fate, at)
 					case now != before && (strings.Count(now, `"action":"set"`) != 1 || !strings.Contains(now, `"n":1`) || !strings.Contains(now, `"revision":1}`)):
-						t.Fatalf("at call %d, after %v: half a change: %v\n%.2000s", at, after, failed, now)
+						t.Fatalf("%s at call %d: half a change: %v\n%.2000s", fate, at, failed, now)
 					}
 					if d, err := w.fresh().Get(t.Context(), maya, c.Scope, c.ID); err == nil && d.Revision == 1 && name == "system" {
 						_, err := w.queues.Depth(t.Context(), resources.Pool("fresh"))
@@ -224,27 +138,11 @@ func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
 	}
 }
 
-// echoing makes the first write twice, as a client of a database does that has lost the answer: what the caller hears is that somebody was first.
-type echoing struct {
-	store.Table
-
-	once sync.Once
-}
-
-func (e *echoing) Write(ctx context.Context, ops ...store.Op) error {
-	var err error
-	e.once.Do(func() { err = e.Table.Write(ctx, ops...) })
-	if err != nil {
-		return err
-	}
-	return e.Table.Write(ctx, ops...)
-}
-
 // TestAWriteWhoseAnswerWasLostCountsOnce: it is known again by its mark.
 func TestAWriteWhoseAnswerWasLostCountsOnce(t *testing.T) {
 	for name, body := range changes {
 		w, c := newWorld(t), parse(t, body)
-		_, err := process(&echoing{Table: w.table}, w.blobs, w.queues).Set(t.Context(), maya, c)
+		_, err := process(mortal.New(mortal.Echo, 1).Table(w.table), w.blobs, w.queues).Set(t.Context(), maya, c)
 		w.must(err)
 		now := w.picture(c)
 		if strings.Count(now, `"action":"set"`) != 1 || !strings.Contains(now, `"revision":1}`) {

@@ -286,19 +286,20 @@ func lost(resource string) error {
 	return errPackLock
 }
 
-// hold takes the locks of a pack, in the order in which everybody takes them.
+// hold takes the locks of a pack, in the order in which everybody takes them. Where nobody knows whether one was taken it is given back, too.
 func (i *Installer) hold(ctx context.Context, by identity.Identity, id string) (*held, error) {
 	h := &held{i: i, by: by, owner: "api-gateway:" + i.IDs.UUID()}
 	for _, resource := range []string{globalLock, packLock + id} {
 		l, err := i.Locks.Acquire(ctx, by.Tenant, resource, h.owner, lock.Exclusive, lockFor)
-		if err != nil {
+		if errors.Is(err, lock.ErrUnavailable) {
 			h.release(ctx)
-			if errors.Is(err, lock.ErrUnavailable) {
-				err = lost(resource)
-			}
+			return nil, lost(resource)
+		}
+		l.Resource = resource
+		if h.locks = append(h.locks, l); err != nil {
+			h.release(ctx)
 			return nil, err
 		}
-		h.locks = append(h.locks, l)
 	}
 	return h, nil
 }

@@ -45,18 +45,20 @@ type world struct {
 // installed says that the pack is installed.
 func (w *world) installed() bool { return w.record != nil && w.record.Status != pack.Disabled }
 
-// know takes the pack's record in. What is installed for one tenant is no other's to change.
+// know takes the pack's record in. What is installed for one tenant is no other's to change. What is left of a pack that another tenant had installed is
+// that tenant's.
 func (w *world) know(old registry.Record) error {
 	r, err := pack.ReadRecord(old.JSON)
 	if err != nil {
-		return fmt.Errorf("pack %s: stored record: %w", w.id, err)
+		return fault.New(fault.Invalid, "pack %s: its record cannot be read, and must be mended or removed in system/packs: %s", w.id, err.Error())
 	}
 	w.old, w.record = &old, &r
-	if w.installed() && old.Tenant != "" {
-		w.tenant = old.Tenant
-	}
-	if w.tenant != w.by.Tenant {
+	switch {
+	case old.Tenant == "" || old.Tenant == w.tenant:
+	case w.installed():
 		return errForeign
+	default:
+		r.Resources = pack.Resources{}
 	}
 	return nil
 }
@@ -226,7 +228,8 @@ type layers struct {
 	Layers overlay.Layers `json:"layers"`
 }
 
-// layersOf reads those of a record. One that a client wrote has none, and claims what it says that it has applied.
+// layersOf reads those of a record. One that a client wrote has none, and claims what it says that it has applied: what cannot be read claims nothing, and is
+// in nobody's way.
 func layersOf(r registry.Record) (layers, error) {
 	var l layers
 	if len(r.Undo) > 0 {
@@ -237,19 +240,22 @@ func layersOf(r registry.Record) (layers, error) {
 	}
 	says, err := pack.ReadRecord(r.JSON)
 	if err != nil || says.Status == pack.Disabled {
-		return l, err
+		return l, nil
 	}
 	for _, c := range says.Overlays.Config {
 		if cmp.Or(c.Scope, config.SystemScope) != config.SystemScope || cmp.Or(c.ScopeID, config.DefaultID) != config.DefaultID {
 			continue
 		}
-		claimed, err := overlay.Claim(r.ID, c)
-		if err != nil {
-			return l, err
+		if claimed, err := overlay.Claim(r.ID, c); err == nil {
+			l.Layers = append(l.Layers, claimed)
 		}
-		l.Layers = append(l.Layers, claimed)
 	}
 	return l, nil
+}
+
+// are says whether the layers, which the plane itself has put there, are those of these overlays.
+func (l layers) are(overlays []pack.ConfigOverlay) bool {
+	return l.Seq > 0 && slices.EqualFunc(l.Layers, overlays, func(one overlay.Layer, o pack.ConfigOverlay) bool { return one.Is(o) })
 }
 
 // configure puts overlays into system/default, in place of those that the pack has there.
@@ -279,6 +285,13 @@ func (x *wish) configure(w *world, overlays []pack.ConfigOverlay) error {
 	if err != nil {
 		return err
 	}
+	if err := x.documented(w, data); err != nil {
+		return err
+	}
+	if x.document == nil && byPack[w.id].are(overlays) { // they need not lie on top of what came later
+		x.record.Undo = w.packs.Records[w.id].Undo
+		return nil
+	}
 	after := map[string]layers{}
 	for _, one := range rest {
 		l := after[one.Pack]
@@ -301,14 +314,16 @@ func (x *wish) configure(w *world, overlays []pack.ConfigOverlay) error {
 			x.others = append(x.others, r)
 		}
 	}
-	return x.documented(w, data)
+	return nil
 }
 
-// govern puts the bundles of a pack in place of those that it had; nil has none. A bundle that an operator has switched off stays so.
+// govern puts the bundles of a pack in place of those that it had; nil has none. A bundle that an operator has switched off stays so. One that a new version
+// has no longer goes, unless somebody has changed it since; those of a pack that is uninstalled go as they are.
 func (x *wish) govern(w *world, p *pack.Pack) {
 	if w.installed() {
 		for _, f := range w.record.Overlays.Policy {
-			if _, there := w.bundles[f.FragmentID]; there && strings.HasPrefix(f.FragmentID, w.id+"/") {
+			raw, there := w.bundles[f.FragmentID]
+			if there && strings.HasPrefix(f.FragmentID, w.id+"/") && (p == nil || !changed(raw)) {
 				x.bundles[f.FragmentID] = nil
 			}
 		}
@@ -328,6 +343,12 @@ func (x *wish) govern(w *world, p *pack.Pack) {
 		}
 		x.bundles[f.FragmentID] = encode(made)
 	}
+}
+
+// changed says that a bundle is not what its installer put there, who wrote down its hash.
+func changed(raw json.RawMessage) bool {
+	b, ok := head.ParseBundle(raw)
+	return ok && b.SHA256 != canonical.Hash([]byte(b.Content))
 }
 
 // documented wishes for data of system/default, if it differs from what there is.

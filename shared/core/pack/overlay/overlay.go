@@ -25,6 +25,16 @@ type Layer struct {
 	Undo Undo   `json:"undo"`
 }
 
+// Is says whether a layer is that of an overlay: of its name, with its patch.
+func (l Layer) Is(o pack.ConfigOverlay) bool {
+	patch, err := read(l.Undo.Patch)
+	if err != nil || l.Name != o.Name {
+		return false
+	}
+	wanted, err := decode(o.Patch)
+	return err == nil && len(patch) == 1 && patch[o.Key] != nil && equal(patch[o.Key], wanted)
+}
+
 // Install puts the overlays of a pack over everything that lies in a document, and takes out whatever of that pack lay in it before. Neither l nor the document
 // is changed.
 func (l Layers) Install(document json.RawMessage, id string, overlays []pack.ConfigOverlay) (json.RawMessage, Layers, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/chaos/mortal"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -101,79 +102,6 @@ func allows(topic, rule string) string {
 	return fmt.Sprintf("rules: [{id: %s, match: {topics: [%s]}, decision: allow}]", rule, topic)
 }
 
-// saboteur fails at the n-th call of a port, before it takes effect or after.
-type saboteur struct {
-	store.Table
-	blob.Store
-
-	mu    sync.Mutex
-	at    int
-	after bool
-	seen  int
-}
-
-var errCrash = errors.New("the process is gone")
-
-func (s *saboteur) hit(do func() error) error {
-	s.mu.Lock()
-	s.seen++
-	dead, now := s.seen > s.at, s.seen == s.at
-	s.mu.Unlock()
-	switch {
-	case dead, now && !s.after:
-		return errCrash
-	case now:
-		_ = do()
-		return errCrash
-	default:
-		return do()
-	}
-}
-
-// tables and objects are the two ports of a saboteur.
-type (
-	tables  struct{ *saboteur }
-	objects struct{ *saboteur }
-)
-
-func (t tables) Get(ctx context.Context, k store.Key) (it store.Item, err error) {
-	err = t.hit(func() error { it, err = t.Table.Get(ctx, k); return err })
-	return it, err
-}
-
-func (t tables) BatchGet(ctx context.Context, ks []store.Key) (its []store.Item, err error) {
-	err = t.hit(func() error { its, err = t.Table.BatchGet(ctx, ks); return err })
-	return its, err
-}
-
-func (t tables) Query(ctx context.Context, q store.Query) (p store.Page, err error) {
-	err = t.hit(func() error { p, err = t.Table.Query(ctx, q); return err })
-	return p, err
-}
-
-func (t tables) Write(ctx context.Context, ops ...store.Op) error {
-	return t.hit(func() error { return t.Table.Write(ctx, ops...) })
-}
-
-func (t tables) Update(ctx context.Context, op store.Op) (it store.Item, err error) {
-	err = t.hit(func() error { it, err = t.Table.Update(ctx, op); return err })
-	return it, err
-}
-
-func (o objects) Put(ctx context.Context, key string, data []byte, opts blob.PutOptions) error {
-	return o.hit(func() error { return o.Store.Put(ctx, key, data, opts) })
-}
-
-func (o objects) Get(ctx context.Context, key string, limit int64) (data []byte, about blob.Object, err error) {
-	err = o.hit(func() error { data, about, err = o.Store.Get(ctx, key, limit); return err })
-	return data, about, err
-}
-
-func (o objects) Head(ctx context.Context, key string) (blob.Object, error) {
-	return o.Store.Head(ctx, key)
-}
-func (o objects) Delete(ctx context.Context, key string) error { return o.Store.Delete(ctx, key) }
-
 // TestACrashAtAnyLineLeavesEverythingOrNothing: a process dies at each call that a change makes, before it takes effect and after.
 func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
 	for name, change := range map[string]func(context.Context, *bundles.Store) error{
@@ -199,7 +127,7 @@ func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			survived := false
 			for at := 1; !survived; at++ {
-				for _, after := range []bool{false, true} {
+				for _, fate := range []mortal.Fate{mortal.DeathBefore, mortal.Death} {
 					w := newWorld(t, 0)
 					w.put("secops/a", allows("job.a", "a"))
 					w.put("secops/b", allows("job.b", "b"))
@@ -208,18 +136,18 @@ func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
 					w.put("secops/b", allows("job.b2", "b2"))
 					w.put("secops/c", allows("job.c", "c"))
 					before := w.picture()
-					s := &saboteur{Table: w.table, Store: w.blobs, at: at, after: after}
-					failed := change(t.Context(), w.process(tables{s}, objects{s}))
-					survived = failed == nil && s.seen < at
+					p := mortal.New(fate, at)
+					failed := change(t.Context(), w.process(p.Table(w.table), p.Blobs(w.blobs)))
+					survived = failed == nil && !p.Met()
 					now := w.picture()
 					if now == before {
 						if failed == nil {
-							t.Fatalf("at call %d, after %v: acknowledged, and nothing happened", at, after)
+							t.Fatalf("%s at call %d: acknowledged, and nothing happened", fate, at)
 						}
 						continue
 					}
 					if name != "put" && name != "capture" && name != "delete a draft" && strings.Count(now, `"action"`) != strings.Count(before, `"action"`)+1 {
-						t.Fatalf("at call %d, after %v: %v\n%s", at, after, failed, now)
+						t.Fatalf("%s at call %d: %v\n%s", fate, at, failed, now)
 					}
 					whole := map[string]func() bool{
 						"publish": func() bool {
@@ -229,7 +157,7 @@ func TestACrashAtAnyLineLeavesEverythingOrNothing(t *testing.T) {
 						"delete":   func() bool { return w.decides("job.b") == "DENY by " && strings.Count(now, `"Draft": true`) == 1 },
 					}[name]
 					if whole != nil && !whole() {
-						t.Fatalf("at call %d, after %v: half a change: %v\n%s", at, after, failed, now)
+						t.Fatalf("%s at call %d: half a change: %v\n%s", fate, at, failed, now)
 					}
 				}
 			}

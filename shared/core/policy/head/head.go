@@ -14,6 +14,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
@@ -185,10 +186,11 @@ func (s *Store) publish(ctx context.Context, before Version, c *Change) (Version
 	if before.Revision > 0 {
 		unmoved = store.Equal("rev", before.Revision)
 	}
+	mark := strconv.FormatUint(rand.Uint64(), 36)
 	ops := make([]store.Op, copies, copies+1)
 	for n := range copies {
 		ops[n] = store.Put(store.Item{
-			Key: key(n), Attrs: store.Attrs{"content": next.Name, "snapshot": next.Snapshot, "rev": next.Revision},
+			Key: key(n), Attrs: store.Attrs{"content": next.Name, "snapshot": next.Snapshot, "rev": next.Revision, "mark": mark},
 		}).If(unmoved)
 	}
 	history, err := s.remember(ctx, before, next.Snapshot)
@@ -205,19 +207,20 @@ func (s *Store) publish(ctx context.Context, before Version, c *Change) (Version
 	if moved, ok := errors.AsType[*store.ConditionError](err); ok && moved.Op < copies || errors.Is(err, store.ErrConflict) {
 		return before, ErrConflict
 	}
-	if err != nil && !s.written(ctx, next, err) {
+	if err != nil && !s.written(ctx, mark, err) {
 		return before, err
 	}
 	return next, nil
 }
 
-// written says whether a write whose answer was lost has taken effect.
-func (s *Store) written(ctx context.Context, next Version, failed error) bool {
+// written says whether a write whose answer was lost has taken effect. It is known by its mark: a write of something else that decisions depend on makes
+// the same revision of the same content.
+func (s *Store) written(ctx context.Context, mark string, failed error) bool {
 	if _, ok := errors.AsType[*store.ConditionError](failed); ok || errors.Is(failed, store.ErrInvalid) || errors.Is(failed, store.ErrTooLarge) {
 		return false
 	}
-	now, err := s.read(ctx, 0)
-	return err == nil && now.Revision == next.Revision && now.Name == next.Name
+	it, err := s.Table.Get(ctx, key(0))
+	return err == nil && it.Attrs.String("mark") == mark
 }
 
 // remember lists a policy as the newest that is in force, unless it is already.
