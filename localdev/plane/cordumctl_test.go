@@ -558,7 +558,7 @@ func TestChecklist2_APackOfTheCommandLine(t *testing.T) {
 		if record["status"] != "ACTIVE" || record["installed_by"] != "ada" || record["manifest"].(map[string]any)["metadata"].(map[string]any)["title"] != "Parcels" {
 			t.Errorf("%v", record)
 		}
-		verified := []string{"weighs: ALLOW, true", "books: REQUIRE_APPROVAL, true"}
+		verified := []string{"weighing is allowed: ALLOW, true", "a booking waits for a human: REQUIRE_APPROVAL, true"}
 		if got := c.verify("parcels"); !slices.Equal(got, verified) {
 			t.Errorf("verified: %q", got)
 		}
@@ -586,7 +586,7 @@ func TestChecklist2_APackOfTheRoute(t *testing.T) {
 		c, clean := &cordumctl{r: r, key: "k-ada"}, r.data("system", "default")
 		r.installAs("k-ada", "pack.tgz", parcels(t).tgz()).ok(200)
 		c.shownAlike("parcels")
-		if got := c.verify("parcels"); !slices.Equal(got, []string{"weighs: ALLOW, true", "books: REQUIRE_APPROVAL, true"}) {
+		if got := c.verify("parcels"); !slices.Equal(got, []string{"weighing is allowed: ALLOW, true", "a booking waits for a human: REQUIRE_APPROVAL, true"}) {
 			t.Errorf("verified: %q", got)
 		}
 		c.said = nil
