@@ -98,7 +98,9 @@ func play(t *testing.T, seed uint64, seen map[string]int) {
 		for !over.Load() {
 			what, still := w.look()
 			if still {
+				mu.Lock()
 				seen[what]++
+				mu.Unlock()
 			}
 			time.Sleep(2 * time.Second)
 		}
