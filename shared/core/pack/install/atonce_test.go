@@ -96,9 +96,11 @@ func play(t *testing.T, seed uint64, seen map[string]int) {
 	var looking sync.WaitGroup
 	looking.Go(func() {
 		for !over.Load() {
-			what, clear := w.look()
-			if clear {
+			what, still := w.look()
+			if still {
+				mu.Lock()
 				seen[what]++
+				mu.Unlock()
 			}
 			time.Sleep(2 * time.Second)
 		}
@@ -107,7 +109,7 @@ func play(t *testing.T, seed uint64, seen map[string]int) {
 	over.Store(true)
 	looking.Wait()
 	time.Sleep(time.Minute)
-	if what, clear := w.look(); !clear {
+	if what, still := w.look(); !still {
 		t.Errorf("seed %d: at the end: %s", seed, what)
 	}
 	for _, id := range []string{"tide", "reef"} {
@@ -187,8 +189,8 @@ func (w *world) accounted(published int) {
 	}
 }
 
-// look says what is to be seen of the pack, and fails when that is not one version; clear is false when somebody has changed something while it looked.
-func (w *world) look() (what string, clear bool) {
+// look says what is to be seen of the pack, and fails when that is not one version; still is false when somebody has changed something while it looked.
+func (w *world) look() (what string, still bool) {
 	w.Helper()
 	ctx, i := w.Context(), w.fresh()
 	rev := func() [2]int64 {

@@ -232,7 +232,7 @@ func (i *Installer) operations(ctx context.Context, w *world, x *wish) ([]store.
 		}
 		ops = append(ops, more...)
 	}
-	written := append(slices.Clone(x.others), x.record)
+	written := slices.Concat(x.others, []registry.Record{x.record})
 	if err := w.fits(written); err != nil {
 		return nil, err
 	}

@@ -239,18 +239,23 @@ func layersOf(r registry.Record) (layers, error) {
 		return l, nil
 	}
 	says, err := pack.ReadRecord(r.JSON)
-	if err != nil || says.Status == pack.Disabled {
-		return l, nil
+	if err == nil && says.Status != pack.Disabled {
+		l.Layers = claims(r.ID, says.Overlays.Config)
 	}
-	for _, c := range says.Overlays.Config {
+	return l, nil
+}
+
+// claims are the layers of overlays of which nobody knows how they are taken back.
+func claims(id string, overlays []pack.ConfigOverlay) (all overlay.Layers) {
+	for _, c := range overlays {
 		if cmp.Or(c.Scope, config.SystemScope) != config.SystemScope || cmp.Or(c.ScopeID, config.DefaultID) != config.DefaultID {
 			continue
 		}
-		if claimed, err := overlay.Claim(r.ID, c); err == nil {
-			l.Layers = append(l.Layers, claimed)
+		if claimed, err := overlay.Claim(id, c); err == nil {
+			all = append(all, claimed)
 		}
 	}
-	return l, nil
+	return all
 }
 
 // are says whether the layers, which the plane itself has put there, are those of these overlays.

@@ -17,16 +17,17 @@ import (
 // Fate is what happens.
 type Fate string
 
+// What may happen.
 const (
-	// Death: the call is not answered, and none that follows is made. Before says that it was not made either.
+	// Death has the call made and not answered, and none made that follows. DeathBefore has not even made that one.
 	Death       Fate = "death"
 	DeathBefore Fate = "death before"
-	// Outage: the call is made, and answered with its port's ErrUnavailable, as none of the others is. Before says that it was not made.
+	// Outage has the call made, and answered with its port's ErrUnavailable, as none of the others is. OutageBefore has it not made.
 	Outage       Fate = "outage"
 	OutageBefore Fate = "outage before"
-	// Collision: a write of the table is not made, since it met another one. Only writes of the table are counted.
+	// Collision has a write of the table not made, since it met another one. Only writes of the table are counted.
 	Collision Fate = "collision"
-	// Echo: a write of the table is made twice, as a client of a database does that has lost the answer; its caller hears how the second one went. Only
+	// Echo has a write of the table made twice, as a client of a database does that has lost the answer; its caller hears how the second one went. Only
 	// writes of the table are counted.
 	Echo Fate = "echo"
 )

@@ -65,7 +65,11 @@ func TestPortsShareOneFate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close() //nolint:errcheck // nothing is kept
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	for at, want := range []error{1: store.ErrUnavailable, 2: blob.ErrUnavailable, 3: queue.ErrUnavailable} {
 		if want == nil {
 			continue
