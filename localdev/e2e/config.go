@@ -49,16 +49,14 @@ var configCases = []testCase{
 	{"a pool that is added gets jobs", 0, func(s *story) {
 		pools := func(change func(topics map[string]any)) {
 			s.Helper()
-			var section map[string]any
-			if err := json.Unmarshal(s.document("system", "default").Data["pools"], &section); err != nil {
-				s.Fatal(err)
-			}
-			topics, ok := section["topics"].(map[string]any)
-			if !ok {
-				s.Fatalf("pools are %v", section)
-			}
-			change(topics)
-			s.posted(map[string]any{"pools": section})
+			s.alter("default", "pools", func(in map[string]json.RawMessage) {
+				var topics map[string]any
+				if err := json.Unmarshal(in["topics"], &topics); err != nil {
+					s.Fatalf("topics are %s: %v", in["topics"], err)
+				}
+				change(topics)
+				in["topics"] = s.text(topics)
+			})
 		}
 		pools(func(topics map[string]any) { topics[TopicAdded] = PoolAdded })
 		defer pools(func(topics map[string]any) { delete(topics, TopicAdded) })
@@ -150,12 +148,7 @@ func (s *story) document(scope, id string) (d document) {
 // set changes members of a document.
 func (s *story) set(scope, id string, data map[string]any) {
 	s.Helper()
-	s.posted(map[string]any{"scope": scope, "scope_id": id, "data": data})
-}
-
-func (s *story) posted(body map[string]any) {
-	s.Helper()
-	s.gone(s.post("/config", body))
+	s.gone(s.post("/config", map[string]any{"scope": scope, "scope_id": id, "data": data}))
 }
 
 // setAt changes members of a document of the system that is at a revision.
