@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/rpc"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
@@ -92,8 +92,7 @@ func (s *Service) GetArtifact(ctx context.Context, req *cordumv1.GetArtifactRequ
 	if err != nil {
 		return nil, err
 	}
-	download := slices.Contains([]string{"1", "true", "yes", "y", "on"}, strings.ToLower(strings.TrimSpace(req.GetDownload())))
-	data, link, m, err := s.artifacts.Open(ctx, identity.From(ctx).Tenant, id, most(ctx, req.GetMaxBytes()), download, s.clock.Now())
+	data, link, m, err := s.artifacts.Open(ctx, identity.From(ctx).Tenant, id, most(ctx, req.GetMaxBytes()), word.True(req.GetDownload()), s.clock.Now())
 	if err != nil {
 		return nil, err
 	}

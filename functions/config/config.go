@@ -3,7 +3,7 @@ package config
 
 import (
 	"context"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,11 +15,14 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/config/documents"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/pack/registry"
 	"github.com/cordum-serverless/cordum/shared/core/policy/bundles"
+	"github.com/cordum-serverless/cordum/shared/core/word"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
+	"github.com/cordum-serverless/cordum/shared/edge/rpc"
 	"github.com/cordum-serverless/cordum/shared/edge/wire"
 )
 
@@ -66,13 +69,28 @@ func enveloped(req *cordumv1.GetConfigRequest) bool {
 	if req.Envelope == nil {
 		return req.Scope != nil && req.ScopeId != nil
 	}
-	return slices.Contains([]string{"1", "true", "yes", "y", "on"}, strings.ToLower(strings.TrimSpace(req.GetEnvelope())))
+	return word.True(req.GetEnvelope())
+}
+
+// revision reads the one that a client says it has read, with the quotes that HTTP wants or without; nil for none.
+func revision(text string) (*int64, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // none is not wrong
+	}
+	n, err := strconv.ParseInt(strings.Trim(strings.TrimSpace(text), `"`), 10, 64)
+	if err != nil || n < 0 {
+		return nil, fault.New(fault.Invalid, "invalid If-Match: it is the revision of a document")
+	}
+	return &n, nil
 }
 
 // SetConfig changes a document, and tells whoever listens.
 func (s *Service) SetConfig(ctx context.Context, req *cordumv1.SetConfigRequest) (*emptypb.Empty, error) {
 	c, err := documents.Parse(req.GetDocument().GetRaw())
 	if err != nil {
+		return nil, err
+	}
+	if c.At, err = revision(rpc.IfMatch(ctx)); err != nil {
 		return nil, err
 	}
 	by := identity.From(ctx)

@@ -63,6 +63,13 @@ func (s *Service) GetMemory(ctx context.Context, req *cordumv1.GetMemoryRequest)
 	if json.Valid(data) {
 		res.Json = &cordumv1.Json{Raw: data}
 	}
+	// The same bytes three times may be too much for an answer.
+	for _, leave := range []func(){func() { res.Text = "" }, func() { res.Json = nil }} {
+		if fits, err := rest.Fits(res); err != nil || fits {
+			return res, err
+		}
+		leave()
+	}
 	return res, nil
 }
 

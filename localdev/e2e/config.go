@@ -49,16 +49,14 @@ var configCases = []testCase{
 	{"a pool that is added gets jobs", 0, func(s *story) {
 		pools := func(change func(topics map[string]any)) {
 			s.Helper()
-			var section map[string]any
-			if err := json.Unmarshal(s.document("system", "default").Data["pools"], &section); err != nil {
-				s.Fatal(err)
-			}
-			topics, ok := section["topics"].(map[string]any)
-			if !ok {
-				s.Fatalf("pools are %v", section)
-			}
-			change(topics)
-			s.posted(map[string]any{"pools": section})
+			s.alter("default", "pools", func(in map[string]json.RawMessage) {
+				var topics map[string]any
+				if err := json.Unmarshal(in["topics"], &topics); err != nil {
+					s.Fatalf("topics are %s: %v", in["topics"], err)
+				}
+				change(topics)
+				in["topics"] = s.text(topics)
+			})
 		}
 		pools(func(topics map[string]any) { topics[TopicAdded] = PoolAdded })
 		defer pools(func(topics map[string]any) { delete(topics, TopicAdded) })
@@ -72,15 +70,7 @@ var configCases = []testCase{
 		id, topic := "e2e/"+name, "job.documented."+name
 		bundles := func(change func(map[string]json.RawMessage)) {
 			s.Helper()
-			in := map[string]json.RawMessage{}
-			if a := s.get("/config?scope=system&scope_id=policy"); a.Status != http.StatusNotFound {
-				var d document
-				if s.ok(a, &d); json.Unmarshal(d.Data["bundles"], &in) != nil {
-					s.Fatal(a)
-				}
-			}
-			change(in)
-			s.set("system", "policy", map[string]any{"bundles": in})
+			s.alter("policy", "bundles", change)
 		}
 		bundles(func(in map[string]json.RawMessage) {
 			in[id] = s.text(map[string]string{"content": fmt.Sprintf("rules: [{id: %s, match: {topics: [%s]}, decision: deny, reason: documented}]", name, topic)})
@@ -103,15 +93,7 @@ var configCases = []testCase{
 		id := s.fresh()
 		installed := func(change func(map[string]json.RawMessage)) {
 			s.Helper()
-			in := map[string]json.RawMessage{}
-			if a := s.get("/config?scope=system&scope_id=packs"); a.Status != http.StatusNotFound {
-				var d document
-				if s.ok(a, &d); json.Unmarshal(d.Data["installed"], &in) != nil {
-					s.Fatal(a)
-				}
-			}
-			change(in)
-			s.set("system", "packs", map[string]any{"installed": in})
+			s.alter("packs", "installed", change)
 		}
 		installed(func(in map[string]json.RawMessage) {
 			in[id] = s.text(map[string]any{"id": id, "status": "INACTIVE", "of": "e2e"})
@@ -127,6 +109,23 @@ var configCases = []testCase{
 				s.Errorf("the record is still there: %s", in[id])
 			}
 		})
+	}},
+	{"a change is of what was read, or is not made", 0, func(s *story) {
+		note := s.fresh()
+		s.set("system", "policy", map[string]any{note: 1})
+		defer s.set("system", "policy", map[string]any{note: nil})
+		var read int64
+		s.eventually(s.patience(), func() (bool, string) { // others may change the bundles
+			read = s.document("system", "policy").Revision
+			a := s.setAt(read, "policy", map[string]any{note: 2})
+			return a.Status == http.StatusNoContent, a.String()
+		})
+		if a := s.setAt(read, "policy", map[string]any{note: 3}); a.Status != http.StatusConflict {
+			s.Error(a)
+		}
+		if d := s.document("system", "policy"); string(d.Data[note]) != "2" {
+			s.Errorf("the note is %s", d.Data[note])
+		}
 	}},
 	{"a document is its tenant's", needOther, func(s *story) {
 		team := s.fresh()
@@ -149,10 +148,31 @@ func (s *story) document(scope, id string) (d document) {
 // set changes members of a document.
 func (s *story) set(scope, id string, data map[string]any) {
 	s.Helper()
-	s.posted(map[string]any{"scope": scope, "scope_id": id, "data": data})
+	s.gone(s.post("/config", map[string]any{"scope": scope, "scope_id": id, "data": data}))
 }
 
-func (s *story) posted(body map[string]any) {
+// setAt changes members of a document of the system that is at a revision.
+func (s *story) setAt(revision int64, id string, data map[string]any) answer {
 	s.Helper()
-	s.gone(s.post("/config", body))
+	return s.call(call{
+		method: http.MethodPost, path: "/api/v1/config", body: s.text(map[string]any{"scope": "system", "scope_id": id, "data": data}),
+		header: http.Header{"If-Match": {fmt.Sprint(revision)}},
+	})
+}
+
+// alter changes what is in a member of a document of the system, while others may.
+func (s *story) alter(id, member string, change func(in map[string]json.RawMessage)) {
+	s.Helper()
+	s.eventually(s.patience(), func() (bool, string) {
+		var d document
+		in := map[string]json.RawMessage{}
+		if a := s.get("/config?scope=system&scope_id=" + id); a.Status != http.StatusNotFound {
+			if s.ok(a, &d); d.Data[member] != nil && json.Unmarshal(d.Data[member], &in) != nil {
+				s.Fatal(a)
+			}
+		}
+		change(in)
+		a := s.setAt(d.Revision, id, map[string]any{member: in})
+		return a.Status == http.StatusNoContent, a.String()
+	})
 }

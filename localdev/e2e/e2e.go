@@ -91,7 +91,7 @@ func Run(t *testing.T, target Target) (left []string) {
 	left = r.play(slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, approvalCases, streamCases, tenantCases,
 		workflowCases, runCases, lockCases, marketCases, contextCases, artifactCases))
 	left = append(left, r.play(slices.Concat(bundleCases, packCases))...) // apart: another policy makes what waits for a human stale
-	left = append(left, r.play(configCases)...)                           // apart: they write all bundles at once
+	left = append(left, r.play(configCases)...)                           // apart: they write the bundles, too
 	if len(left) > 0 {
 		t.Logf("%d cases are not applicable to %s:\n  %s", len(left), target.URL, strings.Join(left, "\n  "))
 	}

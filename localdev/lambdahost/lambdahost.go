@@ -47,7 +47,7 @@ type Config struct {
 // Limits of Lambda.
 const (
 	// MaxPayload is the largest event and the largest answer, in bytes.
-	MaxPayload = 6*1024*1024 + 100*1024
+	MaxPayload = 6*1024*1024 + 100
 	maxInit    = 10 * time.Second
 )
 

@@ -170,6 +170,38 @@ func TestF05_EveryWriteIsARevision(t *testing.T) {
 	})
 }
 
+func TestF05_AChangeOfWhatTheClientHasRead(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		set := func(at, scope, id string, data any) answer {
+			return r.as("k-admin", "POST", configPath, pairs("scope", scope, "scope_id", id, "data", data), "If-Match", at)
+		}
+		bundle := pairs("a/b", pairs("content", "rules: []"))
+		for _, c := range []struct {
+			scope, id string
+			first     any // moves the document by the part that is kept elsewhere, where there is one
+		}{
+			{"team", "blue", pairs("x", 1)}, {"system", "policy", pairs("bundles", bundle)}, {"system", "packs", pairs("installed", pairs("a", pairs("id", "a")))},
+		} {
+			name := c.scope + "/" + c.id
+			set("1", c.scope, c.id, c.first).refused(409, "config update conflict: "+name+" is at revision 0, not at 1")
+			set("0", c.scope, c.id, c.first).ok(204)
+			set("0", c.scope, c.id, pairs("note", 1)).refused(409, "config update conflict: "+name+" is at revision 1, not at 0")
+			set(`"1"`, c.scope, c.id, pairs("note", 1)).ok(204)
+			set(" 2 ", c.scope, c.id, c.first).ok(204)
+			set("2", c.scope, c.id, c.first).refused(409, "config update conflict: "+name+" is at revision 3, not at 2")
+			if e := r.envelope(c.scope, c.id); e.Revision != 3 || e.Data["note"] != 1.0 {
+				t.Errorf("%s: %+v", name, e)
+			}
+		}
+		for _, at := range []string{"*", "seven", "-1", `W/"1"`, `"1", "2"`} {
+			set(at, "team", "blue", pairs("x", 2)).refused(400, "invalid If-Match: it is the revision of a document")
+		}
+		if n := len(r.entries("default")); n != 9 {
+			t.Errorf("what was refused is audited: %d entries", n)
+		}
+	})
+}
+
 func TestF06_APostMerges(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		r.post(configPath, pairs("scope", "team", "scope_id", "a", "data", pairs("x", pairs("a", 1, "n", nil), "y", 2), "meta", pairs("by", "maya", "why", "new"))).ok(204)

@@ -396,10 +396,10 @@ func TestALockIsNotTakenWithoutEnd(t *testing.T) {
 			t.Errorf("held %d times", h.Owners["a"])
 		}
 		long := strings.Repeat("o", 250)
-		for i := range 64 {
+		for i := range 256 {
 			r.acquire("y", fmt.Sprintf("%s%d", long, i), "mode", "shared").ok(200)
 		}
-		r.acquire("y", "one more", "mode", "shared").refused(409, "lock is shared by 64 owners; retry later")
+		r.acquire("y", "one more", "mode", "shared").refused(409, "lock is shared by 256 owners; retry later")
 		r.acquire("y", long+"7", "mode", "shared").ok(200)
 	})
 }

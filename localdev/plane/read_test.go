@@ -1,6 +1,7 @@
 package plane_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/url"
 	"slices"
@@ -160,6 +161,36 @@ func TestT121_T122_T124_MemoryPointers(t *testing.T) {
 		read("key=res:nobody").refused(404, "not found")
 		r.as("k-other", "GET", "/api/v1/memory?key=res:"+id, nil).refused(404, "not found")
 		r.as("k-user", "GET", "/api/v1/memory?key=res:"+id, nil).ok(403)
+	})
+}
+
+// A large payload is answered, with what of its three forms has room.
+func TestLargeMemoryPointers(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		w := r.connect("k-worker", "w1", "main", 1)
+		for _, c := range []struct {
+			payload    string
+			text, json bool
+		}{
+			{`"` + strings.Repeat("x", 1_500_000) + `"`, true, true},
+			{`"` + strings.Repeat("x", 2_000_000) + `"`, false, true},
+			{`["` + strings.Repeat(`","`, 700_000) + `"]`, false, false},
+			{strings.Repeat("x", 4_000_000), false, false},
+		} {
+			id := r.submit().JobID
+			w.job()
+			writeResult(t, w, id, c.payload)
+			w.result(id, ok, "")
+			w.answer(id)
+			m := r.get("/api/v1/memory?key=res:" + id).ok(200).object()
+			data, err := base64.StdEncoding.DecodeString(m["base64"].(string))
+			if err != nil || string(data) != c.payload || m["size_bytes"] != float64(len(c.payload)) {
+				t.Errorf("%d bytes of %d, %v", len(data), len(c.payload), err)
+			}
+			if (m["text"] != nil) != c.text || (m["json"] != nil) != c.json {
+				t.Errorf("of %d bytes there is text %v, json %v", len(c.payload), m["text"] != nil, m["json"] != nil)
+			}
+		}
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/canonical"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -105,7 +106,7 @@ func (s *Store) Put(ctx context.Context, by identity.Identity, f File, data []by
 		return Meta{}, errTooLarge
 	case m.Size > MaxInline:
 		return Meta{}, errInline
-	case m.sum != "" && m.sum != sum(data):
+	case m.sum != "" && m.sum != canonical.Hash(data):
 		return Meta{}, fault.New(fault.Invalid, "content does not have this sha256")
 	}
 	if err := s.Blobs.Put(ctx, object(m.ID), data, blob.PutOptions{ContentType: m.objectType(), Class: class}); err != nil {
@@ -269,7 +270,7 @@ func (s *Store) read(ctx context.Context, m Meta, limit int64) ([]byte, error) {
 	if err = m.is(o, err); err != nil {
 		return nil, err
 	}
-	if m.sum != "" && m.sum != sum(data) {
+	if m.sum != "" && m.sum != canonical.Hash(data) {
 		return nil, errOther
 	}
 	return data, nil
@@ -305,9 +306,4 @@ func (s *Store) verify(ctx context.Context, m Meta) error {
 		return ErrUnknown
 	}
 	return err
-}
-
-func sum(data []byte) string {
-	digest := sha256.Sum256(data)
-	return hex.EncodeToString(digest[:])
 }

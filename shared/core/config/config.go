@@ -5,13 +5,12 @@ package config
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/canonical"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/core/policy/head"
@@ -74,11 +73,6 @@ const (
 
 func object(hash string) string { return resources.ConfigObjects + "/" + hash }
 
-func hashOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
-}
-
 // keep puts data into the attributes of an item, or, when it is large, into the blob store, before anything names it.
 func (s *Store) keep(ctx context.Context, attrs store.Attrs, data []byte) error {
 	if len(data) <= job.InlineLimit {
@@ -88,7 +82,7 @@ func (s *Store) keep(ctx context.Context, attrs store.Attrs, data []byte) error 
 	if s.Blobs == nil {
 		return errNoBlobs
 	}
-	hash := hashOf(data)
+	hash := canonical.Hash(data)
 	attrs[attrHash] = hash
 	return s.Blobs.Put(ctx, object(hash), data, blob.PutOptions{ContentType: "application/json"})
 }
@@ -105,7 +99,7 @@ func (s *Store) data(ctx context.Context, it store.Item) ([]byte, error) {
 		return nil, errNoBlobs
 	}
 	data, _, err := s.Blobs.Get(ctx, object(hash), 0)
-	if err == nil && hashOf(data) != hash {
+	if err == nil && canonical.Hash(data) != hash {
 		err = errors.New("the object is not what was stored")
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -136,6 +137,50 @@ func TestWhatTravelsWithJobs(t *testing.T) {
 		}})
 		if err != nil || (e.Workers != nil) != travels || e.Safety == nil || len(e.Data) < size {
 			t.Errorf("%d: %d bytes travel, %v", size, len(e.Workers), err)
+		}
+	}
+}
+
+// reading counts the reads of several items.
+type reading struct {
+	store.Table
+
+	reads int
+}
+
+func (r *reading) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
+	r.reads++
+	return r.Table.BatchGet(ctx, keys)
+}
+
+// What a process remembers of configurations is bounded in bytes too: a tenant's documents may be large, and each of its subjects has a copy.
+func TestLargeConfigurationsAreForgotten(t *testing.T) {
+	p := platform(t)
+	table := &reading{Table: p.Table()}
+	s := &config.Store{Table: table, Blobs: p.Blobs()}
+	for scope, size := range map[string]int{config.OrgScope: 1 << 20, config.TeamScope: 10} {
+		data := json.RawMessage(fmt.Sprintf(`{%q:%q}`, scope, strings.Repeat("x", size)))
+		if _, err := s.Put(t.Context(), config.Document{Scope: scope, ID: config.ID(scope, "acme", "acme"), Data: data}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for step, reads := range map[string]int{"large": 2, "small": 1} {
+		tenant := map[string]string{"large": "acme", "small": "other"}[step]
+		r := &config.Resolver{Store: s}
+		first := config.Subject{Tenant: tenant, Step: "first"}
+		at := func(of config.Subject) int {
+			before := table.reads
+			if _, err := r.At(t.Context(), 1, of); err != nil {
+				t.Fatal(err)
+			}
+			return table.reads - before
+		}
+		n := at(first)
+		for i := range 33 {
+			at(config.Subject{Tenant: tenant, Step: fmt.Sprint(i)})
+		}
+		if n += at(first); n != reads {
+			t.Errorf("%s: read %d times, want %d", step, n, reads)
 		}
 	}
 }

@@ -131,10 +131,15 @@ type Resolver struct {
 	documents map[[2]string]Document
 	overrides map[store.Key]*policy.Override
 	merged    map[Subject]*Effective
+	size      int
 }
 
-// remembered is how many documents, and how many effective configurations, a process keeps.
-const remembered = 4096
+// remembered is how many documents, and how many effective configurations, a process keeps, and maxRemembered how large they may be together, in bytes: each
+// tenant decides how large its own are.
+const (
+	remembered    = 4096
+	maxRemembered = 32 << 20
+)
 
 // At answers the effective configuration of a subject as it is at the head's revision, which the caller has just read. A document that cannot be read is an
 // error: restrictions may stand in it, as in the rules of a workflow.
@@ -143,9 +148,9 @@ func (r *Resolver) At(ctx context.Context, revision int64, s Subject) (*Effectiv
 		return nil, err
 	}
 	defer r.Turn.Give()
-	if r.documents == nil || revision > r.revision || len(r.documents) > remembered || len(r.merged) > remembered {
+	if r.documents == nil || revision > r.revision || len(r.documents) > remembered || len(r.merged) > remembered || r.size > maxRemembered {
 		r.revision, r.documents, r.merged = max(r.revision, revision), map[[2]string]Document{}, map[Subject]*Effective{}
-		r.overrides = map[store.Key]*policy.Override{}
+		r.overrides, r.size = map[store.Key]*policy.Override{}, 0
 	}
 	if e, ok := r.merged[s]; ok {
 		return e, nil
@@ -164,6 +169,7 @@ func (r *Resolver) At(ctx context.Context, revision int64, s Subject) (*Effectiv
 	}
 	e.Override = r.overrides[s.override()]
 	r.merged[s] = e
+	r.size += len(e.Data) + len(e.Workers)
 	return e, nil
 }
 
@@ -212,7 +218,10 @@ func (r *Resolver) load(ctx context.Context, s Subject) error {
 			return err
 		}
 	}
-	maps.Copy(r.documents, found)
+	for name, d := range found {
+		r.documents[name] = d
+		r.size += len(d.Data)
+	}
 	return nil
 }
 

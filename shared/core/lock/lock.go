@@ -18,12 +18,12 @@ const (
 	Shared    = "shared"
 )
 
-// Limits. An item with the most owners of the longest names has 24 KB.
+// Limits. An item with the most owners of the longest names has 75 KB.
 const (
 	// MaxName is the longest resource and the longest owner, in bytes.
 	MaxName = 256
 	// MaxOwners is how many may share a lock, MaxCount how often one may take it before he gives it back.
-	MaxOwners = 64
+	MaxOwners = 256
 	MaxCount  = 256
 	// DefaultTTL is how long a lock lasts that is taken for no time; a shorter time than MinTTL is that, a longer one than MaxTTL is that.
 	DefaultTTL = 30 * time.Second

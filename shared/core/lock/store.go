@@ -198,10 +198,11 @@ func (s *Store) List(ctx context.Context, tenant, prefix string, limit int) ([]L
 			return nil, err
 		}
 		found = append(found, some...)
+		slices.SortFunc(found, func(a, b Lock) int { return cmp.Compare(a.Resource, b.Resource) })
+		found = slices.CompactFunc(found, func(a, b Lock) bool { return a.Resource == b.Resource }) // on its way from a day to another it may be in both
+		found = found[:min(limit, len(found))]
 	}
-	slices.SortFunc(found, func(a, b Lock) int { return cmp.Compare(a.Resource, b.Resource) })
-	found = slices.CompactFunc(found, func(a, b Lock) bool { return a.Resource == b.Resource }) // on its way from a day to another it may be in both
-	return found[:min(limit, len(found))], nil
+	return found, nil
 }
 
 // partitions answers where locks lie that are held at a time, which end at most a day later.

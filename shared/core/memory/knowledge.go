@@ -220,18 +220,25 @@ func (s *Store) live(ctx context.Context, key store.Key, now time.Time) (store.I
 // Chunks answers all chunks by their numbers. Those of one generation: one that is replaced while they are read is read again.
 func (s *Store) Chunks(ctx context.Context, tenant, memory string, now time.Time) ([]Chunk, error) {
 	pk := partition(tenant, memory)
-	h, err := s.head(ctx, pk, now)
-	for err == nil {
-		var all []Chunk
-		if all, err = s.chunksOf(ctx, pk, h.generation, now); err != nil {
-			break
+	before, err := s.head(ctx, pk, now)
+	if err != nil {
+		return nil, err
+	}
+	for range tries {
+		all, err := s.chunksOf(ctx, pk, before.generation, now)
+		if err != nil {
+			return nil, err
 		}
-		before := h.generation
-		if h, err = s.head(ctx, pk, now); err == nil && h.generation == before {
+		after, err := s.head(ctx, pk, now)
+		if err != nil {
+			return nil, err
+		}
+		if before.generation == after.generation {
 			return all, nil
 		}
+		before = after
 	}
-	return nil, err
+	return nil, errBusy
 }
 
 func (s *Store) chunksOf(ctx context.Context, pk string, of int64, now time.Time) ([]Chunk, error) {

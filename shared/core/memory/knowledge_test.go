@@ -45,6 +45,38 @@ func anyOf(contents ...string) memory.Knowledge {
 	return k
 }
 
+// restless is a table in which somebody replaces the chunks whenever they are read.
+type restless struct {
+	store.Table
+
+	replace func()
+}
+
+func (r *restless) Query(ctx context.Context, q store.Query) (store.Page, error) {
+	page, err := r.Table.Query(ctx, q)
+	r.replace()
+	return page, err
+}
+
+// Whoever reads chunks that never stay the same hears of it in the end.
+func TestChunksThatAreReplacedWithoutEnd(t *testing.T) {
+	table, now := newTable(t), time.Now()
+	n := 0
+	s := &memory.Store{Table: &restless{table, func() {
+		if n++; n > 1000 {
+			t.Fatal("it reads without end")
+		}
+		k := anyOf("x")
+		k.Replace = true
+		if err := learn(t, table, fmt.Sprint(n), k, now); err != nil {
+			t.Fatal(err)
+		}
+	}}}
+	if _, err := s.Chunks(t.Context(), "default", "m", now); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("%v", err)
+	}
+}
+
 func text(s string) *[]byte {
 	b := []byte(s)
 	return &b

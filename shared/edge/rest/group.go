@@ -76,6 +76,12 @@ func Answer(w http.ResponseWriter, m proto.Message) error {
 	return err
 }
 
+// Fits says whether a message is not too large for an answer.
+func Fits(m proto.Message) (bool, error) {
+	text, err := wire.Append(nil, m)
+	return delivered(text), err
+}
+
 type action func(c *call, r *http.Request) error
 
 // binder collects the handlers that generated code registers and finds out which route each is for.
@@ -235,8 +241,10 @@ func forwarded(h http.Header, query url.Values) (http.Header, error) {
 		out["Idempotency-Key"] = []string{key}
 		break
 	}
-	if limit := h.Get("X-Max-Artifact-Bytes"); limit != "" {
-		out["X-Max-Artifact-Bytes"] = []string{limit}
+	for _, name := range []string{"X-Max-Artifact-Bytes", "If-Match"} {
+		if text := joined(h[name]); text != "" {
+			out[name] = []string{text}
+		}
 	}
 	return out, nil
 }

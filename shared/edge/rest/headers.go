@@ -8,7 +8,7 @@ import (
 const (
 	corsMethods = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 	corsHeaders = "Content-Type, Authorization, X-API-Key, X-Tenant-ID, X-Principal-Id, X-Principal-Role, X-Request-Id, " +
-		"Idempotency-Key, X-Idempotency-Key, X-Max-Artifact-Bytes"
+		"Idempotency-Key, X-Idempotency-Key, X-Max-Artifact-Bytes, If-Match"
 	corsExposed = "X-Request-Id, X-Trace-Id"
 )
 

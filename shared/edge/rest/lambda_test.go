@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 )
 
@@ -123,4 +125,44 @@ func FuzzLambda(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLambdaDeliversEveryAnswer: one that Lambda would not take is refused in our shape, before it has begun.
+func TestLambdaDeliversEveryAnswer(t *testing.T) {
+	f := &fake{}
+	p := newPlane(t, plainEnv(), f.groups()...)
+	fn := lambda.NewHandler(rest.Lambda(p.handler))
+	const most = 6291556 // Lambda's own words: "Exceeded maximum allowed payload size (6291556 bytes)"
+	for name, c := range map[string]struct {
+		of     string
+		length int
+		fits   bool
+	}{
+		"plain": {"x", 6_250_000, true}, "too long": {"x", 6_280_000, false}, "much too long": {"x", 20_000_000, false},
+		"quotes": {`"`, 1_560_000, true}, "too many quotes": {`"`, 1_570_000, false}, // four bytes each: two in JSON, which both are quoted once more
+		"separators": {"\u2028", 1_040_000, true}, "too many separators": {"\u2028", 1_050_000, false},
+	} {
+		f.job = &cordumv1.Job{Id: strings.Repeat(c.of, c.length)}
+		for _, method := range []string{"GET", "HEAD"} {
+			text, err := json.Marshal(event(t, as("k-admin", method, "/api/v1/jobs/a")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := fn.Invoke(t.Context(), text)
+			if err != nil || len(answer) > most {
+				t.Fatalf("%s: %d bytes, %v", name, len(answer), err)
+			}
+			var r events.APIGatewayV2HTTPResponse
+			if err := json.Unmarshal(answer, &r); err != nil {
+				t.Fatal(err)
+			}
+			const refusal = `{"error":"the answer is too large (max 6 MB); ask for less","status":413}`
+			if (r.StatusCode == 200) != c.fits || !c.fits && (r.StatusCode != 413 || method == "GET" && r.Body != refusal) {
+				t.Errorf("%s %s: %d %.200s", method, name, r.StatusCode, r.Body)
+			}
+			if logged := p.log.take(); !strings.Contains(logged, fmt.Sprintf("status=%d", r.StatusCode)) {
+				t.Errorf("%s: the log has another status: %s", name, logged)
+			}
+		}
+	}
 }

@@ -575,15 +575,15 @@ func TestWhatAServiceReadsBesideTheMessage(t *testing.T) {
 	}
 	served(t, nil, func(t *testing.T, _ *plane, do func(ask) reply, f *fake) {
 		for _, tt := range tests {
-			r := do(as("k-user", "POST", "/api/v1/jobs"+tt.query).with(tt.header...).with("X-Max-Artifact-Bytes", "77", "X-Secret", "s").send(`{"prompt":"p"}`))
+			r := do(as("k-user", "POST", "/api/v1/jobs"+tt.query).with(tt.header...).with("X-Max-Artifact-Bytes", "77", "If-Match", "7", "X-Secret", "s").send(`{"prompt":"p"}`))
 			if tt.key == "refused" {
 				if r.status != 400 || !strings.Contains(r.message(t), "idempotency key") {
 					t.Errorf("%s: got %+v", tt.name, r)
 				}
 				continue
 			}
-			if r.status != 200 || f.key != tt.key || f.max != "77" {
-				t.Errorf("%s: got %d %s, key %q, max %q", tt.name, r.status, r.body, f.key, f.max)
+			if r.status != 200 || f.key != tt.key || f.max != "77" || f.match != "7" {
+				t.Errorf("%s: got %d %s, key %q, max %q, match %q", tt.name, r.status, r.body, f.key, f.max, f.match)
 			}
 			for _, name := range []string{"x-api-key", "authorization", "x-secret", "x-tenant-id"} {
 				if len(f.md.Get(name)) != 0 {

@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -19,19 +20,21 @@ import (
 // fake stands behind a few of the generated services and remembers what reached it.
 type fake struct {
 	cordumv1.UnimplementedJobsServer
-	mu   sync.Mutex
-	id   identity.Identity
-	got  string // method and what it was asked
-	key  string // idempotency key
-	max  string // limit of an artifact
-	md   metadata.MD
-	fail func() error
+	mu    sync.Mutex
+	id    identity.Identity
+	got   string // method and what it was asked
+	key   string // idempotency key
+	max   string // limit of an artifact
+	match string // revision that was read
+	md    metadata.MD
+	fail  func() error
+	job   *cordumv1.Job // what GetJob answers; nil is one that has an id
 }
 
 func (f *fake) see(ctx context.Context, got string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.id, f.got, f.key, f.max = identity.From(ctx), got, rpc.IdempotencyKey(ctx), rpc.MaxArtifactBytes(ctx)
+	f.id, f.got, f.key, f.max, f.match = identity.From(ctx), got, rpc.IdempotencyKey(ctx), rpc.MaxArtifactBytes(ctx), rpc.IfMatch(ctx)
 	f.md, _ = metadata.FromIncomingContext(ctx)
 	if f.fail != nil {
 		return f.fail()
@@ -69,7 +72,7 @@ func (f *fake) ListJobs(ctx context.Context, _ *cordumv1.ListJobsRequest) (*cord
 }
 
 func (f *fake) GetJob(ctx context.Context, r *cordumv1.GetJobRequest) (*cordumv1.Job, error) {
-	return &cordumv1.Job{Id: r.GetId()}, f.see(ctx, "get "+r.GetId())
+	return cmp.Or(f.job, &cordumv1.Job{Id: r.GetId()}), f.see(ctx, "get "+r.GetId())
 }
 
 func (f *fake) CancelJob(ctx context.Context, r *cordumv1.CancelJobRequest) (*cordumv1.CancelJobResponse, error) {

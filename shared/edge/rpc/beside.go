@@ -12,6 +12,7 @@ const (
 	TraceHeader       = "x-trace-id"
 	IdempotencyHeader = "idempotency-key"
 	MaxArtifactHeader = "x-max-artifact-bytes"
+	IfMatchHeader     = "if-match"
 )
 
 // SetTraceID sends the id of the trace (or run) that a call has begun beside its answer. A service calls it in its handler, whichever door
@@ -26,6 +27,9 @@ func IdempotencyKey(ctx context.Context) string { return beside(ctx, Idempotency
 
 // MaxArtifactBytes answers the limit that the caller set for an artifact in the header X-Max-Artifact-Bytes, as text, "" for none.
 func MaxArtifactBytes(ctx context.Context) string { return beside(ctx, MaxArtifactHeader) }
+
+// IfMatch answers the revision at which the caller has read what it changes, as the text of the header If-Match, "" for none.
+func IfMatch(ctx context.Context) string { return beside(ctx, IfMatchHeader) }
 
 func beside(ctx context.Context, key string) string {
 	if values := metadata.ValueFromIncomingContext(ctx, key); len(values) > 0 {

@@ -109,7 +109,7 @@ var Functions = []Function{
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},
 	{Name: "bundles", Service: "cordum.v1.Bundles", Memory: 512, Timeout: 15 * time.Second, Grants: grants(secret, get, query, put, remove,
 		decides, allow(Target{Objects, PolicyObjects}, "s3:PutObject"), batchGet)},
-	{Name: "config", Service: "cordum.v1.Config", Memory: 512, Timeout: 25 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove,
+	{Name: "config", Service: "cordum.v1.Config", Memory: 512, Timeout: 25 * time.Second, Grants: grants(secret, get, batchGet, query, put, update, remove, check,
 		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(ConfigObjects),
 		allow(Target{Objects, ConfigObjects}, "s3:PutObject"), makesPools, send(Events))},
 	{Name: "deadletter", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, send(Events),

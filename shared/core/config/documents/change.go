@@ -3,6 +3,7 @@ package documents
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,6 +21,19 @@ type Change struct {
 	Data map[string]json.RawMessage
 	// Meta replaces the stored notes; nil leaves them.
 	Meta map[string]string
+	// At is the revision at which the client has read the document, 0 for one that is not there: it changes no other. nil is whichever.
+	At *int64
+}
+
+// errMoved says that a document is not at the revision that a client has read.
+var errMoved = errors.New("documents: it has moved on")
+
+// expects says whether a client has read what it changes.
+func (c Change) expects(of name, revision int64) error {
+	if c.At == nil || *c.At == revision {
+		return nil
+	}
+	return fault.Wrap(fault.Conflict, errMoved, "config update conflict: %s is at revision %d, not at %d", of, revision, *c.At)
 }
 
 var errJSON = fault.New(fault.Invalid, "invalid json")

@@ -100,7 +100,7 @@ const tries = 20
 
 // Set changes a document, leaves an entry in the trail, and answers its scope and id.
 //
-// Faults: Invalid, Denied and TooLarge, and Conflict when others keep changing it.
+// Faults: Invalid, Denied and TooLarge, and Conflict when others keep changing it, or it is not what the client has read.
 func (s *Store) Set(ctx context.Context, by identity.Identity, c Change) (changed string, err error) {
 	n, err := resolve(by, c.Scope, c.ID)
 	if err != nil {
@@ -166,6 +166,9 @@ func (w *write) setPlain(ctx context.Context) error {
 	if err != nil || done {
 		return err
 	}
+	if err := w.change.expects(w.name, d.Revision); err != nil {
+		return err
+	}
 	next, err := merged(d, w.change, w.mark)
 	if err != nil {
 		return err
@@ -223,6 +226,10 @@ func (w *write) rest(member string) Change {
 // beside writes the stored part of a document whose other part is at a revision. counted says that the same transaction changes that other part, so
 // that its revision counts the change for clients.
 func (w *write) beside(ctx context.Context, d config.Document, member string, revision int64, counted bool, now time.Time) ([]store.Op, error) {
+	before := d.Revision - d.Beside + revision
+	if err := w.change.expects(w.name, before); err != nil {
+		return nil, err
+	}
 	next, err := merged(d, w.rest(member), w.mark)
 	if err != nil {
 		return nil, err
@@ -231,7 +238,7 @@ func (w *write) beside(ctx context.Context, d config.Document, member string, re
 		next.Beside++
 	}
 	ops, err := w.Config.Ops(ctx, next, now)
-	return append(ops, w.entry(d.Revision-d.Beside+revision, now)), err
+	return append(ops, w.entry(before, now)), err
 }
 
 // commit writes operations that hold while what they were made of is as it was.

@@ -184,6 +184,36 @@ func TestWhoIsAlwaysOvertakenHearsOfIt(t *testing.T) {
 	}
 }
 
+// TestWhatMovesMeanwhileIsNotWhatWasRead: also where it is the part of a document that the change leaves alone.
+func TestWhatMovesMeanwhileIsNotWhatWasRead(t *testing.T) {
+	for name, body := range changes {
+		w, c := newWorld(t), parse(t, body)
+		_, err := w.fresh().Set(t.Context(), maya, c)
+		w.must(err)
+		var once sync.Once
+		others := func() {
+			once.Do(func() {
+				other := parse(t, strings.NewReplacer("job.a", "job.b", `{"id":"b"}`, `{"id":"b","x":1}`, `"long":"`, `"long":"y`).Replace(body))
+				delete(other.Data, "n")
+				_, err := w.fresh().Set(t.Context(), maya, other)
+				w.must(err)
+			})
+		}
+		at := int64(1)
+		mine := documents.Change{Scope: c.Scope, ID: c.ID, Data: map[string]json.RawMessage{"n": json.RawMessage("2")}, At: &at}
+		_, err = process(&overtaking{w.table, others}, w.blobs, w.queues).Set(t.Context(), maya, mine)
+		if !fault.Is(err, fault.Conflict) || !strings.HasSuffix(fault.From(err).Message, "is at revision 2, not at 1") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if d, err := w.fresh().Get(t.Context(), maya, c.Scope, c.ID); err != nil || !strings.Contains(string(d.Data), `"n":1`) || d.Revision != 2 {
+			t.Errorf("%s: %.200s at %d, %v", name, d.Data, d.Revision, err)
+		}
+		at = 2
+		_, err = process(&echoing{Table: w.table}, w.blobs, w.queues).Set(t.Context(), maya, mine) // its answer is lost: what it finds is its own
+		w.must(err)
+	}
+}
+
 // TestAProcessWithoutObjectsSaysSo instead of taking a large document for nothing.
 func TestAProcessWithoutObjectsSaysSo(t *testing.T) {
 	w := newWorld(t)

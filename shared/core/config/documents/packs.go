@@ -50,6 +50,9 @@ func (w *write) setPacks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if w.change.At != nil && len(records) == 0 {
+		ops = append(ops, before.Unchanged())
+	}
 	return w.commit(ctx, append(ops, records...))
 }
 

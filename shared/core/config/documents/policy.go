@@ -58,6 +58,9 @@ func (w *write) setPolicy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if w.change.At != nil {
+		ops = append(ops, bundles.Unchanged(revision))
+	}
 	return w.commit(ctx, ops)
 }
 
@@ -85,7 +88,7 @@ func (w *write) edit(ctx context.Context, wanted map[string]json.RawMessage) err
 	switch {
 	case errors.Is(err, errDone):
 		return nil
-	case fault.Is(err, fault.Conflict): // it was tried often enough
+	case fault.Is(err, fault.Conflict) && !errors.Is(err, errMoved): // it was tried often enough
 		return errLost
 	}
 	return err

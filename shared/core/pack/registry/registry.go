@@ -187,12 +187,18 @@ func Change(before Snapshot, puts []Record, removals []string, micros int64) []s
 	for _, id := range removals {
 		ops = append(ops, store.Delete(key(id)))
 	}
-	unchanged := store.NotExists()
-	if before.Revision > 0 {
-		unchanged = store.Equal(attrRevision, before.Revision)
-	}
 	header := store.Put(store.Item{Key: headerKey, Attrs: store.Attrs{attrRevision: before.Revision + 1, attrAt: micros}})
-	return append(ops, header.If(unchanged))
+	return append(ops, header.If(before.unchanged()))
+}
+
+// Unchanged makes a transaction that writes no record depend on all of them: it holds while they are what they were.
+func (s Snapshot) Unchanged() store.Op { return store.Check(headerKey, s.unchanged()) }
+
+func (s Snapshot) unchanged() store.Cond {
+	if s.Revision == 0 {
+		return store.NotExists()
+	}
+	return store.Equal(attrRevision, s.Revision)
 }
 
 // Document is the records as the document system/packs has them: by id.

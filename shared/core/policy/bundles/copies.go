@@ -68,15 +68,21 @@ func (c *copies) op() store.Op {
 	if err != nil {
 		panic("bundles: encode: " + err.Error()) // texts always encode
 	}
-	unread := store.NotExists()
-	if c.rev > 0 {
-		unread = store.Equal("rev", c.rev)
-	}
 	attrs := store.Attrs{"list": text, "rev": c.rev + 1}
 	if !c.at.IsZero() {
 		attrs["at"] = c.at.UnixMicro()
 	}
-	return store.Put(store.Item{Key: copiesKey, Attrs: attrs}).If(unread)
+	return store.Put(store.Item{Key: copiesKey, Attrs: attrs}).If(at(c.rev))
+}
+
+// Unchanged makes a transaction that changes no bundles depend on them: it holds while they are at a revision.
+func Unchanged(revision int64) store.Op { return store.Check(copiesKey, at(revision)) }
+
+func at(revision int64) store.Cond {
+	if revision == 0 {
+		return store.NotExists()
+	}
+	return store.Equal("rev", revision)
 }
 
 // add keeps a copy and answers its id. The same bundles in the same second are the same copy.

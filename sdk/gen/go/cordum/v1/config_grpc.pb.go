@@ -40,6 +40,8 @@ type ConfigClient interface {
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*Json, error)
 	// SetConfig merges the top-level keys of data into a document and takes away those that are null.
 	//
+	// With the header If-Match, a revision that was read, it changes the document at that revision alone, 0 being one that is not there.
+	//
 	// 400 "invalid json", "invalid scope" or "scope_id required for non-system scope", 403 for a foreign org, 409 "config update conflict…".
 	SetConfig(ctx context.Context, in *SetConfigRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// GetEffectiveConfig answers what holds for a step: system, org, team, workflow and step, where the later replaces the earlier key by
@@ -97,6 +99,8 @@ type ConfigServer interface {
 	// administrators only. 400 "invalid scope", 403 for a foreign org, 404 "config not found", except that system/default is never missing.
 	GetConfig(context.Context, *GetConfigRequest) (*Json, error)
 	// SetConfig merges the top-level keys of data into a document and takes away those that are null.
+	//
+	// With the header If-Match, a revision that was read, it changes the document at that revision alone, 0 being one that is not there.
 	//
 	// 400 "invalid json", "invalid scope" or "scope_id required for non-system scope", 403 for a foreign org, 409 "config update conflict…".
 	SetConfig(context.Context, *SetConfigRequest) (*emptypb.Empty, error)

@@ -92,9 +92,9 @@ type MemoryEntry struct {
 	SizeBytes int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	// The payload in standard base64.
 	Base64 string `protobuf:"bytes,5,opt,name=base64,proto3" json:"base64,omitempty"`
-	// The payload as text; left out when it is not UTF-8.
+	// The payload as text; left out when it is not UTF-8, and when the answer would be too large with it.
 	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
-	// The payload as JSON; left out when it is not JSON. That of a memory is {"redis_type":"string","value":…} or
+	// The payload as JSON; left out when it is not JSON, and when the answer would be too large without text too. That of a memory is {"redis_type":"string","value":…} or
 	// {"redis_type":"list","length":n,"items":[…]} (likewise set; the items of a hash are an object). What is in it is JSON where it can be read as such, else
 	// text; of what is no text a string has "base64" instead of "value", and an item is {"base64":…}.
 	Json          *Json `protobuf:"bytes,7,opt,name=json,proto3" json:"json,omitempty"`
