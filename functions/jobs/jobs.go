@@ -113,7 +113,15 @@ func (s *Service) GetJob(ctx context.Context, req *cordumv1.GetJobRequest) (*cor
 	if err != nil {
 		return nil, err
 	}
-	return view.Job(f), nil
+	res := view.Job(f)
+	// What does not fit into an answer lies behind the pointers.
+	for _, leave := range []func(){func() { res.Result = nil }, func() { res.Context = nil }} {
+		if fits, err := rest.Fits(res); err != nil || fits {
+			return res, err
+		}
+		leave()
+	}
+	return res, nil
 }
 
 // ListJobDecisions answers the decisions of a job, newest first.

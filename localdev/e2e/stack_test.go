@@ -26,7 +26,7 @@ func TestStack(t *testing.T) {
 	log := logTo()
 	s, err := stack.Open(t.Context(), stack.Config{
 		Endpoint: endpoint, Name: "cordum-e2e-" + ids.Source{}.Hex(4), Keys: keys, Every: sweep, Retry: time.Second,
-		Most: 24, // a slow machine has more instances busy at one time than AWS has
+		Most:   24, // a slow machine has more instances busy at one time than AWS has
 		Env:    map[string]string{"CORDUM_PACK_CATALOG_DEFAULT_DISABLED": "yes"},
 		Output: log, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Workers: []stack.Worker{{Name: "e2e-worker", Package: "./localdev/e2e/lambda", Pool: e2e.PoolLambda, Key: workerKey}},

@@ -169,13 +169,14 @@ func TestLargeMemoryPointers(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.connect("k-worker", "w1", "main", 1)
 		for _, c := range []struct {
-			payload    string
-			text, json bool
+			payload           string
+			text, json, alone bool // alone: the job shows none of it
 		}{
-			{`"` + strings.Repeat("x", 1_500_000) + `"`, true, true},
-			{`"` + strings.Repeat("x", 2_000_000) + `"`, false, true},
-			{`["` + strings.Repeat(`","`, 700_000) + `"]`, false, false},
-			{strings.Repeat("x", 4_000_000), false, false},
+			{`"` + strings.Repeat("x", 1_500_000) + `"`, true, true, false},
+			{`"` + strings.Repeat("x", 2_000_000) + `"`, false, true, false},
+			{`["` + strings.Repeat(`","`, 700_000) + `"]`, false, false, false},
+			{strings.Repeat("x", 4_000_000), false, false, true}, // no JSON
+			{`["` + strings.Repeat(`","`, 1_400_000) + `"]`, false, false, true},
 		} {
 			id := r.submit().JobID
 			w.job()
@@ -186,6 +187,9 @@ func TestLargeMemoryPointers(t *testing.T) {
 			data, err := base64.StdEncoding.DecodeString(m["base64"].(string))
 			if err != nil || string(data) != c.payload || m["size_bytes"] != float64(len(c.payload)) {
 				t.Errorf("%d bytes of %d, %v", len(data), len(c.payload), err)
+			}
+			if j := r.job(id); (j["result"] == nil) != c.alone || j["result_ptr"] != "redis://res:"+id {
+				t.Errorf("of %d bytes the job shows %t at %v", len(c.payload), j["result"] != nil, j["result_ptr"])
 			}
 			if (m["text"] != nil) != c.text || (m["json"] != nil) != c.json {
 				t.Errorf("of %d bytes there is text %v, json %v", len(c.payload), m["text"] != nil, m["json"] != nil)

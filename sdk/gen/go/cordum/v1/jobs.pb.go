@@ -570,7 +570,8 @@ type Job struct {
 	Context *Json `protobuf:"bytes,15,opt,name=context,proto3" json:"context,omitempty"`
 	// Where its result lies, or would lie.
 	ResultPtr string `protobuf:"bytes,16,opt,name=result_ptr,json=resultPtr,proto3" json:"result_ptr,omitempty"`
-	// Its result; null while there is none and once it has expired (24 hours).
+	// Its result; null while there is none, once it has expired (24 hours), and when it is too large for an answer (some 5 MB): then it is to be
+	// had from result_ptr.
 	Result *Json `protobuf:"bytes,17,opt,name=result,proto3" json:"result,omitempty"`
 	// What policy said last: ALLOW, DENY, REQUIRE_APPROVAL, THROTTLE, ALLOW_WITH_CONSTRAINTS or UNAVAILABLE.
 	SafetyDecision string `protobuf:"bytes,18,opt,name=safety_decision,json=safetyDecision,proto3" json:"safety_decision,omitempty"`
