@@ -120,7 +120,27 @@ func (s *Service) GetRun(ctx context.Context, req *cordumv1.GetRunRequest) (*cor
 	if err != nil {
 		return nil, orNotFound(err)
 	}
-	return shown(v)
+	res, err := shown(v)
+	if err != nil {
+		return nil, err
+	}
+	steps := func(of func(*cordumv1.StepRun)) func() {
+		return func() {
+			for _, s := range res.GetSteps() {
+				of(s)
+			}
+		}
+	}
+	// A run with many children may be too much for an answer: what it says twice goes first.
+	for _, leave := range []func(){
+		steps(func(s *cordumv1.StepRun) { s.Children = nil }), steps(func(s *cordumv1.StepRun) { s.Input = nil }), func() { res.Context = nil },
+	} {
+		if fits, err := rest.Fits(res); err != nil || fits {
+			return res, err
+		}
+		leave()
+	}
+	return res, nil
 }
 
 // DeleteRun removes a run.

@@ -294,7 +294,8 @@ type StepRun struct {
 	JobId string `protobuf:"bytes,10,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// The item of a for_each that it is for.
 	Item *Json `protobuf:"bytes,11,opt,name=item,proto3" json:"item,omitempty"`
-	// The children of a for_each by their step_id.
+	// The children of a for_each by their step_id. They stand among the run's steps, too, and only there when the run is too large for an answer (some
+	// 5 MB); then the inputs of steps, and then the context, are left out as well.
 	Children map[string]*StepRun `protobuf:"bytes,12,rep,name=children,proto3" json:"children,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Why it is skipped.
 	SkipReason    string `protobuf:"bytes,13,opt,name=skip_reason,json=skipReason,proto3" json:"skip_reason,omitempty"`
