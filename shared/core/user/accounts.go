@@ -56,7 +56,7 @@ func Open(p Platform, s Settings) *Accounts {
 		Sessions: &Sessions{Table: p.Table, Users: users, IDs: p.IDs, Clock: p.Clock, TTL: s.SessionTTL},
 		Keys:     &Keys{Table: p.Table, Clock: p.Clock, IDs: p.IDs, Log: p.Log},
 		Failures: &Failures{
-			Table: p.Table, Clock: p.Clock, Log: p.Log, Most: s.Attempts, MostOfName: max(s.Attempts, attemptsOfName), Period: s.Lockout,
+			Table: p.Table, Clock: p.Clock, IDs: p.IDs, Log: p.Log, Most: s.Attempts, MostOfName: max(s.Attempts, attemptsOfName), Period: s.Lockout,
 		},
 	}
 }

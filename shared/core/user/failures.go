@@ -12,6 +12,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/listing"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/ids"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -20,12 +21,11 @@ import (
 type Failures struct {
 	Table store.Table
 	Clock clock.Clock
+	IDs   ids.Source
 	Log   *slog.Logger
 	// Most is how many failures a name may have from one address within Period, MostOfName from anywhere.
 	Most, MostOfName int
 	Period           time.Duration
-
-	micros clock.Unique
 }
 
 // ErrLocked is the answer to an attempt too many.
@@ -36,10 +36,11 @@ const (
 	attrVersion  = "v"
 )
 
-// failure is an attempt that has not succeeded: when, and from where.
+// failure is an attempt that has not succeeded: when, and from where. Those of two instances may share a microsecond; the random number tells them
+// apart.
 type failure struct {
-	micros  int64
-	network uint32 // a hash: two addresses that share it are counted as one, and no more comes of it
+	micros         int64
+	network, which uint32 // the network is a hash: two that share it are counted as one, and no more comes of it
 }
 
 // Attempt is one that is under way.
@@ -52,7 +53,7 @@ type Attempt struct {
 // Take begins an attempt to log in as somebody, "" where nobody is named, from an address. ErrLocked says that there were too many.
 func (f *Failures) Take(ctx context.Context, tenant, name, address string) (Attempt, error) {
 	from := network(address)
-	a := Attempt{of: f, key: failuresKey(tenant, name, from), mine: failure{f.micros.Micros(f.Clock.Now()), listing.Hash(from)}}
+	a := Attempt{of: f, key: failuresKey(tenant, name, from), mine: failure{f.Clock.Now().UnixMicro(), listing.Hash(from), listing.Hash(f.IDs.UUID())}}
 	named := fold(name) != ""
 	err := f.change(ctx, a.key, func(all []failure) ([]failure, error) {
 		if slices.Contains(all, a.mine) { // it was written, and the answer was lost
@@ -127,7 +128,7 @@ func (f *Failures) change(ctx context.Context, key store.Key, become func([]fail
 	return ErrLocked
 }
 
-const failureSize = 12
+const failureSize = 16
 
 // parseFailures leaves out those of before a microsecond.
 func parseFailures(text []byte, since int64) (all []failure) {
@@ -135,7 +136,7 @@ func parseFailures(text []byte, since int64) (all []failure) {
 		if len(one) < failureSize {
 			break
 		}
-		f := failure{int64(binary.BigEndian.Uint64(one)), binary.BigEndian.Uint32(one[8:])}
+		f := failure{int64(binary.BigEndian.Uint64(one)), binary.BigEndian.Uint32(one[8:]), binary.BigEndian.Uint32(one[12:])}
 		if f.micros > since {
 			all = append(all, f)
 		}
@@ -148,6 +149,7 @@ func encodeFailures(all []failure) []byte {
 	for _, one := range all {
 		text = binary.BigEndian.AppendUint64(text, uint64(one.micros))
 		text = binary.BigEndian.AppendUint32(text, one.network)
+		text = binary.BigEndian.AppendUint32(text, one.which)
 	}
 	return text
 }
