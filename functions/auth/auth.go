@@ -102,7 +102,8 @@ func keyUser(id identity.Identity) *cordumv1.User {
 	if id.PrincipalFixed {
 		principal = id.Principal
 	}
-	name := id.KeyID[strings.LastIndexByte(id.KeyID, '-')+1:] // of a key: digits of a hash
+	key := cmp.Or(id.OpenedBy, id.KeyID)
+	name := key[strings.LastIndexByte(key, '-')+1:] // digits of a hash
 	return &cordumv1.User{
 		Id: cmp.Or(principal, "user-"+name[:min(8, len(name))]), Username: cmp.Or(principal, "api-user"), Tenant: id.Home,
 		Roles: []string{string(id.Role)}, Source: "api_key",

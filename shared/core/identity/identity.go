@@ -54,6 +54,8 @@ type Identity struct {
 	KeyID string
 	// User is the id of the user who calls, and Session that of the session in which; "" where there is none.
 	User, Session string
+	// OpenedBy is the KeyID of the API key that opened the session; "" where none did.
+	OpenedBy string
 	// Expires is when the credential ends; the zero time is never.
 	Expires time.Time
 	// Pools are the pools that a worker's credential may serve; empty is none, "*" is all.

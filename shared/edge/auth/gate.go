@@ -121,7 +121,7 @@ func (g *Gate) Admit(ctx context.Context, r Request, rule Rule) (identity.Identi
 	}
 	id := identity.Identity{
 		Tenant: c.Tenant, Home: c.Tenant, Role: c.Role, CrossTenant: c.CrossTenant, KeyID: c.ID, Pools: c.Pools, RequestID: r.ID,
-		User: c.User, Session: c.Session, Expires: c.Expires,
+		User: c.User, Session: c.Session, OpenedBy: c.behind, Expires: c.Expires,
 	}
 	tenant, err := g.tenant(c, r)
 	if err != nil {
@@ -171,7 +171,7 @@ func (g *Gate) standing(ctx context.Context, c Credential) (as Credential, found
 	if err != nil || !found {
 		return Credential{}, false, err
 	}
-	key.ID, key.Session = c.ID, c.Session
+	key.ID, key.Session, key.behind = c.ID, c.Session, c.behind
 	if key.Expires.IsZero() || c.Expires.Before(key.Expires) {
 		key.Expires = c.Expires
 	}
