@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -54,12 +55,7 @@ var accountCases = []testCase{
 			} `json:"key"`
 			Secret string `json:"secret"`
 		}
-		a := s.post("/auth/keys", map[string]any{"name": s.fresh(), "scopes": []string{"jobs:read"}})
-		if a.Status != http.StatusCreated {
-			s.Fatal(a)
-		}
-		a.Status = http.StatusOK
-		s.ok(a, &made)
+		s.created(s.post("/auth/keys", map[string]any{"name": s.fresh(), "scopes": []string{"jobs:read"}}), &made)
 		gone := call{method: http.MethodDelete, path: "/api/v1/auth/keys/" + made.Key.ID}
 		s.Cleanup(func() { _, _ = s.send(gone) }) // the case has its verdict
 		as := func(method, path string) answer {
@@ -102,15 +98,8 @@ func (s *story) accounts(path string) []account {
 // userMade makes an administrator and answers the id. The user is deleted in the end; the name stays taken.
 func (s *story) userMade(name, password string) (id string) {
 	s.Helper()
-	var who struct {
-		ID string `json:"id"`
-	}
-	a := s.post("/users", map[string]any{"username": name, "password": password, "role": "admin"})
-	if a.Status != http.StatusCreated {
-		s.Fatal(a)
-	}
-	a.Status = http.StatusOK
-	s.ok(a, &who)
+	var who account
+	s.created(s.post("/users", map[string]any{"username": name, "password": password, "role": "admin"}), &who)
 	s.Cleanup(func() { _, _ = s.send(call{method: http.MethodDelete, path: "/api/v1/users/" + who.ID}) }) // the case has its verdict
 	return who.ID
 }
@@ -123,6 +112,17 @@ func (s *story) login(name, password string) (token string) {
 	body := s.text(map[string]any{"username": name, "password": password, "tenant": s.target.Tenant})
 	s.ok(s.call(call{method: http.MethodPost, path: "/api/v1/auth/login", body: body, keyless: true}), &opened)
 	return opened.Token
+}
+
+// created fails the case unless the answer is 201, and reads it.
+func (s *story) created(a answer, into any) {
+	s.Helper()
+	if a.Status != http.StatusCreated {
+		s.Fatal(a)
+	}
+	if err := json.Unmarshal([]byte(a.Body), into); err != nil {
+		s.Fatalf("%v in %s", err, a)
+	}
 }
 
 // done fails the case unless the answer is 204.

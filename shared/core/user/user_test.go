@@ -340,7 +340,9 @@ func TestNamesAreUnique(t *testing.T) {
 	w := newWorld(t)
 	for _, same := range []func(i int) user.New{
 		func(i int) user.New { return user.New{Name: []string{"maya", "MAYA"}[i%2]} },
-		func(i int) user.New { return user.New{Name: fmt.Sprint("user", i), Email: []string{"a@b.c", "A@B.C"}[i%2]} },
+		func(i int) user.New {
+			return user.New{Name: fmt.Sprint("user", i), Email: []string{"a@b.c", "A@B.C"}[i%2]}
+		},
 	} {
 		var all sync.WaitGroup
 		var made atomic.Int64
