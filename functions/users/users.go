@@ -111,7 +111,7 @@ func (s *Service) SetPassword(ctx context.Context, req *cordumv1.SetPasswordRequ
 }
 
 // ListApiKeys lists the managed keys of the tenant.
-func (s *Service) ListApiKeys(ctx context.Context, _ *cordumv1.ListApiKeysRequest) (*cordumv1.ListApiKeysResponse, error) {
+func (s *Service) ListApiKeys(ctx context.Context, _ *cordumv1.ListApiKeysRequest) (*cordumv1.ListApiKeysResponse, error) { //nolint:revive // the contract names it
 	all, err := s.accounts.Keys.List(ctx, identity.From(ctx).Tenant)
 	out := &cordumv1.ListApiKeysResponse{}
 	for _, k := range all {
@@ -121,7 +121,7 @@ func (s *Service) ListApiKeys(ctx context.Context, _ *cordumv1.ListApiKeysReques
 }
 
 // CreateApiKey makes a managed key.
-func (s *Service) CreateApiKey(ctx context.Context, req *cordumv1.CreateApiKeyRequest) (*cordumv1.CreateApiKeyResponse, error) {
+func (s *Service) CreateApiKey(ctx context.Context, req *cordumv1.CreateApiKeyRequest) (*cordumv1.CreateApiKeyResponse, error) { //nolint:revive // the contract names it
 	k, secret, err := s.accounts.Keys.Create(ctx, identity.From(ctx), user.NewKey{Name: req.GetName(), Scopes: req.GetScopes(), Expires: req.GetExpiresAt()})
 	if err != nil {
 		return nil, err
@@ -130,6 +130,6 @@ func (s *Service) CreateApiKey(ctx context.Context, req *cordumv1.CreateApiKeyRe
 }
 
 // DeleteApiKey ends a managed key.
-func (s *Service) DeleteApiKey(ctx context.Context, req *cordumv1.DeleteApiKeyRequest) (*emptypb.Empty, error) {
+func (s *Service) DeleteApiKey(ctx context.Context, req *cordumv1.DeleteApiKeyRequest) (*emptypb.Empty, error) { //nolint:revive // the contract names it
 	return &emptypb.Empty{}, s.accounts.Keys.Delete(ctx, identity.From(ctx), req.GetId())
 }

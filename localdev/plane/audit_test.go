@@ -45,6 +45,13 @@ type mutation struct {
 	as func(r *rig) string
 }
 
+func (m mutation) caller(r *rig) string {
+	if m.as == nil {
+		return "k-ada"
+	}
+	return m.as(r)
+}
+
 type call struct {
 	path string
 	body any
@@ -367,10 +374,7 @@ func (r *rig) mutate(verb, said string, m mutation) {
 	if strings.Contains(path, "%s") {
 		path = fmt.Sprintf(path, strings.ReplaceAll(name, "/", "~"))
 	}
-	key := "k-ada"
-	if m.as != nil {
-		key = m.as(r)
-	}
+	key := m.caller(r)
 	do := func(id, path string, body any) answer {
 		headers := []string{"X-Request-Id", id}
 		if m.form {

@@ -545,56 +545,76 @@ func TestManagedKeys(t *testing.T) {
 	})
 }
 
+// scopes are all scopes, and "" for a key without any.
+var scopes = []string{"", "admin", "jobs:read", "jobs:write", "workflows:read", "workflows:write", "policy:read", "policy:write"}
+
+// areas are the services that scopes beside admin open; "-" is opened by every key.
+var areas = map[string]string{
+	"Jobs": "jobs", "Traces": "jobs", "Artifacts": "jobs", "Workflows": "workflows", "Runs": "workflows", "Schemas": "workflows", "Policy": "policy",
+	"Bundles": "policy", "Auth": "-", "Status": "-",
+}
+
+// wanted is the scope that a route asks for, "" for none.
+func wanted(route routes.Route) string {
+	switch area := areas[strings.TrimPrefix(route.Service(), "cordum.v1.")]; {
+	case area == "-":
+		return ""
+	case area == "":
+		return "admin"
+	case route.Method == "GET":
+		return area + ":read"
+	default:
+		return area + ":write"
+	}
+}
+
+// scoped makes a key of each scope.
+func (r *rig) scoped() map[string]string {
+	r.t.Helper()
+	secrets := map[string]string{}
+	for _, scope := range scopes {
+		granted := []string{scope}
+		if scope == "" {
+			granted = nil
+		}
+		_, secrets[scope] = r.key("key "+scope, granted...)
+	}
+	return secrets
+}
+
 // Every route asks a key for the scope of its area: reading for GET, writing for what is more; without an area it is for administrators.
 func TestScopesOfEveryRoute(t *testing.T) {
-	areas := map[string]string{
-		"Jobs": "jobs", "Traces": "jobs", "Artifacts": "jobs", "Workflows": "workflows", "Runs": "workflows", "Schemas": "workflows", "Policy": "policy",
-		"Bundles": "policy", "Auth": "-", "Status": "-",
-	}
 	parameters := regexp.MustCompile(`\{[^}]*\}`)
 	virtually(t, config(), func(t *testing.T, r *rig) {
-		secrets := map[string]string{}
-		for _, scope := range []string{"admin", "jobs:read", "jobs:write", "workflows:read", "workflows:write", "policy:read", "policy:write"} {
-			_, secrets[scope] = r.key(scope, scope)
-		}
-		_, secrets[""] = r.key("none")
+		secrets := r.scoped()
 		tried := 0
 		for _, route := range routes.All() {
-			if route.Rule.Public || route.Service() == "cordum.v1.Workers" {
+			want := wanted(route)
+			if route.Rule.Public || route.Service() == "cordum.v1.Workers" || want == "" {
 				continue
 			}
-			area := areas[strings.TrimPrefix(route.Service(), "cordum.v1.")]
-			wanted := area + ":write"
-			switch {
-			case area == "-":
-				wanted = ""
-			case area == "":
-				wanted = "admin"
-			case route.Method == "GET":
-				wanted = area + ":read"
-			}
-			for scope, secret := range secrets {
-				if wanted == "admin" && scope == "admin" || wanted != "admin" && scope == wanted && scope != "" || route.RPC == "/cordum.v1.Auth/Logout" {
-					continue // it may change something
-				}
-				if wanted == "" || scope == "admin" {
+			for _, scope := range scopes {
+				if scope == "admin" || scope == want {
 					continue
 				}
 				tried++
-				got := r.as(secret, route.Method, parameters.ReplaceAllString(route.Path, "x"), "{}")
-				granted := "[]"
-				if scope != "" {
-					granted = fmt.Sprintf("[%q]", scope)
-				}
-				want := fmt.Sprintf(`{"error":"forbidden","status":403,"details":{"granted":%s,"required":%q},"reason":"key_scope_insufficient"}`, granted, wanted)
-				if got.Status != 403 || got.Body != want {
-					t.Errorf("%s %s with %q: %d %s, want %s", route.Method, route.Path, scope, got.Status, got.Body, want)
+				granted := strings.ReplaceAll(fmt.Sprintf("[%q]", scope), `""`, "")
+				told := fmt.Sprintf(`{"error":"forbidden","status":403,"details":{"granted":%s,"required":%q},"reason":"key_scope_insufficient"}`, granted, want)
+				got := r.as(secrets[scope], route.Method, parameters.ReplaceAllString(route.Path, "x"), "{}")
+				if got.Status != 403 || got.Body != told {
+					t.Errorf("%s %s with %q: %d %s, want %s", route.Method, route.Path, scope, got.Status, got.Body, told)
 				}
 			}
 		}
 		if tried < 400 {
 			t.Errorf("only %d were tried", tried)
 		}
+	})
+}
+
+func TestWhatScopesOpen(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		secrets := r.scoped()
 		for scope, paths := range map[string][]string{
 			"jobs:read": {"/api/v1/jobs", "/api/v1/traces/x"}, "workflows:read": {"/api/v1/workflows", "/api/v1/workflow-runs", "/api/v1/schemas"},
 			"policy:read": {"/api/v1/policy/snapshots"}, "": {"/api/v1/status", session}, "admin": {usersPath, "/api/v1/dlq"},
@@ -603,35 +623,26 @@ func TestScopesOfEveryRoute(t *testing.T) {
 				r.as(secrets[scope], "GET", path, nil).ok(200)
 			}
 		}
-		rc := r.submitAs(secrets["jobs:write"])
-		r.as(secrets["jobs:write"], "POST", "/api/v1/jobs/"+rc.JobID+"/cancel", nil).refused(403, "access denied") // as any user
+		id := r.submitAs(secrets["jobs:write"]).JobID
+		r.as(secrets["jobs:write"], "POST", "/api/v1/jobs/"+id+"/cancel", nil).refused(403, "access denied") // as any user
 		r.as(secrets["policy:write"], "POST", "/api/v1/policy/evaluate", pairs("topic", "job.test.work")).ok(200)
-
-		conn, _, err := r.open("/api/v1/jobs/"+rc.JobID+"/stream", http.Header{"X-Api-Key": {secrets["jobs:read"]}, "X-Tenant-Id": {"default"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.CloseNow()
-		for path, secret := range map[string]string{"/api/v1/jobs/" + rc.JobID + "/stream": secrets["jobs:write"], "/api/v1/stream": secrets["jobs:read"]} {
-			if _, res, err := r.open(path, http.Header{"X-Api-Key": {secret}, "X-Tenant-Id": {"default"}}); err == nil || res.StatusCode != 403 {
+		one := "/api/v1/jobs/" + id + "/stream"
+		r.watch(secrets["jobs:read"], one)
+		for path, scope := range map[string]string{one: "jobs:write", "/api/v1/stream": "jobs:read"} {
+			if _, res, err := r.open(path, http.Header{"X-Api-Key": {secrets[scope]}, "X-Tenant-Id": {"default"}}); err == nil || res.StatusCode != 403 {
 				t.Errorf("%s: %v", path, err)
 			}
 		}
 		api := cordumv1.NewCordumApiClient(r.conn())
-		as := func(secret string) context.Context {
-			return metadata.AppendToOutgoingContext(t.Context(), "x-api-key", secret)
-		}
-		if _, err := api.SubmitJob(as(secrets["jobs:write"]), &cordumv1.SubmitJobRequest{Prompt: "p", Topic: "job.test.work"}); err != nil {
-			t.Error(err)
-		}
-		if _, err := api.SubmitJob(as(secrets["jobs:read"]), &cordumv1.SubmitJobRequest{Prompt: "p", Topic: "job.test.work"}); status.Code(err) != codes.PermissionDenied {
-			t.Error(err)
-		}
-		if _, err := api.GetJobStatus(as(secrets["jobs:read"]), &cordumv1.GetJobStatusRequest{JobId: rc.JobID}); err != nil {
-			t.Error(err)
-		}
-		if _, err := api.GetJobStatus(as(secrets["policy:read"]), &cordumv1.GetJobStatusRequest{JobId: rc.JobID}); status.Code(err) != codes.PermissionDenied {
-			t.Error(err)
+		for scope, want := range map[string]struct{ submit, read codes.Code }{
+			"jobs:write": {codes.OK, codes.PermissionDenied}, "jobs:read": {codes.PermissionDenied, codes.OK}, "policy:read": {codes.PermissionDenied, codes.PermissionDenied},
+		} {
+			ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", secrets[scope])
+			_, submitted := api.SubmitJob(ctx, &cordumv1.SubmitJobRequest{Prompt: "p", Topic: "job.test.work"})
+			_, read := api.GetJobStatus(ctx, &cordumv1.GetJobStatusRequest{JobId: id})
+			if status.Code(submitted) != want.submit || status.Code(read) != want.read {
+				t.Errorf("%s over gRPC: %v, %v", scope, submitted, read)
+			}
 		}
 	})
 }
