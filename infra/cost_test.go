@@ -11,7 +11,7 @@ import (
 )
 
 // idleBudget is the most that a plane without the gRPC service may cost a month while nobody uses it, in dollars: next to nothing.
-const idleBudget = 15.0
+const idleBudget = 16.0
 
 // TestIdleCost prints what a plane costs while nobody uses it, as its templates say, with and without the gRPC service.
 func TestIdleCost(t *testing.T) {

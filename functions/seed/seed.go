@@ -11,22 +11,39 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/marketplace"
 	"github.com/cordum-serverless/cordum/shared/core/seed"
+	"github.com/cordum-serverless/cordum/shared/core/user"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 )
 
 // resourceID is the same for all deployments of a stack: an update replaces nothing.
 const resourceID = "cordum-seed"
 
+// Beginning is what a plane begins with beside the files.
+type Beginning struct {
+	// Catalog is for a plane without a catalog of packs; nil for none.
+	Catalog *marketplace.Catalog
+	// Admin is for a plane without an administrator who is a user; nil for nobody.
+	Admin *user.First
+	Users *user.Users
+}
+
 // Handler serves CloudFormation's custom resource. Its properties are Bucket, and the keys of the files in it: Policy, Pools, Timeouts, and Signature
-// where the policy is signed. A plane without a catalog of packs gets this one, unless it is nil. What an operator has changed since stays; a policy
-// file that has changed takes effect. A file that is not valid fails the deployment with the reason and changes nothing, as does a policy without the
-// signature that the plane's key wants. Deleting the resource leaves everything as it is.
-func Handler(d *dispatch.Dispatcher, catalog *marketplace.Catalog, open func(bucket string) blob.Store) cfn.CustomResourceLambdaFunction {
+// where the policy is signed. What an operator has changed since stays; a policy file that has changed takes effect. A file that is not valid fails the
+// deployment with the reason and changes nothing, as does a policy without the signature that the plane's key wants. Deleting the resource leaves
+// everything as it is.
+func Handler(d *dispatch.Dispatcher, b Beginning, open func(bucket string) blob.Store) cfn.CustomResourceLambdaFunction {
 	return cfn.LambdaWrap(func(ctx context.Context, e cfn.Event) (string, map[string]any, error) {
 		if e.RequestType == cfn.RequestDelete {
 			return resourceID, nil, nil
 		}
-		return resourceID, nil, apply(ctx, d, seed.Files{Catalog: catalog}, open, e.ResourceProperties)
+		if err := apply(ctx, d, seed.Files{Catalog: b.Catalog}, open, e.ResourceProperties); err != nil {
+			return resourceID, nil, err
+		}
+		made, err := b.Admin.Make(ctx, b.Users)
+		if made {
+			d.Log.InfoContext(ctx, "first administrator made", "username", b.Admin.Name, "tenant", b.Admin.Tenant)
+		}
+		return resourceID, nil, err
 	})
 }
 

@@ -50,9 +50,6 @@ var doorCases = []testCase{
 			s.Error("it does not say which methods there are")
 		}
 	}},
-	{"a route that is not built is 501", 0, func(s *story) {
-		s.refused(s.get("/users"), http.StatusNotImplemented, "not implemented")
-	}},
 	{"without a key everything is 401", 0, func(s *story) {
 		for _, path := range []string{"/api/v1/jobs", "/api/v1/status", "/api/v1/nowhere", "/api/v1/dlq"} {
 			s.refused(s.call(call{method: http.MethodGet, path: path, keyless: true}), http.StatusUnauthorized, "unauthorized")

@@ -89,7 +89,7 @@ func Run(t *testing.T, target Target) (left []string) {
 	defer r.dismiss()
 	r.start()
 	left = r.play(slices.Concat(slowCases, doorCases, policyCases, jobCases, workerCases, letterCases, approvalCases, streamCases, tenantCases,
-		workflowCases, runCases, lockCases, marketCases, contextCases, artifactCases))
+		workflowCases, runCases, lockCases, marketCases, contextCases, artifactCases, accountCases))
 	left = append(left, r.play(slices.Concat(bundleCases, packCases))...) // apart: another policy makes what waits for a human stale
 	left = append(left, r.play(configCases)...)                           // apart: they write the bundles, too
 	if len(left) > 0 {

@@ -41,6 +41,15 @@ type mutation struct {
 	about func(name string) string
 	// form says that the bodies are forms.
 	form bool
+	// as logs in who calls; nil is the key of ada.
+	as func(r *rig) string
+}
+
+func (m mutation) caller(r *rig) string {
+	if m.as == nil {
+		return "k-ada"
+	}
+	return m.as(r)
 }
 
 type call struct {
@@ -147,6 +156,40 @@ var mutations = map[string]mutation{
 			{"/api/v1/config", map[string]any{"scope": "orgs"}}, {"/api/v1/config", map[string]any{"scope": "org", "scope_id": "other"}},
 			{"/api/v1/config", map[string]any{"bundles": map[string]any{}}},
 		},
+	},
+	"cordum.v1.Auth.ChangePassword": {
+		given: func(r *rig) string { return r.user("ada", "admin") }, as: func(r *rig) string { return r.login("ada", password) }, path: "/api/v1/auth/password",
+		body: func(string) any { return pairs("current_password", password, "new_password", another) },
+		wrong: []call{
+			{"/api/v1/auth/password", pairs("current_password", another, "new_password", another)},
+			{"/api/v1/auth/password", pairs("current_password", password, "new_password", "weak")},
+		},
+		again: true,
+	},
+	"cordum.v1.Users.CreateUser": {
+		given: func(*rig) string { return "*" }, path: usersPath, after: "viewer",
+		body:  func(string) any { return pairs("username", "maya", "password", password, "role", "viewer") },
+		wrong: []call{{usersPath, pairs("username", "maya")}, {usersPath, pairs("username", "maya", "password", password, "tenant", "other")}}, again: true,
+	},
+	"cordum.v1.Users.UpdateUser": {
+		given: func(r *rig) string { return r.user("maya", "viewer") }, path: usersPath + "/%s", before: "viewer", after: "admin",
+		body:  func(string) any { return pairs("roles", []string{"admin"}) },
+		wrong: []call{{usersPath + "/unknown", pairs("email", "a@b.c")}, {usersPath + "/unknown", pairs("roles", []string{"king"})}},
+	},
+	"cordum.v1.Users.DeleteUser": {
+		given: func(r *rig) string { return r.user("maya", "viewer") }, path: usersPath + "/%s", wrong: []call{{usersPath + "/unknown", nil}}, again: true,
+	},
+	"cordum.v1.Users.SetPassword": {
+		given: func(r *rig) string { return r.user("maya", "viewer") }, path: usersPath + "/%s/password", body: func(string) any { return pairs("password", another) },
+		wrong: []call{{usersPath + "/unknown/password", pairs("password", another)}, {usersPath + "/unknown/password", pairs("password", "weak")}},
+	},
+	"cordum.v1.Users.CreateApiKey": {
+		given: func(*rig) string { return "*" }, path: keysPath, after: "jobs:read", body: func(string) any { return pairs("name", "ci", "scopes", []string{"jobs:read"}) },
+		wrong: []call{{keysPath, pairs("name", "")}, {keysPath, pairs("name", "ci", "scopes", []string{"all"})}},
+	},
+	"cordum.v1.Users.DeleteApiKey": {
+		given: func(r *rig) string { id, _ := r.key("ci", "jobs:read"); return id }, path: keysPath + "/%s", before: "jobs:read",
+		wrong: []call{{keysPath + "/unknown", nil}}, again: true,
 	},
 	"cordum.v1.Workflows.CreateWorkflow": {
 		given: func(*rig) string { return "flow" }, path: "/api/v1/workflows", after: "*",
@@ -331,12 +374,13 @@ func (r *rig) mutate(verb, said string, m mutation) {
 	if strings.Contains(path, "%s") {
 		path = fmt.Sprintf(path, strings.ReplaceAll(name, "/", "~"))
 	}
+	key := m.caller(r)
 	do := func(id, path string, body any) answer {
 		headers := []string{"X-Request-Id", id}
 		if m.form {
 			headers = append(headers, "Content-Type", "multipart/form-data; boundary=x")
 		}
-		return r.as("k-ada", verb, path, body, headers...)
+		return r.as(key, verb, path, body, headers...)
 	}
 	for i, wrong := range m.wrong {
 		id := fmt.Sprintf("wrong-%d", i)

@@ -329,7 +329,9 @@ func TestAHandshakeOverTheRate(t *testing.T) {
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		header := http.Header{"X-Api-Key": {"k-admin"}, "X-Tenant-Id": {"default"}}
 		for range 2 {
-			r.get("/api/v1/dlq").ok(200)
+			if _, res, err := r.open("/api/v1/jobs/nobody/stream", header); err == nil || res == nil || res.StatusCode != 404 {
+				t.Errorf("within the rate: %v", err)
+			}
 		}
 		if _, res, err := r.open("/api/v1/stream", header); err == nil || res == nil || res.StatusCode != 429 {
 			t.Errorf("over the rate: %v", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/functions/approvals"
 	"github.com/cordum-serverless/cordum/functions/artifacts"
+	"github.com/cordum-serverless/cordum/functions/auth"
 	"github.com/cordum-serverless/cordum/functions/broadcast"
 	"github.com/cordum-serverless/cordum/functions/bundles"
 	"github.com/cordum-serverless/cordum/functions/config"
@@ -33,14 +34,15 @@ import (
 	"github.com/cordum-serverless/cordum/functions/stream"
 	"github.com/cordum-serverless/cordum/functions/sweep"
 	"github.com/cordum-serverless/cordum/functions/traces"
+	"github.com/cordum-serverless/cordum/functions/users"
 	"github.com/cordum-serverless/cordum/functions/workers"
 	"github.com/cordum-serverless/cordum/functions/workflows"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/shared/core/artifact"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
-	coremarketplace "github.com/cordum-serverless/cordum/shared/core/marketplace"
 	"github.com/cordum-serverless/cordum/shared/core/pack"
+	"github.com/cordum-serverless/cordum/shared/core/user"
 	workflowruns "github.com/cordum-serverless/cordum/shared/core/workflow/runs"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
@@ -107,19 +109,28 @@ func answers(build func(*dispatch.Dispatcher) rest.Group) func(*dispatch.Dispatc
 type apart struct {
 	sealer    *chain.Sealer
 	internet  fetch.Fetcher
-	catalog   *coremarketplace.Catalog
+	begin     seed.Beginning
 	artifacts artifact.Settings
 	packs     pack.Options
+	accounts  *user.Accounts
 }
 
-// functions builds all of them.
-func functions(d *dispatch.Dispatcher, edge rest.Config, own apart) []*Function {
+// functions builds all of them, each with an edge of its own: on AWS they are processes, which share no memory of who may call, and no rates.
+func functions(d *dispatch.Dispatcher, newEdge func() (rest.Config, error), own apart) ([]*Function, error) {
 	var out []*Function
 	for _, def := range resources.Functions {
+		edge, err := newEdge()
+		if err != nil {
+			return nil, err
+		}
 		var handler any
 		switch def.Name {
 		case "artifacts":
 			handler = rest.Lambda(rest.New(edge, artifacts.New(d, own.artifacts).Group()))
+		case "auth":
+			handler = rest.Lambda(rest.New(edge, auth.New(own.accounts, edge.Gate).Group()))
+		case "users":
+			handler = rest.Lambda(rest.New(edge, users.New(own.accounts).Group()))
 		case "marketplace":
 			handler = rest.Lambda(rest.New(edge, marketplace.New(d, own.internet, own.packs).Group()))
 		case "packs":
@@ -127,13 +138,13 @@ func functions(d *dispatch.Dispatcher, edge rest.Config, own apart) []*Function 
 		case "sealer":
 			handler = sealer.Handler(own.sealer, d.Log)
 		case "seed":
-			handler = seed.Handler(d, own.catalog, func(string) blob.Store { return d.Jobs.Blobs })
+			handler = seed.Handler(d, own.begin, func(string) blob.Store { return d.Jobs.Blobs })
 		default:
 			handler = handlers[def.Name](d, edge)
 		}
 		out = append(out, newFunction(def, handler))
 	}
-	return out
+	return out, nil
 }
 
 // router sends a request to the function of its route.

@@ -18,14 +18,15 @@ import (
 	grpcgo "google.golang.org/grpc"
 
 	"github.com/cordum-serverless/cordum/functions/grpc"
+	beginning "github.com/cordum-serverless/cordum/functions/seed"
 	"github.com/cordum-serverless/cordum/localdev/gateway"
 	"github.com/cordum-serverless/cordum/localdev/seed"
 	"github.com/cordum-serverless/cordum/shared/core/audit/chain"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/job"
-	"github.com/cordum-serverless/cordum/shared/core/marketplace"
 	coreseed "github.com/cordum-serverless/cordum/shared/core/seed"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
+	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
@@ -137,15 +138,27 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		ports = cfg.Wrap(ports)
 	}
 	p.Dispatcher = dispatch.New(ports)
-	if err := p.seed(ctx, cfg, boot.Catalog(getenv)); err != nil {
-		return err
-	}
-	edge, err := boot.Edge(getenv, nil, ports.Clock, cfg.Log)
+	accounts, err := boot.Accounts(getenv, nil, ports.Table, ports.Clock, cfg.Log)
 	if err != nil {
 		return err
 	}
-	edge.Metrics = cfg.Metrics
-	p.Dispatcher.Streams.Review = stream.Review(edge.Gate)
+	begin := beginning.Beginning{Catalog: boot.Catalog(getenv), Users: accounts.Users}
+	if begin.Admin, err = boot.FirstAdmin(getenv, nil); err != nil {
+		return err
+	}
+	if err := p.seed(ctx, cfg, begin); err != nil {
+		return err
+	}
+	edge := func() (rest.Config, error) {
+		e, err := boot.Edge(getenv, nil, ports.Table, ports.Clock, cfg.Log)
+		e.Metrics = cfg.Metrics
+		return e, err
+	}
+	sweeps, err := edge()
+	if err != nil {
+		return err
+	}
+	p.Dispatcher.Streams.Review = stream.Review(sweeps.Gate)
 	secret, err := AuditSecret(cfg.Dir, getenv)
 	if err != nil {
 		return err
@@ -161,14 +174,16 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	own := apart{sealer: p.Sealer, internet: internet, catalog: boot.Catalog(getenv)}
+	own := apart{sealer: p.Sealer, internet: internet, begin: begin, accounts: accounts}
 	if own.artifacts, err = boot.Artifacts(getenv, nil); err != nil {
 		return err
 	}
 	if own.packs, err = boot.Packs(getenv); err != nil {
 		return err
 	}
-	p.Functions = functions(p.Dispatcher, edge, own)
+	if p.Functions, err = functions(p.Dispatcher, edge, own); err != nil {
+		return err
+	}
 	api := gateway.Handler(router(p.Functions), ports.Clock, cfg.Log)
 	p.sockets = gateway.NewSockets(byName(p.Functions, "stream"), p.platform.Connections(), api, ports.Clock, cfg.Log)
 	p.HTTP = gateway.WithPages(p.sockets)
@@ -181,7 +196,11 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 	for n := range max(cfg.Containers, 1) {
 		d := dispatch.New(ports)                                     // a process of its own: it shares no cache
 		w := grpc.NewWorkers(d, cfg.Log, fmt.Sprintf("local-%d", n)) // one plane at a time has the data: a new one takes the old one's place
-		p.Containers = append(p.Containers, &Container{Server: grpc.NewServer(d, w, edge, cfg.Log), workers: w, done: make(chan struct{})})
+		e, err := edge()
+		if err != nil {
+			return err
+		}
+		p.Containers = append(p.Containers, &Container{Server: grpc.NewServer(d, w, e, cfg.Log), workers: w, done: make(chan struct{})})
 	}
 	p.GRPC = p.Containers[0].Server
 	return nil
@@ -206,16 +225,20 @@ func withObjects(next http.Handler, address string, blobs *embedded.Blobs) (http
 // listShards is small: one machine has no partition to spread over.
 const listShards job.Shards = 1
 
-func (p *Plane) seed(ctx context.Context, cfg Config, catalog *marketplace.Catalog) error {
+func (p *Plane) seed(ctx context.Context, cfg Config, begin beginning.Beginning) error {
 	d := p.Dispatcher
-	files := coreseed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings, Catalog: catalog}
+	files := coreseed.Files{Policy: cfg.Policy, Pools: cfg.Pools, Timeouts: cfg.Timeouts, Settings: cfg.Settings, Catalog: begin.Catalog}
 	if p.policy.path != "" {
 		if err := p.policy.read(); err != nil {
 			return err
 		}
 		files.Policy, files.Signature = p.policy.text, p.policy.signature
 	}
-	return seed.Apply(ctx, d.Jobs.Table, d.Queues, d.Policy, files, d.Clock.Now())
+	if err := seed.Apply(ctx, d.Jobs.Table, d.Queues, d.Policy, files, d.Clock.Now()); err != nil {
+		return err
+	}
+	_, err := begin.Admin.Make(ctx, begin.Users)
+	return err
 }
 
 // Start runs the timers and the pullers until Close.

@@ -9,13 +9,17 @@ import (
 	"github.com/cordum-serverless/cordum/functions/fallback"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
 func main() {
 	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
-	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
+	names, err := aws.NamesFromEnv(os.Getenv)
+	boot.Must(log, err)
+	table := dynamo.New(cfg, names.Table, nil)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), table, clock.System{}, log)
 	boot.Must(log, err)
 	lambda.Start(fallback.Handler(edge))
 }

@@ -31,10 +31,11 @@ func main() {
 	boot.Must(log, err)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
+	table := dynamo.New(cfg, names.Table, nil)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), table, clock.System{}, log)
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
-		Table: dynamo.New(cfg, names.Table, nil), Queues: sqs.New(cfg, names.QueueURL), Blobs: s3.New(cfg, names.Bucket),
+		Table: table, Queues: sqs.New(cfg, names.QueueURL), Blobs: s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
 	listener, err := net.Listen("tcp", cmp.Or(os.Getenv("GATEWAY_GRPC_ADDR"), ":8080"))

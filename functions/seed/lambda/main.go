@@ -11,14 +11,22 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
+	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
 func main() {
 	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Blobs: s3.New(cfg, names.Bucket)}, log)
+	source, table := secrets.Source(cfg, os.Getenv), dynamo.New(cfg, names.Table, nil)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: table, Blobs: s3.New(cfg, names.Bucket)}, log)
 	boot.Must(log, err)
-	lambda.Start(seed.Handler(d, boot.Catalog(os.Getenv), func(bucket string) blob.Store { return s3.New(cfg, bucket) }))
+	accounts, err := boot.Accounts(os.Getenv, source, table, clock.System{}, log)
+	boot.Must(log, err)
+	admin, err := boot.FirstAdmin(os.Getenv, source)
+	boot.Must(log, err)
+	begin := seed.Beginning{Catalog: boot.Catalog(os.Getenv), Admin: admin, Users: accounts.Users}
+	lambda.Start(seed.Handler(d, begin, func(bucket string) blob.Store { return s3.New(cfg, bucket) }))
 }

@@ -21,10 +21,11 @@ func main() {
 	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
+	table := dynamo.New(cfg, names.Table, nil)
+	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), table, clock.System{}, log)
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
-		Table:  dynamo.New(cfg, names.Table, nil),
+		Table:  table,
 		Queues: sqs.New(cfg, names.QueueURL),
 		Blobs:  s3.New(cfg, names.Bucket),
 	}, log)

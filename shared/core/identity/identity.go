@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Role is what an identity may do.
@@ -51,6 +52,12 @@ type Identity struct {
 	CrossTenant bool
 	// KeyID identifies the credential in logs and audit entries; it reveals nothing of it.
 	KeyID string
+	// User is the id of the user who calls, and Session that of the session in which; "" where there is none.
+	User, Session string
+	// OpenedBy is the KeyID of the API key that opened the session; "" where none did.
+	OpenedBy string
+	// Expires is when the credential ends; the zero time is never.
+	Expires time.Time
 	// Pools are the pools that a worker's credential may serve; empty is none, "*" is all.
 	Pools []string
 	// RequestID is the id that logs and audit entries of this request carry.

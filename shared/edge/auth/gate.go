@@ -10,6 +10,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/user"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
@@ -38,6 +39,16 @@ type Credential struct {
 	Pools []string
 	// TenantOptional lets its requests leave out the tenant.
 	TenantOptional bool
+	// User and Session are the ids of a user and of a session; "" where there is none.
+	User, Session string
+	// Expires is when it ends; the zero time is never.
+	Expires time.Time
+	// Scoped says that it opens only what Scopes do.
+	Scoped bool
+	Scopes []string
+
+	// behind is the API key that a session was opened with, by its ID: the session is whatever that key is now.
+	behind string
 }
 
 // Provider knows the secrets of one kind. Lookup answers found = false for a secret that it does not know, so that the next provider is
@@ -98,7 +109,7 @@ func (g *Gate) Production() bool { return g.cfg.Production }
 func (g *Gate) Origins() Origins { return g.cfg.Origins }
 
 // Admit decides about a request to a method with that rule and answers its identity. The faults, in this order: Unauthenticated
-// ("unauthorized") or Unavailable, Limited, Denied for the tenant, Denied for the role, Invalid for the principal. A public method asks for
+// ("unauthorized") or Unavailable, Limited, Denied for the tenant, Denied for the scope or the role, Invalid for the principal. A public method asks for
 // no credential; its identity carries the request id alone.
 func (g *Gate) Admit(ctx context.Context, r Request, rule Rule) (identity.Identity, error) {
 	if rule.Public {
@@ -110,14 +121,15 @@ func (g *Gate) Admit(ctx context.Context, r Request, rule Rule) (identity.Identi
 	}
 	id := identity.Identity{
 		Tenant: c.Tenant, Home: c.Tenant, Role: c.Role, CrossTenant: c.CrossTenant, KeyID: c.ID, Pools: c.Pools, RequestID: r.ID,
+		User: c.User, Session: c.Session, OpenedBy: c.behind, Expires: c.Expires,
 	}
 	tenant, err := g.tenant(c, r)
 	if err != nil {
 		return id, err
 	}
 	id.Tenant = tenant
-	if !rule.Allows(c.Role) {
-		return id, fault.New(fault.Denied, "access denied")
+	if err := rule.Admits(c); err != nil {
+		return id, err
 	}
 	id.Principal, id.PrincipalFixed, err = g.principal(c, r)
 	return id, err
@@ -136,15 +148,60 @@ func (g *Gate) Identify(ctx context.Context, r Request) (Credential, error) {
 // Current answers a credential that was admitted before, as it is now; found is false when it was revoked or has expired. What keeps somebody in
 // for longer than a request asks this now and then. An error says that nobody can tell at present.
 func (g *Gate) Current(ctx context.Context, id string) (Credential, bool, error) {
+	if id == anonymousID {
+		return g.anonymous(), g.cfg.Anonymous, nil
+	}
 	var unsure error
 	for _, p := range g.providers {
 		c, found, err := p.Current(ctx, id, g.clock.Now())
 		if found && err == nil {
-			return c, true, nil
+			return g.standing(ctx, c)
 		}
 		unsure = errors.Join(unsure, err)
 	}
 	return Credential{}, false, unsure
+}
+
+// standing answers a session of an API key as what the key is now; found is false when the key is no longer good.
+func (g *Gate) standing(ctx context.Context, c Credential) (as Credential, found bool, err error) {
+	if c.behind == "" {
+		return c, true, nil
+	}
+	key, found, err := g.Current(ctx, c.behind)
+	if err != nil || !found {
+		return Credential{}, false, err
+	}
+	key.ID, key.Session, key.behind = c.ID, c.Session, c.behind
+	if key.Expires.IsZero() || c.Expires.Before(key.Expires) {
+		key.Expires = c.Expires
+	}
+	return key, true, nil
+}
+
+// Key answers the credential of an API key that somebody presents in place of a password, found is false for what is none.
+func (g *Gate) Key(ctx context.Context, secret string) (c Credential, found bool, err error) {
+	c, err = g.byKinds(ctx, unquote(strings.TrimSpace(secret)), APIKey)
+	if fault.Is(err, fault.Unauthenticated) {
+		return Credential{}, false, nil
+	}
+	return c, err == nil, err
+}
+
+// Tenant is the tenant of those who name none.
+func (g *Gate) Tenant() string { return g.cfg.DefaultTenant }
+
+// Session answers the token of the session that a request presents, "" where it presents something else.
+func (r Request) Session() string {
+	key, _ := single(r.APIKey)
+	for _, secret := range []string{bearer(r.Authorization), unquote(key)} {
+		if strings.HasPrefix(secret, sessionPrefix) {
+			return secret
+		}
+		if secret != "" {
+			break
+		}
+	}
+	return ""
 }
 
 func (g *Gate) limit(l *limiter, key string) error {
@@ -164,10 +221,11 @@ func (g *Gate) refused(ctx context.Context, r Request, err error) error {
 }
 
 var (
-	errDoubled = fault.New(fault.Unauthenticated, "credential header sent more than once")
-	errNone    = fault.New(fault.Unauthenticated, "no credential")
-	errUnknown = fault.New(fault.Unauthenticated, "unknown credential")
-	errKeysOff = fault.New(fault.Unauthenticated, "API keys are switched off by CORDUM_JWT_REQUIRED")
+	errDoubled  = fault.New(fault.Unauthenticated, "credential header sent more than once")
+	errNone     = fault.New(fault.Unauthenticated, "no credential")
+	errUnknown  = fault.New(fault.Unauthenticated, "unknown credential")
+	errKeyEnded = fault.New(fault.Unauthenticated, "the API key of the session is no longer good")
+	errKeysOff  = fault.New(fault.Unauthenticated, "API keys are switched off by CORDUM_JWT_REQUIRED")
 )
 
 // credential takes the first credential that is present; a bad one is not passed over for the next.
@@ -186,12 +244,18 @@ func (g *Gate) credential(ctx context.Context, r Request) (Credential, error) {
 		return g.byKinds(ctx, key, APIKey)
 	}
 	if g.cfg.Anonymous && !g.cfg.TokensOnly {
-		return Credential{ID: "anonymous", Tenant: g.cfg.DefaultTenant, Role: identity.Anonymous, TenantOptional: true}, nil
+		return g.anonymous(), nil
 	}
 	return Credential{}, errNone
 }
 
-const sessionPrefix = "session-"
+const anonymousID = "anonymous"
+
+func (g *Gate) anonymous() Credential {
+	return Credential{ID: anonymousID, Tenant: g.cfg.DefaultTenant, Role: identity.Anonymous, TenantOptional: true}
+}
+
+const sessionPrefix = user.TokenPrefix
 
 // bearerKinds tells what a bearer token may be. An API key sent as a bearer token is one that can be nothing else.
 func bearerKinds(token string) []Kind {
@@ -219,9 +283,16 @@ func (g *Gate) byKinds(ctx context.Context, secret string, kinds ...Kind) (Crede
 			if err != nil {
 				return Credential{}, asFault(err)
 			}
-			if found {
-				return c, nil
+			if !found {
+				continue
 			}
+			if c, found, err = g.standing(ctx, c); err != nil {
+				return Credential{}, asFault(err)
+			}
+			if !found {
+				return Credential{}, errKeyEnded
+			}
+			return c, nil
 		}
 	}
 	return Credential{}, errUnknown

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,9 @@ var errNoKeys = errors.New("this process was given no keys")
 
 // Current finds a key by its id.
 func (k *keyring) Current(ctx context.Context, id string, now time.Time) (Credential, bool, error) {
+	if !strings.HasPrefix(id, staticID) {
+		return Credential{}, false, nil
+	}
 	k.refresh(ctx, now)
 	keys := *k.keys.Load()
 	if len(keys) == 0 {

@@ -88,7 +88,7 @@ func (s keySpec) parse(defaultTenant string) (staticKey, error) {
 	hash := sha256.Sum256([]byte(s.Key))
 	return staticKey{hash: hash, expires: expires, credential: Credential{
 		ID: keyID(hash), Tenant: tenant, Role: role, Principal: s.Principal, CrossTenant: s.CrossTenant,
-		Pools: s.Pools, TenantOptional: s.TenantHeader == "optional",
+		Pools: s.Pools, TenantOptional: s.TenantHeader == "optional", Expires: expires,
 	}}, nil
 }
 
@@ -101,8 +101,11 @@ func validKey(key string) bool {
 // keyID names a key in logs: 32 bits of a second hash, so that it tells keys apart and says nothing of them.
 func keyID(hash [sha256.Size]byte) string {
 	id := sha256.Sum256(append([]byte("cordum key id\x00"), hash[:]...))
-	return "key-" + hex.EncodeToString(id[:4])
+	return staticID + hex.EncodeToString(id[:4])
 }
+
+// staticID begins the ids of static keys.
+const staticID = "key-"
 
 // parseKeys reads any of the encodings of CORDUM_API_KEYS; "" is no key.
 func parseKeys(text, defaultTenant string) ([]staticKey, error) {

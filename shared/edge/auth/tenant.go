@@ -24,6 +24,14 @@ func validPrincipal(name string) bool {
 	})
 }
 
+// TenantNamed answers a tenant's name that a cross-tenant caller gives, or the Invalid fault that says what a name is.
+func TenantNamed(name string) (string, error) {
+	if !validTenant(name) {
+		return "", fault.New(fault.Invalid, "a tenant is %s", tenantSyntax)
+	}
+	return name, nil
+}
+
 // single answers the value of a header that may be sent once. API Gateway joins repeated headers with commas and the Lambda adapter splits
 // at every comma, so that nobody can tell a value with a comma from two values: no key, tenant or principal may hold one.
 func single(values []string) (value string, ok bool) {

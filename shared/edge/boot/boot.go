@@ -24,6 +24,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/policy/signed"
 	"github.com/cordum-serverless/cordum/shared/core/release"
 	"github.com/cordum-serverless/cordum/shared/core/signature"
+	"github.com/cordum-serverless/cordum/shared/core/user"
 	"github.com/cordum-serverless/cordum/shared/core/word"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
@@ -74,8 +75,9 @@ func measures(getenv func(string) string, log *slog.Logger) metrics.Sink {
 // secretWait is how long a process that starts waits for its secrets.
 const secretWait = 5 * time.Second
 
-// Edge reads the configuration of authentication, limits and origins. Secrets may be nil.
-func Edge(getenv func(string) string, secrets secret.Source, clk clock.Clock, log *slog.Logger) (rest.Config, error) {
+// Edge reads the configuration of authentication, limits and origins, and makes the gate that knows the sessions and keys in the table. Secrets may be
+// nil.
+func Edge(getenv func(string) string, secrets secret.Source, table store.Table, clk clock.Clock, log *slog.Logger) (rest.Config, error) {
 	reload := func(ctx context.Context) (func(string) string, error) {
 		values, err := secrets(ctx)
 		return secret.Over(getenv, values), err
@@ -96,13 +98,41 @@ func Edge(getenv func(string) string, secrets secret.Source, clk clock.Clock, lo
 	if secrets != nil {
 		keys.Reload = reload
 	}
-	gate, err := auth.New(keys, clk, log)
+	accounts, err := accounts(now, table, clk, log)
+	if err != nil {
+		return rest.Config{}, err
+	}
+	gate, err := auth.New(keys, clk, log, auth.Accounts(accounts)...)
 	if err != nil {
 		return rest.Config{}, err
 	}
 	cfg, err := rest.FromEnv(now)
 	cfg.Gate, cfg.Log, cfg.Clock, cfg.IDs, cfg.Metrics = gate, log, clk, ids.Source{}, measures(getenv, log)
 	return cfg, err
+}
+
+// Accounts reads what an operator decides about users, sessions and keys. Secrets may be nil.
+func Accounts(getenv func(string) string, secrets secret.Source, table store.Table, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
+	getenv, err := over(getenv, secrets)
+	if err != nil {
+		return nil, err
+	}
+	return accounts(getenv, table, clk, log)
+}
+
+func accounts(getenv func(string) string, table store.Table, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
+	settings, err := user.ReadSettings(getenv)
+	return user.Open(user.Platform{Table: table, Clock: clk, IDs: ids.Source{}, Log: log}, settings), err
+}
+
+// FirstAdmin reads CORDUM_ADMIN_USERNAME and CORDUM_ADMIN_PASSWORD, who is made the first administrator of the tenant TENANT_ID; nil is nobody. Secrets
+// may be nil.
+func FirstAdmin(getenv func(string) string, secrets secret.Source) (*user.First, error) {
+	getenv, err := over(getenv, secrets)
+	if err != nil {
+		return nil, err
+	}
+	return user.ReadFirst(getenv)
 }
 
 // AuditKeys reads CORDUM_AUDIT_KEY, which signs the audit trail. Secrets may be nil.

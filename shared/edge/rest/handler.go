@@ -38,6 +38,7 @@ func New(cfg Config, groups ...Group) http.Handler {
 // call is one request on its way.
 type call struct {
 	id     identity.Identity
+	caller auth.Caller
 	route  *routes.Route
 	params map[string]string
 	rec    *recorder
@@ -110,8 +111,15 @@ func (s *server) serve(c *call, r *http.Request) error {
 		return fault.New(fault.Unimplemented, "not implemented")
 	}
 	c.rec.success = match.Route.Rule.Status
-	return act(c, r.WithContext(identity.With(r.Context(), c.id)))
+	ctx := identity.With(r.Context(), c.id)
+	if match.Route.Service() == sessionsService {
+		ctx = auth.WithCaller(ctx, c.caller)
+	}
+	return act(c, r.WithContext(ctx))
 }
+
+// sessionsService is the one service that is told where a request comes from, and with which session.
+const sessionsService = "cordum.v1.Auth"
 
 var errNotFound = fault.New(fault.NotFound, "not found")
 
@@ -128,6 +136,7 @@ func (s *server) admit(c *call, r *http.Request, route *routes.Route) error {
 		return err
 	}
 	c.route = route
+	c.caller = auth.Caller{Address: req.Address, Token: req.Session()}
 	id, err := s.cfg.Gate.Admit(r.Context(), req, route.Rule)
 	id.RequestID = req.ID
 	c.id = id

@@ -38,7 +38,7 @@ func JobOf(path string) (job string, ok bool) {
 // The rules of the two streams.
 var (
 	all    = auth.Rule{Roles: []identity.Role{identity.Admin}}
-	oneJob = auth.Rule{Any: true}
+	oneJob = auth.Rule{Any: true, Area: "jobs"}
 )
 
 // Rule says who may open a stream.
@@ -56,7 +56,7 @@ func Review(gate *auth.Gate) func(context.Context, event.Connection) (bool, erro
 		if err != nil || !found {
 			return false, err
 		}
-		return Rule(c.Job != "").Allows(now.Role) && (now.CrossTenant || now.Tenant == c.Tenant), nil
+		return Rule(c.Job != "").Admits(now) == nil && (now.CrossTenant || now.Tenant == c.Tenant), nil
 	}
 }
 

@@ -3,6 +3,7 @@ package ids
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"io"
 
@@ -24,12 +25,17 @@ func ParseUUID(text string) (canonical string, ok bool) {
 const canonicalUUID = "00000000-0000-0000-0000-000000000000"
 
 // Hex answers n random bytes as 2n hexadecimal digits.
-func (s Source) Hex(n int) string {
+func (s Source) Hex(n int) string { return hex.EncodeToString(s.bytes(n)) }
+
+// Token answers n random bytes in base64url without padding.
+func (s Source) Token(n int) string { return base64.RawURLEncoding.EncodeToString(s.bytes(n)) }
+
+func (s Source) bytes(n int) []byte {
 	b := make([]byte, n)
 	if _, err := io.ReadFull(s.reader(), b); err != nil {
 		panic("ids: no randomness: " + err.Error())
 	}
-	return hex.EncodeToString(b)
+	return b
 }
 
 // Named answers the UUID (version 5) that belongs to the parts, always the same for the same parts.

@@ -636,12 +636,12 @@ const file_cordum_v1_artifacts_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2'.cordum.v1.ArtifactMetadata.LabelsEntryB\x06\xca\xf3\x18\x02\b\x01R\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x90\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x96\x03\n" +
 	"\tArtifacts\x12\xac\x02\n" +
 	"\x0eCreateArtifact\x12 .cordum.v1.CreateArtifactRequest\x1a!.cordum.v1.CreateArtifactResponse\"\xd4\x01\xd2\xf3\x18\xcf\x01\n" +
 	"\x01\x02\x18\x01\"\x04\x90\x03\x9d\x032>none: an artifact never changes, and says itself who stored it8\x80\x9b\xee\x02B}artifact too large to be sent as content (max 4194304 bytes): send size_bytes instead, and upload it to the URL of the answer\x12T\n" +
 	"\vGetArtifact\x12\x1d.cordum.v1.GetArtifactRequest\x1a\x13.cordum.v1.Artifact\"\x11\xd2\xf3\x18\r\n" +
-	"\x01\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x03\x1a\x04\xd8\xf3\x18\x02BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_artifacts_proto_rawDescOnce sync.Once

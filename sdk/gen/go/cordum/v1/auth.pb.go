@@ -489,7 +489,7 @@ const file_cordum_v1_auth_proto_rawDesc = "" +
 	"\rLogoutRequest\"e\n" +
 	"\x15ChangePasswordRequest\x12)\n" +
 	"\x10current_password\x18\x01 \x01(\tR\x0fcurrentPassword\x12!\n" +
-	"\fnew_password\x18\x02 \x01(\tR\vnewPassword2\x9f\x04\n" +
+	"\fnew_password\x18\x02 \x01(\tR\vnewPassword2\xa5\x04\n" +
 	"\x04Auth\x12P\n" +
 	"\rGetAuthConfig\x12\x1f.cordum.v1.GetAuthConfigRequest\x1a\x15.cordum.v1.AuthConfig\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x01\x12\x8e\x01\n" +
@@ -501,7 +501,7 @@ const file_cordum_v1_auth_proto_rawDesc = "" +
 	"\x06Logout\x12\x18.cordum.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"9\xd2\xf3\x185\n" +
 	"\x01\x02\x10\xcc\x012-none: it ends the session of the caller alone\x12t\n" +
 	"\x0eChangePassword\x12 .cordum.v1.ChangePasswordRequest\x1a\x16.google.protobuf.Empty\"(\xd2\xf3\x18$\n" +
-	"\x01\x02\x10\xcc\x01\x18\x01\"\x04\x90\x03\x94\x032\x14change_password userBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\x10\xcc\x01\x18\x01\"\x04\x90\x03\x94\x032\x14change_password user\x1a\x04\xd8\xf3\x18\x01BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_auth_proto_rawDescOnce sync.Once

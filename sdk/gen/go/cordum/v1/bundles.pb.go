@@ -2205,7 +2205,7 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\r \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\trequestId\x12\x1e\n" +
 	"\x06before\x18\x0e \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06before\x12\x1c\n" +
-	"\x05after\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05after2\xd3\t\n" +
+	"\x05after\x18\x0f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05after2\xd9\t\n" +
 	"\aBundles\x12O\n" +
 	"\tListRules\x12\x1b.cordum.v1.ListRulesRequest\x1a\x1c.cordum.v1.ListRulesResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x03\x12H\n" +
@@ -2230,7 +2230,7 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\bRollback\x12\x1a.cordum.v1.RollbackRequest\x1a\x1b.cordum.v1.RollbackResponse\"\"\xd2\xf3\x18\x1e\n" +
 	"\x01\x03\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\x0frollback policy\x12O\n" +
 	"\tListAudit\x12\x1b.cordum.v1.ListAuditRequest\x1a\x1c.cordum.v1.ListAuditResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x1a\x04\xd8\xf3\x18\x04BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_bundles_proto_rawDescOnce sync.Once

@@ -441,13 +441,13 @@ const file_cordum_v1_cordum_api_proto_rawDesc = "" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1d\n" +
 	"\n" +
-	"result_ptr\x18\x03 \x01(\tR\tresultPtr2\xc4\x01\n" +
+	"result_ptr\x18\x03 \x01(\tR\tresultPtr2\xca\x01\n" +
 	"\tCordumApi\x12]\n" +
 	"\tSubmitJob\x12\x1b.cordum.v1.SubmitJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"\x15\xd2\xf3\x18\x11\n" +
 	"\x03\x03\x04\x052\n" +
 	"submit job\x12X\n" +
 	"\fGetJobStatus\x12\x1e.cordum.v1.GetJobStatusRequest\x1a\x1f.cordum.v1.GetJobStatusResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x02BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\x1a\x04\xd8\xf3\x18\x02BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_cordum_api_proto_rawDescOnce sync.Once

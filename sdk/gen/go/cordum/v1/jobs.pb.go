@@ -1688,7 +1688,7 @@ const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06reason\"L\n" +
 	"\x13RemediateJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
-	"\x0eremediation_id\x18\x02 \x01(\tR\rremediationId2\xc7\x04\n" +
+	"\x0eremediation_id\x18\x02 \x01(\tR\rremediationId2\xcd\x04\n" +
 	"\x04Jobs\x12i\n" +
 	"\tCreateJob\x12\x1b.cordum.v1.CreateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"!\xd2\xf3\x18\x1d\n" +
 	"\x03\x03\x04\x05\x18\x01\"\b\x90\x03\x99\x03\x9d\x03\xf7\x032\n" +
@@ -1703,7 +1703,7 @@ const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\x01\x03\"\x02\x94\x032\n" +
 	"cancel job\x12~\n" +
 	"\fRemediateJob\x12\x1e.cordum.v1.RemediateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"0\xd2\xf3\x18,\n" +
-	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\xf7\x03*\finvalid body2\rremediate jobBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\xf7\x03*\finvalid body2\rremediate job\x1a\x04\xd8\xf3\x18\x02BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_jobs_proto_rawDescOnce sync.Once

@@ -522,7 +522,7 @@ const file_cordum_v1_policy_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1c\n" +
 	"\x1aListPolicySnapshotsRequest\";\n" +
 	"\x1bListPolicySnapshotsResponse\x12\x1c\n" +
-	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots2\xe3\x03\n" +
+	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots2\xe9\x03\n" +
 	"\x06Policy\x12w\n" +
 	"\bEvaluate\x12\x18.cordum.v1.PolicyRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"+\xd2\xf3\x18'\n" +
 	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x032\x18none: it changes nothing\x12w\n" +
@@ -531,7 +531,7 @@ const file_cordum_v1_policy_proto_rawDesc = "" +
 	"\aExplain\x12\x18.cordum.v1.PolicyRequest\x1a .cordum.agent.v1.ExplainResponse\"+\xd2\xf3\x18'\n" +
 	"\x01\x02\x18\x01\"\x06\x90\x03\xf6\x03\xf7\x032\x18none: it changes nothing\x12s\n" +
 	"\x13ListPolicySnapshots\x12%.cordum.v1.ListPolicySnapshotsRequest\x1a&.cordum.v1.ListPolicySnapshotsResponse\"\r\xd2\xf3\x18\t\n" +
-	"\x01\x02\"\x04\xf6\x03\xf7\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\"\x04\xf6\x03\xf7\x03\x1a\x04\xd8\xf3\x18\x04BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_policy_proto_rawDescOnce sync.Once

@@ -1924,7 +1924,7 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\bagent_id\x18\x06 \x01(\tR\aagentId\x12\x1d\n" +
 	"\n" +
 	"agent_name\x18\a \x01(\tR\tagentName\x12+\n" +
-	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xb0\b\n" +
+	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xb6\b\n" +
 	"\x04Runs\x12c\n" +
 	"\bStartRun\x12\x1a.cordum.v1.StartRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1e\xd2\xf3\x18\x1a\n" +
 	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x032\tstart run\x12h\n" +
@@ -1949,7 +1949,7 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\bListChat\x12\x1a.cordum.v1.ListChatRequest\x1a\x1b.cordum.v1.ListChatResponse\"\v\xd2\xf3\x18\a\n" +
 	"\x01\x02\"\x02\x94\x03\x12\x84\x01\n" +
 	"\bPostChat\x12\x1a.cordum.v1.PostChatRequest\x1a\x16.cordum.v1.ChatMessage\"D\xd2\xf3\x18@\n" +
-	"\x02\x03\x04\x18\x01\"\x04\x90\x03\x94\x0322none: a message says itself who wrote it, and whenBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x02\x03\x04\x18\x01\"\x04\x90\x03\x94\x0322none: a message says itself who wrote it, and when\x1a\x04\xd8\xf3\x18\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_runs_proto_rawDescOnce sync.Once

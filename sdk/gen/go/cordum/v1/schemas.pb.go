@@ -337,7 +337,7 @@ const file_cordum_v1_schemas_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x06schema\x18\x02 \x01(\v2\x0f.cordum.v1.JsonR\x06schema\"%\n" +
 	"\x13DeleteSchemaRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id2\x8a\x03\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id2\x90\x03\n" +
 	"\aSchemas\x12q\n" +
 	"\x0eRegisterSchema\x12 .cordum.v1.RegisterSchemaRequest\x1a\x16.google.protobuf.Empty\"%\xd2\xf3\x18!\n" +
 	"\x01\x03\x10\xcc\x01\x18\x01\"\x06\x90\x03\x99\x03\x9d\x032\x0fregister schema\x12K\n" +
@@ -348,7 +348,7 @@ const file_cordum_v1_schemas_proto_rawDesc = "" +
 	"\x01\x03\x10\xcc\x01\"\x02\x99\x032\rdelete schema\x12X\n" +
 	"\vListSchemas\x12\x1d.cordum.v1.ListSchemasRequest\x1a\x1e.cordum.v1.ListSchemasResponse\"\n" +
 	"\xd2\xf3\x18\x06\n" +
-	"\x04\x03\x04\x06\x05BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x04\x03\x04\x06\x05\x1a\x04\xd8\xf3\x18\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_schemas_proto_rawDescOnce sync.Once

@@ -887,12 +887,12 @@ const file_cordum_v1_status_proto_rawDesc = "" +
 	"\x0elast_heartbeat\x18\r \x01(\tR\rlastHeartbeat\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xb0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xb6\x01\n" +
 	"\x06Status\x12O\n" +
 	"\tGetStatus\x12\x1b.cordum.v1.GetStatusRequest\x1a\x1c.cordum.v1.GetStatusResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12U\n" +
 	"\vListWorkers\x12\x1d.cordum.v1.ListWorkersRequest\x1a\x1e.cordum.v1.ListWorkersResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x1a\x04\xd8\xf3\x18\x01BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_status_proto_rawDescOnce sync.Once

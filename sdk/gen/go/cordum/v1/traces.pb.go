@@ -418,10 +418,10 @@ const file_cordum_v1_traces_proto_rawDesc = "" +
 	"\rsafety_reason\x18\x16 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fsafetyReason\x12,\n" +
 	"\x0esafety_rule_id\x18\x17 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\fsafetyRuleId\x12/\n" +
 	"\x0fsafety_snapshot\x18\x18 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x0esafetySnapshot\x12+\n" +
-	"\rdeadline_unix\x18\x19 \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\fdeadlineUnix2V\n" +
+	"\rdeadline_unix\x18\x19 \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\fdeadlineUnix2\\\n" +
 	"\x06Traces\x12L\n" +
 	"\bGetTrace\x12\x1a.cordum.v1.GetTraceRequest\x1a\x1b.cordum.v1.GetTraceResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x02BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\x1a\x04\xd8\xf3\x18\x02BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_traces_proto_rawDescOnce sync.Once

@@ -28,7 +28,7 @@ const (
 // User is somebody, or a key, that may call. What is empty is left out, except id, username and tenant.
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A UUID; for an API key its principal, or "user-" and the key's first 8 characters.
+	// A UUID; for an API key its principal, or "user-" and 8 characters of what the key is called in logs, which are none of the key's.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The name to log in with; for an API key its principal, or "api-user".
 	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
@@ -697,7 +697,8 @@ type CreateApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is for. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Of admin, jobs:read, jobs:write, workflows:read, workflows:write, policy:read, policy:write.
+	// Of admin, jobs:read, jobs:write, workflows:read, workflows:write, policy:read, policy:write. Without any the key opens what every key
+	// does: the status of the plane, and who it is.
 	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// When it ends, RFC 3339, in the future; never when empty.
 	ExpiresAt     string `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`

@@ -44,7 +44,7 @@ type UsersClient interface {
 	// 400 "username required", "password required", the broken password rule or an unknown role, 403 for a tenant that is not the
 	// caller's, 409 "user already exists" when name or e-mail address is taken in that tenant.
 	CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*User, error)
-	// ListUsers lists the users that are not disabled.
+	// ListUsers lists the users that are not disabled, the first 2000.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
 	// UpdateUser changes what is given and keeps what is empty.
 	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*User, error)
@@ -54,9 +54,12 @@ type UsersClient interface {
 	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// SetPassword replaces a user's password and ends the user's sessions.
 	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// ListApiKeys lists the managed API keys, without their secrets.
+	// ListApiKeys lists the managed API keys, without their secrets, the newest 2000.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
 	// CreateApiKey makes an API key. Its secret is shown this once.
+	//
+	// With the scope admin it has the role admin. Any other has the role user, as far as its scopes go: what they do not open is 403 with
+	// {"reason":"key_scope_insufficient","details":{"required":"jobs:write","granted":["jobs:read"]}}.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// DeleteApiKey ends an API key at once.
 	DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -162,7 +165,7 @@ type UsersServer interface {
 	// 400 "username required", "password required", the broken password rule or an unknown role, 403 for a tenant that is not the
 	// caller's, 409 "user already exists" when name or e-mail address is taken in that tenant.
 	CreateUser(context.Context, *CreateUserRequest) (*User, error)
-	// ListUsers lists the users that are not disabled.
+	// ListUsers lists the users that are not disabled, the first 2000.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
 	// UpdateUser changes what is given and keeps what is empty.
 	UpdateUser(context.Context, *UpdateUserRequest) (*User, error)
@@ -172,9 +175,12 @@ type UsersServer interface {
 	DeleteUser(context.Context, *DeleteUserRequest) (*emptypb.Empty, error)
 	// SetPassword replaces a user's password and ends the user's sessions.
 	SetPassword(context.Context, *SetPasswordRequest) (*emptypb.Empty, error)
-	// ListApiKeys lists the managed API keys, without their secrets.
+	// ListApiKeys lists the managed API keys, without their secrets, the newest 2000.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
 	// CreateApiKey makes an API key. Its secret is shown this once.
+	//
+	// With the scope admin it has the role admin. Any other has the role user, as far as its scopes go: what they do not open is 403 with
+	// {"reason":"key_scope_insufficient","details":{"required":"jobs:write","granted":["jobs:read"]}}.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// DeleteApiKey ends an API key at once.
 	DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*emptypb.Empty, error)

@@ -1367,7 +1367,7 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\tstep_type\x18\x03 \x01(\tR\bstepType\x12\x1a\n" +
 	"\bdecision\x18\x04 \x01(\tR\bdecision\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x17\n" +
-	"\arule_id\x18\x06 \x01(\tR\x06ruleId2\xa8\x04\n" +
+	"\arule_id\x18\x06 \x01(\tR\x06ruleId2\xae\x04\n" +
 	"\tWorkflows\x12[\n" +
 	"\rListWorkflows\x12\x1f.cordum.v1.ListWorkflowsRequest\x1a .cordum.v1.ListWorkflowsResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12|\n" +
@@ -1378,7 +1378,7 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\x0eDeleteWorkflow\x12 .cordum.v1.DeleteWorkflowRequest\x1a\x16.google.protobuf.Empty\"!\xd2\xf3\x18\x1d\n" +
 	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\x0fdelete workflow\x12\x80\x01\n" +
 	"\x0eDryRunWorkflow\x12 .cordum.v1.DryRunWorkflowRequest\x1a!.cordum.v1.DryRunWorkflowResponse\")\xd2\xf3\x18%\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x032\x18none: it changes nothingBCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x032\x18none: it changes nothing\x1a\x04\xd8\xf3\x18\x03BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_workflows_proto_rawDescOnce sync.Once

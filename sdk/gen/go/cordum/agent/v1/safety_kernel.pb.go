@@ -27,7 +27,7 @@ var File_cordum_agent_v1_safety_kernel_proto protoreflect.FileDescriptor
 
 const file_cordum_agent_v1_safety_kernel_proto_rawDesc = "" +
 	"\n" +
-	"#cordum/agent/v1/safety_kernel.proto\x12\x0fcordum.agent.v1\x1a\x1ccordum/agent/v1/policy.proto\x1a\x1fcordum/options/v1/options.proto2\xef\x03\n" +
+	"#cordum/agent/v1/safety_kernel.proto\x12\x0fcordum.agent.v1\x1a\x1ccordum/agent/v1/policy.proto\x1a\x1fcordum/options/v1/options.proto2\xf5\x03\n" +
 	"\fSafetyKernel\x12[\n" +
 	"\x05Check\x12#.cordum.agent.v1.PolicyCheckRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12^\n" +
@@ -38,7 +38,7 @@ const file_cordum_agent_v1_safety_kernel_proto_rawDesc = "" +
 	"\bSimulate\x12#.cordum.agent.v1.PolicyCheckRequest\x1a$.cordum.agent.v1.PolicyCheckResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12g\n" +
 	"\rListSnapshots\x12%.cordum.agent.v1.ListSnapshotsRequest\x1a&.cordum.agent.v1.ListSnapshotsResponse\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x02BHZFgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1;agentv1b\x06proto3"
+	"\x01\x02\x1a\x04\xd8\xf3\x18\x04BHZFgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1;agentv1b\x06proto3"
 
 var file_cordum_agent_v1_safety_kernel_proto_goTypes = []any{
 	(*PolicyCheckRequest)(nil),    // 0: cordum.agent.v1.PolicyCheckRequest

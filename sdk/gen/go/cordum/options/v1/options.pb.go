@@ -209,6 +209,67 @@ func (BodyRule) EnumDescriptor() ([]byte, []int) {
 	return file_cordum_options_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
+// Area says which scopes of a managed API key open a service: ":read" the methods that change nothing, which is GET, ":write" the others.
+type Area int32
+
+const (
+	// Only the scope admin opens it.
+	Area_AREA_UNSPECIFIED Area = 0
+	// Every key may: it is about the caller, or about how the plane is.
+	Area_AREA_OPEN Area = 1
+	// The scopes jobs:read and jobs:write.
+	Area_AREA_JOBS Area = 2
+	// The scopes workflows:read and workflows:write.
+	Area_AREA_WORKFLOWS Area = 3
+	// The scopes policy:read and policy:write.
+	Area_AREA_POLICY Area = 4
+)
+
+// Enum value maps for Area.
+var (
+	Area_name = map[int32]string{
+		0: "AREA_UNSPECIFIED",
+		1: "AREA_OPEN",
+		2: "AREA_JOBS",
+		3: "AREA_WORKFLOWS",
+		4: "AREA_POLICY",
+	}
+	Area_value = map[string]int32{
+		"AREA_UNSPECIFIED": 0,
+		"AREA_OPEN":        1,
+		"AREA_JOBS":        2,
+		"AREA_WORKFLOWS":   3,
+		"AREA_POLICY":      4,
+	}
+)
+
+func (x Area) Enum() *Area {
+	p := new(Area)
+	*p = x
+	return p
+}
+
+func (x Area) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Area) Descriptor() protoreflect.EnumDescriptor {
+	return file_cordum_options_v1_options_proto_enumTypes[3].Descriptor()
+}
+
+func (Area) Type() protoreflect.EnumType {
+	return &file_cordum_options_v1_options_proto_enumTypes[3]
+}
+
+func (x Area) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Area.Descriptor instead.
+func (Area) EnumDescriptor() ([]byte, []int) {
+	return file_cordum_options_v1_options_proto_rawDescGZIP(), []int{3}
+}
+
 // FieldJson settles how one field is spelled in JSON.
 type FieldJson struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -391,6 +452,14 @@ var file_cordum_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "bytes,51002,opt,name=rule",
 		Filename:      "cordum/options/v1/options.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.ServiceOptions)(nil),
+		ExtensionType: (*Area)(nil),
+		Field:         51003,
+		Name:          "cordum.options.v1.area",
+		Tag:           "varint,51003,opt,name=area,enum=cordum.options.v1.Area",
+		Filename:      "cordum/options/v1/options.proto",
+	},
 }
 
 // Extension fields to descriptorpb.FieldOptions.
@@ -407,6 +476,14 @@ var (
 	//
 	// optional cordum.options.v1.MethodRule rule = 51002;
 	E_Rule = &file_cordum_options_v1_options_proto_extTypes[1]
+)
+
+// Extension fields to descriptorpb.ServiceOptions.
+var (
+	// Which scope of a managed API key opens the service.
+	//
+	// optional cordum.options.v1.Area area = 51003;
+	E_Area = &file_cordum_options_v1_options_proto_extTypes[2]
 )
 
 var File_cordum_options_v1_options_proto protoreflect.FileDescriptor
@@ -446,9 +523,16 @@ const file_cordum_options_v1_options_proto_rawDesc = "" +
 	"\x15BODY_RULE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12BODY_RULE_REQUIRED\x10\x01\x12\x16\n" +
 	"\x12BODY_RULE_OPTIONAL\x10\x02\x12\x17\n" +
-	"\x13BODY_RULE_MULTIPART\x10\x03:Q\n" +
+	"\x13BODY_RULE_MULTIPART\x10\x03*_\n" +
+	"\x04Area\x12\x14\n" +
+	"\x10AREA_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tAREA_OPEN\x10\x01\x12\r\n" +
+	"\tAREA_JOBS\x10\x02\x12\x12\n" +
+	"\x0eAREA_WORKFLOWS\x10\x03\x12\x0f\n" +
+	"\vAREA_POLICY\x10\x04:Q\n" +
 	"\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x8e\x03 \x01(\v2\x1c.cordum.options.v1.FieldJsonR\x04json:S\n" +
-	"\x04rule\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x01(\v2\x1d.cordum.options.v1.MethodRuleR\x04ruleBLZJgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/options/v1;optionsv1b\x06proto3"
+	"\x04rule\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x01(\v2\x1d.cordum.options.v1.MethodRuleR\x04rule:N\n" +
+	"\x04area\x12\x1f.google.protobuf.ServiceOptions\x18\xbb\x8e\x03 \x01(\x0e2\x17.cordum.options.v1.AreaR\x04areaBLZJgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/options/v1;optionsv1b\x06proto3"
 
 var (
 	file_cordum_options_v1_options_proto_rawDescOnce sync.Once
@@ -462,29 +546,33 @@ func file_cordum_options_v1_options_proto_rawDescGZIP() []byte {
 	return file_cordum_options_v1_options_proto_rawDescData
 }
 
-var file_cordum_options_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_cordum_options_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_cordum_options_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_cordum_options_v1_options_proto_goTypes = []any{
-	(Presence)(0),                      // 0: cordum.options.v1.Presence
-	(Role)(0),                          // 1: cordum.options.v1.Role
-	(BodyRule)(0),                      // 2: cordum.options.v1.BodyRule
-	(*FieldJson)(nil),                  // 3: cordum.options.v1.FieldJson
-	(*MethodRule)(nil),                 // 4: cordum.options.v1.MethodRule
-	(*descriptorpb.FieldOptions)(nil),  // 5: google.protobuf.FieldOptions
-	(*descriptorpb.MethodOptions)(nil), // 6: google.protobuf.MethodOptions
+	(Presence)(0),                       // 0: cordum.options.v1.Presence
+	(Role)(0),                           // 1: cordum.options.v1.Role
+	(BodyRule)(0),                       // 2: cordum.options.v1.BodyRule
+	(Area)(0),                           // 3: cordum.options.v1.Area
+	(*FieldJson)(nil),                   // 4: cordum.options.v1.FieldJson
+	(*MethodRule)(nil),                  // 5: cordum.options.v1.MethodRule
+	(*descriptorpb.FieldOptions)(nil),   // 6: google.protobuf.FieldOptions
+	(*descriptorpb.MethodOptions)(nil),  // 7: google.protobuf.MethodOptions
+	(*descriptorpb.ServiceOptions)(nil), // 8: google.protobuf.ServiceOptions
 }
 var file_cordum_options_v1_options_proto_depIdxs = []int32{
 	0, // 0: cordum.options.v1.FieldJson.presence:type_name -> cordum.options.v1.Presence
 	1, // 1: cordum.options.v1.MethodRule.roles:type_name -> cordum.options.v1.Role
 	2, // 2: cordum.options.v1.MethodRule.body:type_name -> cordum.options.v1.BodyRule
-	5, // 3: cordum.options.v1.json:extendee -> google.protobuf.FieldOptions
-	6, // 4: cordum.options.v1.rule:extendee -> google.protobuf.MethodOptions
-	3, // 5: cordum.options.v1.json:type_name -> cordum.options.v1.FieldJson
-	4, // 6: cordum.options.v1.rule:type_name -> cordum.options.v1.MethodRule
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	5, // [5:7] is the sub-list for extension type_name
-	3, // [3:5] is the sub-list for extension extendee
+	6, // 3: cordum.options.v1.json:extendee -> google.protobuf.FieldOptions
+	7, // 4: cordum.options.v1.rule:extendee -> google.protobuf.MethodOptions
+	8, // 5: cordum.options.v1.area:extendee -> google.protobuf.ServiceOptions
+	4, // 6: cordum.options.v1.json:type_name -> cordum.options.v1.FieldJson
+	5, // 7: cordum.options.v1.rule:type_name -> cordum.options.v1.MethodRule
+	3, // 8: cordum.options.v1.area:type_name -> cordum.options.v1.Area
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	6, // [6:9] is the sub-list for extension type_name
+	3, // [3:6] is the sub-list for extension extendee
 	0, // [0:3] is the sub-list for field type_name
 }
 
@@ -498,9 +586,9 @@ func file_cordum_options_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cordum_options_v1_options_proto_rawDesc), len(file_cordum_options_v1_options_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   2,
-			NumExtensions: 2,
+			NumExtensions: 3,
 			NumServices:   0,
 		},
 		GoTypes:           file_cordum_options_v1_options_proto_goTypes,

@@ -1,0 +1,11 @@
+package auth
+
+// Remembered is how many sessions a gate remembers.
+func Remembered(g *Gate) (n int) {
+	for _, p := range g.providers {
+		if s, ok := p.(*sessions); ok {
+			n += len(s.known.young) + len(s.known.older)
+		}
+	}
+	return n
+}
