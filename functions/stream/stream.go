@@ -66,6 +66,9 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 	c := event.Connection{
 		ID: e.RequestContext.ConnectionID, Tenant: id.Tenant, Job: jobID, KeyID: id.KeyID, Role: string(id.Role), OpenedAt: now.UnixMicro(),
 	}
+	if !id.Expires.IsZero() {
+		c.Expires = id.Expires.UnixMicro()
+	}
 	switch {
 	case one && jobID == "":
 		return answer(fault.New(fault.Invalid, "job id is required"))
@@ -101,7 +104,7 @@ func request(e events.APIGatewayWebsocketProxyRequest, h map[string][]string, ke
 		Authorization: h["authorization"], APIKey: h["x-api-key"], Tenant: h["x-tenant-id"], Principal: h["x-principal-id"],
 		Address: address, ID: e.RequestContext.RequestID,
 	}
-	if len(r.APIKey) == 0 && len(r.Authorization) == 0 && key != "" {
+	if key != "" && strings.TrimSpace(strings.Join(r.APIKey, "")) == "" {
 		r.APIKey = []string{key}
 	}
 	for _, name := range []string{"tenant_id", "tenant"} {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Role is what an identity may do.
@@ -53,6 +54,8 @@ type Identity struct {
 	KeyID string
 	// Pools are the pools that a worker's credential may serve; empty is none, "*" is all.
 	Pools []string
+	// Expires is when the credential ends by itself; zero is never. Whatever it keeps open is closed then.
+	Expires time.Time
 	// RequestID is the id that logs and audit entries of this request carry.
 	RequestID string
 }

@@ -38,6 +38,8 @@ type Credential struct {
 	Pools []string
 	// TenantOptional lets its requests leave out the tenant.
 	TenantOptional bool
+	// Expires is when it ends by itself; zero is never. What it opened is closed then.
+	Expires time.Time
 }
 
 // Provider knows the secrets of one kind. Lookup answers found = false for a secret that it does not know, so that the next provider is
@@ -110,6 +112,7 @@ func (g *Gate) Admit(ctx context.Context, r Request, rule Rule) (identity.Identi
 	}
 	id := identity.Identity{
 		Tenant: c.Tenant, Home: c.Tenant, Role: c.Role, CrossTenant: c.CrossTenant, KeyID: c.ID, Pools: c.Pools, RequestID: r.ID,
+		Expires: c.Expires,
 	}
 	tenant, err := g.tenant(c, r)
 	if err != nil {
@@ -167,7 +170,7 @@ var (
 	errDoubled = fault.New(fault.Unauthenticated, "credential header sent more than once")
 	errNone    = fault.New(fault.Unauthenticated, "no credential")
 	errUnknown = fault.New(fault.Unauthenticated, "unknown credential")
-	errKeysOff = fault.New(fault.Unauthenticated, "API keys are switched off by CORDUM_JWT_REQUIRED")
+	errKeysOff = fault.New(fault.Unauthenticated, "what is no bearer token is switched off by CORDUM_JWT_REQUIRED")
 )
 
 // credential takes the first credential that is present; a bad one is not passed over for the next.
@@ -180,6 +183,9 @@ func (g *Gate) credential(ctx context.Context, r Request) (Credential, error) {
 		return g.byKinds(ctx, token, bearerKinds(token)...)
 	}
 	if key = unquote(key); key != "" {
+		if g.cfg.TokensOnly {
+			return Credential{}, errKeysOff
+		}
 		if strings.HasPrefix(key, sessionPrefix) {
 			return g.byKinds(ctx, key, Session, APIKey)
 		}

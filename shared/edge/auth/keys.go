@@ -88,7 +88,7 @@ func (s keySpec) parse(defaultTenant string) (staticKey, error) {
 	hash := sha256.Sum256([]byte(s.Key))
 	return staticKey{hash: hash, expires: expires, credential: Credential{
 		ID: keyID(hash), Tenant: tenant, Role: role, Principal: s.Principal, CrossTenant: s.CrossTenant,
-		Pools: s.Pools, TenantOptional: s.TenantHeader == "optional",
+		Pools: s.Pools, TenantOptional: s.TenantHeader == "optional", Expires: expires,
 	}}, nil
 }
 

@@ -96,7 +96,11 @@ func Edge(getenv func(string) string, secrets secret.Source, clk clock.Clock, lo
 	if secrets != nil {
 		keys.Reload = reload
 	}
-	gate, err := auth.New(keys, clk, log)
+	tokens, err := auth.NewTokens(now, keys.Reload, clk, log)
+	if err != nil {
+		return rest.Config{}, err
+	}
+	gate, err := auth.New(keys, clk, log, tokens)
 	if err != nil {
 		return rest.Config{}, err
 	}

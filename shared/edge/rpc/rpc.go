@@ -61,8 +61,25 @@ func (d door) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, ne
 
 func (d door) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	return d.run(stream.Context(), info.FullMethod, func(ctx context.Context) error {
-		return next(srv, admitted{stream, ctx})
+		return d.until(ctx, func(ctx context.Context) error { return next(srv, admitted{stream, ctx}) })
 	})
+}
+
+var errEnded = fault.New(fault.Unauthenticated, "unauthorized")
+
+// until runs a stream no longer than the credential holds that opened it.
+func (d door) until(ctx context.Context, serve func(context.Context) error) error {
+	expires := identity.From(ctx).Expires
+	if expires.IsZero() {
+		return serve(ctx)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, expires.Sub(d.cfg.Clock.Now()), errEnded)
+	defer cancel()
+	err := serve(ctx)
+	if errors.Is(context.Cause(ctx), errEnded) {
+		return errEnded
+	}
+	return err
 }
 
 // admitted is a stream whose context has an identity.

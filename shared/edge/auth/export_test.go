@@ -1,0 +1,4 @@
+package auth
+
+// ParseKeySet is for tests.
+var ParseKeySet = parseKeySet
