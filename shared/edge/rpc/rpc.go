@@ -155,7 +155,7 @@ func (d door) admit(ctx context.Context, method string) (identity.Identity, erro
 		Authorization: md.Get("authorization"), APIKey: md.Get("x-api-key"), Tenant: md.Get("x-tenant-id"), Principal: md.Get("x-principal-id"),
 		TenantOptional: true, Address: address(ctx), ID: id.RequestID,
 	}
-	if len(r.APIKey) == 0 {
+	if strings.TrimSpace(strings.Join(r.APIKey, "")) == "" {
 		r.APIKey = md.Get("api-key")
 	}
 	admitted, err := d.cfg.Gate.Admit(ctx, r, rule)
