@@ -43,10 +43,8 @@ func answer(err error) events.APIGatewayProxyResponse {
 	if err == nil {
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusOK}
 	}
-	status, body := rest.Refusal(err)
-	return events.APIGatewayProxyResponse{
-		StatusCode: status, Body: string(body), Headers: map[string]string{"Content-Type": "application/json"},
-	}
+	status, headers, body := rest.Refusal(err)
+	return events.APIGatewayProxyResponse{StatusCode: status, Body: string(body), Headers: headers}
 }
 
 // connect admits a client with the same code as the REST routes and records its connection before the handshake ends, so that it gets every
