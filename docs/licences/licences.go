@@ -68,7 +68,7 @@ type module struct {
 
 // dependencies are the modules of all packages that some packages are compiled of.
 func dependencies(root, packages string) (map[string]module, error) {
-	cmd := exec.Command("go", "list", "-deps", "-json=Module", packages) //nolint:noctx // a list of a folder ends by itself
+	cmd := exec.Command("go", "list", "-deps", "-json=Module", packages)                         //nolint:noctx // a list of a folder ends by itself
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0") // what is deployed, wherever this runs
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint

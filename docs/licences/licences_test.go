@@ -36,7 +36,7 @@ func TestNamesOfLicences(t *testing.T) {
 		"Permission is hereby granted, free\nof charge":                                                            "MIT",
 		"Redistribution and use in source and binary forms ... Neither the name of":                                "BSD-3-Clause",
 		"Redistribution and use in source and binary forms":                                                        "BSD-2-Clause",
-		"GNU GENERAL PUBLIC LICENSE Version 3 ... Permission is hereby granted, free of charge":                     "",
+		"GNU GENERAL PUBLIC LICENSE Version 3 ... Permission is hereby granted, free of charge":                    "",
 		"GNU Affero General Public License":                                                                        "",
 		"All rights reserved.":                                                                                     "",
 		"Mozilla Public License Version 2.0":                                                                       "MPL-2.0",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"testing"
 	"time"
@@ -40,9 +41,7 @@ func withEnv(pairs ...string) plane.Config {
 func token(t *testing.T, secret string, lasts time.Duration, more map[string]any) string {
 	t.Helper()
 	claims := jwt.MapClaims{"iss": "cordum-dev", "sub": "tess", "tenant": "default", "exp": time.Now().Add(lasts).Unix()}
-	for name, v := range more {
-		claims[name] = v
-	}
+	maps.Copy(claims, more)
 	text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +242,7 @@ func TestAJobOfATokenIsItsSubjects(t *testing.T) {
 		a := r.as("", "POST", "/api/v1/jobs", map[string]any{"prompt": "p", "topic": "job.test.work"}, "Authorization", bearer, "X-Principal-Id", "mallory").ok(200)
 		var res receipt
 		a.json(&res)
-		if by := r.get("/api/v1/jobs/"+res.JobID).ok(200).object()["actor_id"]; by != "tess" {
+		if by := r.get("/api/v1/jobs/" + res.JobID).ok(200).object()["actor_id"]; by != "tess" {
 			t.Errorf("submitted by %v", by)
 		}
 		r.as("", "GET", "/api/v1/jobs/"+res.JobID, nil, "Authorization", bearer, "X-Tenant-ID", "other").refused(403, "tenant access denied")

@@ -106,7 +106,9 @@ func (n Connection) next(now time.Time) int64 {
 }
 
 // Expired says whether the credential of a connection has ended by itself.
-func (n Connection) Expired(now time.Time) bool { return n.Expires != 0 && now.UnixMicro() >= n.Expires }
+func (n Connection) Expired(now time.Time) bool {
+	return n.Expires != 0 && now.UnixMicro() >= n.Expires
+}
 
 // Close forgets a connection; one that is not known is no error.
 func (c *Connections) Close(ctx context.Context, id string) error {

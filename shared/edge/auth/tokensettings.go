@@ -159,8 +159,8 @@ func parsePublicKey(block *pem.Block) (*rsa.PublicKey, error) {
 	var key *rsa.PublicKey
 	switch block.Type {
 	case "PUBLIC KEY":
-		any, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if key, _ = any.(*rsa.PublicKey); err != nil || key == nil {
+		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if key, _ = parsed.(*rsa.PublicKey); err != nil || key == nil {
 			return nil, errPublicKey
 		}
 	case "RSA PUBLIC KEY":
