@@ -123,6 +123,7 @@ func (g *grpc) addService(from Sources, w wheres) {
 	})
 	env := environment(w, def.Grants)
 	env["AWS_REGION"] = new(g.p.Region)
+	env["GRPC_PLAINTEXT"] = new("private") // only the load balancer reaches a container: it ends TLS, or is itself reached from the VPC alone
 	task.AddContainer(new("grpc"), &awsecs.ContainerDefinitionOptions{
 		Image: awsecs.ContainerImage_FromDockerImageAsset(image), Environment: &env,
 		PortMappings:           &[]*awsecs.PortMapping{{ContainerPort: num(grpcPort)}},

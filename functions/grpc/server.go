@@ -5,6 +5,7 @@ import (
 	"time"
 
 	grpcgo "google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -29,9 +30,10 @@ const keepAlive = 60 * time.Second
 const maxMessage = 16 << 20
 
 // NewServer assembles the container: CordumApi, SafetyKernel, ContextEngine, the workers' streams, health and reflection, and what the host registers.
-func NewServer(d *dispatch.Dispatcher, w *Workers, edge rest.Config, log *slog.Logger, more ...Register) *grpcgo.Server {
+// Secure is how it is reached: rpc.Transport.
+func NewServer(d *dispatch.Dispatcher, w *Workers, edge rest.Config, secure credentials.TransportCredentials, log *slog.Logger, more ...Register) *grpcgo.Server {
 	opts := append(rpc.Options(rpc.Config{Gate: edge.Gate, Log: log, Clock: edge.Clock, IDs: edge.IDs}),
-		grpcgo.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive}),
+		grpcgo.Creds(secure), grpcgo.KeepaliveParams(keepalive.ServerParameters{Time: keepAlive}),
 		grpcgo.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAlive / 4, PermitWithoutStream: true}),
 		grpcgo.MaxRecvMsgSize(maxMessage), grpcgo.MaxSendMsgSize(maxMessage))
 	s := grpcgo.NewServer(opts...)

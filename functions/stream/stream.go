@@ -43,10 +43,8 @@ func answer(err error) events.APIGatewayProxyResponse {
 	if err == nil {
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusOK}
 	}
-	status, body := rest.Refusal(err)
-	return events.APIGatewayProxyResponse{
-		StatusCode: status, Body: string(body), Headers: map[string]string{"Content-Type": "application/json"},
-	}
+	status, headers, body := rest.Refusal(err)
+	return events.APIGatewayProxyResponse{StatusCode: status, Body: string(body), Headers: headers}
 }
 
 // connect admits a client with the same code as the REST routes and records its connection before the handshake ends, so that it gets every
@@ -65,6 +63,9 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 	now := s.d.Clock.Now()
 	c := event.Connection{
 		ID: e.RequestContext.ConnectionID, Tenant: id.Tenant, Job: jobID, KeyID: id.KeyID, Role: string(id.Role), OpenedAt: now.UnixMicro(),
+	}
+	if !id.Expires.IsZero() {
+		c.Expires = id.Expires.UnixMicro()
 	}
 	switch {
 	case one && jobID == "":
@@ -101,7 +102,7 @@ func request(e events.APIGatewayWebsocketProxyRequest, h map[string][]string, ke
 		Authorization: h["authorization"], APIKey: h["x-api-key"], Tenant: h["x-tenant-id"], Principal: h["x-principal-id"],
 		Address: address, ID: e.RequestContext.RequestID,
 	}
-	if len(r.APIKey) == 0 && len(r.Authorization) == 0 && key != "" {
+	if key != "" && strings.TrimSpace(strings.Join(r.APIKey, "")) == "" {
 		r.APIKey = []string{key}
 	}
 	for _, name := range []string{"tenant_id", "tenant"} {

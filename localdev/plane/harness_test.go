@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/cordum-serverless/cordum/localdev/plane"
+	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/sdk/worker"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 )
@@ -106,6 +107,7 @@ type rig struct {
 	// listeners are those of the gRPC containers, web reaches the HTTP door over connections.
 	listeners []*bufconn.Listener
 	web       *http.Transport
+	api       cordumv1.CordumApiClient // made when it is first used
 
 	mu    sync.Mutex
 	conns []net.Conn

@@ -27,6 +27,7 @@ import (
 	coreseed "github.com/cordum-serverless/cordum/shared/core/seed"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
+	"github.com/cordum-serverless/cordum/shared/edge/rpc"
 	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
@@ -193,6 +194,10 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		}
 	}
 	p.queues = ports.Queues
+	secure, err := rpc.Transport(getenv, sweeps.Gate.Production(), ports.Clock, cfg.Log)
+	if err != nil {
+		return err
+	}
 	for n := range max(cfg.Containers, 1) {
 		d := dispatch.New(ports)                                     // a process of its own: it shares no cache
 		w := grpc.NewWorkers(d, cfg.Log, fmt.Sprintf("local-%d", n)) // one plane at a time has the data: a new one takes the old one's place
@@ -200,7 +205,7 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		if err != nil {
 			return err
 		}
-		p.Containers = append(p.Containers, &Container{Server: grpc.NewServer(d, w, e, cfg.Log), workers: w, done: make(chan struct{})})
+		p.Containers = append(p.Containers, &Container{Server: grpc.NewServer(d, w, e, secure, cfg.Log), workers: w, done: make(chan struct{})})
 	}
 	p.GRPC = p.Containers[0].Server
 	return nil

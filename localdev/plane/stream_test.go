@@ -33,7 +33,12 @@ func (r *rig) stream(key, name string) *raw { return r.streamTo(r.dial, key, nam
 
 func (r *rig) streamTo(dial func(context.Context, string) (net.Conn, error), key, name string) *raw {
 	r.t.Helper()
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(r.t.Context(), "x-api-key", key))
+	return r.streamWith(dial, metadata.Pairs("x-api-key", key), name)
+}
+
+func (r *rig) streamWith(dial func(context.Context, string) (net.Conn, error), md metadata.MD, name string) *raw {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(r.t.Context(), md))
 	client := cordumv1.NewWorkersClient(r.connTo(dial))
 	stream, err := client.Connect(ctx)
 	if err != nil {
@@ -65,7 +70,18 @@ func (r *rig) connect(key, name, pool string, room int32) *raw {
 
 func (r *rig) connectTo(dial func(context.Context, string) (net.Conn, error), key, name, pool string, room int32) *raw {
 	r.t.Helper()
-	w := r.streamTo(dial, key, name)
+	return r.streamTo(dial, key, name).announce(pool, room)
+}
+
+// streamAs is connect with a web token.
+func (r *rig) streamAs(token, name, pool string, room int32) *raw {
+	r.t.Helper()
+	return r.streamWith(r.dial, metadata.Pairs("authorization", "Bearer "+token), name).announce(pool, room)
+}
+
+func (w *raw) announce(pool string, room int32) *raw {
+	w.t.Helper()
+	name := w.name
 	beat := &agentv1.Heartbeat{WorkerId: name, Pool: pool, MaxParallelJobs: room}
 	w.send(&agentv1.BusPacket{Payload: &agentv1.BusPacket_Heartbeat{Heartbeat: beat}})
 	go func() {

@@ -63,7 +63,7 @@ type Config struct {
 	// DrainTimeout is how long Run waits for running jobs when it is told to stop; 0 is 30 seconds. A negative one does not even say
 	// good-bye: the plane finds out by itself.
 	DrainTimeout time.Duration
-	// TLS secures the connection; nil is the system's roots. Insecure does without.
+	// TLS secures the connection, see the function TLS; nil is the system's roots. Insecure does without.
 	TLS         *tls.Config
 	Insecure    bool
 	DialOptions []grpc.DialOption

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/functions/grpc"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
+	"github.com/cordum-serverless/cordum/shared/edge/rpc"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
@@ -38,10 +39,12 @@ func main() {
 		Table: table, Queues: sqs.New(cfg, names.QueueURL), Blobs: s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
+	secure, err := rpc.Transport(os.Getenv, edge.Gate.Production(), clock.System{}, log)
+	boot.Must(log, err)
 	listener, err := net.Listen("tcp", cmp.Or(os.Getenv("GATEWAY_GRPC_ADDR"), ":8080"))
 	boot.Must(log, err)
 	workers := grpc.NewWorkers(d, log, "")
-	server := grpc.NewServer(d, workers, edge, log)
+	server := grpc.NewServer(d, workers, edge, secure, log)
 	go func() { boot.Must(log, server.Serve(listener)) }()
 	boot.Must(log, workers.Run(ctx))
 	server.GracefulStop()

@@ -115,7 +115,11 @@ func (c *devCmd) start(ctx context.Context, logTo *os.File) (_ *local, err error
 		page.Handle("GET /metrics", figures.Handler())
 		go func() { _ = (&http.Server{Handler: page, ReadHeaderTimeout: 5 * time.Second}).Serve(l.metrics) }()
 	}
-	if c.Worker && l.workerKey != "" {
+	switch {
+	case !c.Worker || l.workerKey == "":
+	case l.getenv("GRPC_TLS_CERT") != "":
+		fmt.Fprintln(os.Stderr, "cordum-local: no demo worker: gRPC asks for TLS, and it has no certificate to trust or to show")
+	default:
 		l.startWorker(log)
 	}
 	return l, nil

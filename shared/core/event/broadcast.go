@@ -144,8 +144,8 @@ func (b *Broadcaster) gone(ctx context.Context, c Connection) {
 // quiet is a frame that says nothing; every client passes it over.
 var quiet = []byte("{}")
 
-// KeepAlive posts a frame that says nothing to connections that have had none for a while, at most limit, drops those whose credential was
-// revoked, and forgets those that are gone.
+// KeepAlive posts a frame that says nothing to connections that have had none for a while, at most limit, drops those whose credential has expired
+// or was revoked, and forgets those that are gone.
 func (b *Broadcaster) KeepAlive(ctx context.Context, limit int) error {
 	now := b.Clock.Now()
 	due, err := b.Connections.Due(ctx, limit, now)
@@ -158,7 +158,7 @@ func (b *Broadcaster) KeepAlive(ctx context.Context, limit int) error {
 			continue
 		}
 		if b.frame(ctx, c, quiet) {
-			err = errors.Join(err, b.Connections.Alive(ctx, c.ID, now))
+			err = errors.Join(err, b.Connections.Alive(ctx, c, now))
 		}
 	}
 	return err
@@ -166,6 +166,10 @@ func (b *Broadcaster) KeepAlive(ctx context.Context, limit int) error {
 
 // revoked says whether a connection must not stay.
 func (b *Broadcaster) revoked(ctx context.Context, c Connection) bool {
+	if c.Expired(b.Clock.Now()) {
+		b.Log.InfoContext(ctx, "connection dropped: its credential has expired", "connection", c.ID, "tenant", c.Tenant, "key", c.KeyID)
+		return true
+	}
 	if b.Review == nil {
 		return false
 	}

@@ -22,8 +22,8 @@ type Connection struct {
 	Job string
 	// KeyID and Role are of the credential that opened it.
 	KeyID, Role string
-	// OpenedAt is in microseconds.
-	OpenedAt int64
+	// OpenedAt is in microseconds; so is Expires, when the credential ends by itself, 0 for never.
+	OpenedAt, Expires int64
 }
 
 // Times of connections.
@@ -78,6 +78,9 @@ func (c *Connections) Open(ctx context.Context, n Connection, now time.Time) (fi
 	if n.Job != "" {
 		attrs["jb"] = n.Job
 	}
+	if n.Expires != 0 {
+		attrs["exp"] = n.Expires
+	}
 	expires := now.Add(MaxAge + settling).Unix()
 	since := now.UnixMicro()
 	if len(there) > 0 {
@@ -88,9 +91,23 @@ func (c *Connections) Open(ctx context.Context, n Connection, now time.Time) (fi
 		store.Put(store.Item{Key: listKey(n.Tenant, n.ID), Attrs: attrs, Expires: expires}),
 		store.Put(store.Item{
 			Key: connectionKey(n.ID), Attrs: attrs, Expires: expires,
-			Index: map[store.Index]store.Key{store.ByDue: aliveKey(n.ID, now.Add(KeepAlive).UnixMicro())},
+			Index: map[store.Index]store.Key{store.ByDue: aliveKey(n.ID, n.next(now))},
 		}),
 	)
+}
+
+// next is when a connection is looked at again: at its keep-alive, and not later than its credential ends.
+func (n Connection) next(now time.Time) int64 {
+	at := now.Add(KeepAlive).UnixMicro()
+	if n.Expires != 0 {
+		at = min(at, n.Expires)
+	}
+	return at
+}
+
+// Expired says whether the credential of a connection has ended by itself.
+func (n Connection) Expired(now time.Time) bool {
+	return n.Expires != 0 && now.UnixMicro() >= n.Expires
 }
 
 // Close forgets a connection; one that is not known is no error.
@@ -137,7 +154,7 @@ func (c *Connections) Of(ctx context.Context, tenant string, now time.Time) ([]C
 
 func parseConnection(id string, it store.Item) Connection {
 	a := it.Attrs
-	return Connection{ID: id, Tenant: a.String("tn"), Job: a.String("jb"), KeyID: a.String("kid"), Role: a.String("role"), OpenedAt: a.Int("at")}
+	return Connection{ID: id, Tenant: a.String("tn"), Job: a.String("jb"), KeyID: a.String("kid"), Role: a.String("role"), OpenedAt: a.Int("at"), Expires: a.Int("exp")}
 }
 
 // Due lists connections whose keep-alive is due, at most limit.
@@ -164,9 +181,8 @@ func (c *Connections) Due(ctx context.Context, limit int, now time.Time) ([]Conn
 }
 
 // Alive files the next keep-alive of a connection.
-func (c *Connections) Alive(ctx context.Context, id string, now time.Time) error {
-	err := c.Table.Write(ctx, store.Update(connectionKey(id)).If(store.Exists()).
-		Move(store.ByDue, aliveKey(id, now.Add(KeepAlive).UnixMicro())))
+func (c *Connections) Alive(ctx context.Context, n Connection, now time.Time) error {
+	err := c.Table.Write(ctx, store.Update(connectionKey(n.ID)).If(store.Exists()).Move(store.ByDue, aliveKey(n.ID, n.next(now))))
 	if _, ok := errors.AsType[*store.ConditionError](err); ok {
 		return nil
 	}

@@ -56,7 +56,7 @@ type Identity struct {
 	User, Session string
 	// OpenedBy is the KeyID of the API key that opened the session; "" where none did.
 	OpenedBy string
-	// Expires is when the credential ends; the zero time is never.
+	// Expires is when the credential ends by itself; the zero time is never. Whatever it keeps open is closed then.
 	Expires time.Time
 	// Pools are the pools that a worker's credential may serve; empty is none, "*" is all.
 	Pools []string

@@ -9,3 +9,6 @@ func Remembered(g *Gate) (n int) {
 	}
 	return n
 }
+
+// ParseKeySet is for tests.
+var ParseKeySet = parseKeySet

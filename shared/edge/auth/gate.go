@@ -41,7 +41,7 @@ type Credential struct {
 	TenantOptional bool
 	// User and Session are the ids of a user and of a session; "" where there is none.
 	User, Session string
-	// Expires is when it ends; the zero time is never.
+	// Expires is when it ends by itself; the zero time is never. What it opened is closed then.
 	Expires time.Time
 	// Scoped says that it opens only what Scopes do.
 	Scoped bool
@@ -225,7 +225,7 @@ var (
 	errNone     = fault.New(fault.Unauthenticated, "no credential")
 	errUnknown  = fault.New(fault.Unauthenticated, "unknown credential")
 	errKeyEnded = fault.New(fault.Unauthenticated, "the API key of the session is no longer good")
-	errKeysOff  = fault.New(fault.Unauthenticated, "API keys are switched off by CORDUM_JWT_REQUIRED")
+	errKeysOff  = fault.New(fault.Unauthenticated, "what is no bearer token is switched off by CORDUM_JWT_REQUIRED")
 )
 
 // credential takes the first credential that is present; a bad one is not passed over for the next.
@@ -238,6 +238,9 @@ func (g *Gate) credential(ctx context.Context, r Request) (Credential, error) {
 		return g.byKinds(ctx, token, bearerKinds(token)...)
 	}
 	if key = unquote(key); key != "" {
+		if g.cfg.TokensOnly {
+			return Credential{}, errKeysOff
+		}
 		if strings.HasPrefix(key, sessionPrefix) {
 			return g.byKinds(ctx, key, Session, APIKey)
 		}

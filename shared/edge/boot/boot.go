@@ -102,7 +102,11 @@ func Edge(getenv func(string) string, secrets secret.Source, table store.Table, 
 	if err != nil {
 		return rest.Config{}, err
 	}
-	gate, err := auth.New(keys, clk, log, auth.Accounts(accounts)...)
+	tokens, err := auth.NewTokens(now, keys.Reload, clk, log)
+	if err != nil {
+		return rest.Config{}, err
+	}
+	gate, err := auth.New(keys, clk, log, append(auth.Accounts(accounts), tokens)...)
 	if err != nil {
 		return rest.Config{}, err
 	}

@@ -43,10 +43,16 @@ func (s *server) fail(ctx context.Context, c *call, err error) {
 	_, _ = c.rec.Write(errorBody(o)) // a caller that has gone hears nothing
 }
 
-// Refusal is an error as the HTTP answer of a door that is not a route: its status, and the body in the one JSON shape.
-func Refusal(err error) (status int, body []byte) {
+// Refusal is an error as the HTTP answer of a door that is not a route: its status, its headers, and the body in the one JSON shape.
+func Refusal(err error) (status int, headers map[string]string, body []byte) {
 	o := outcome.Of(err)
-	return o.HTTP, errorBody(o)
+	return o.HTTP, refusalHeaders(), errorBody(o)
+}
+
+func refusalHeaders() map[string]string {
+	h := Guards()
+	h["Content-Type"] = "application/json"
+	return h
 }
 
 // errorBody is {"error":...,"status":...} and the details in the order of their names.

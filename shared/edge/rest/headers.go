@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"maps"
 	"net/http"
 )
 
@@ -12,13 +13,24 @@ const (
 	corsExposed = "X-Request-Id, X-Trace-Id"
 )
 
+// guards keep a browser from doing anything with an answer but hand it to the page that asked for it, and every cache from keeping it: it is one tenant's.
+var guards = map[string]string{
+	"X-Content-Type-Options":  "nosniff",
+	"X-Frame-Options":         "DENY",
+	"Referrer-Policy":         "no-referrer",
+	"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+	"Cache-Control":           "no-store",
+}
+
+// Guards are the headers that every answer of every door carries.
+func Guards() map[string]string { return maps.Clone(guards) }
+
 // headers are on every answer.
 func (s *server) headers(h http.Header, r *http.Request, requestID string) {
 	h["X-Request-Id"] = []string{requestID}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
-	h["X-Frame-Options"] = []string{"DENY"}
-	h["Referrer-Policy"] = []string{"no-referrer"}
-	h["Content-Security-Policy"] = []string{"default-src 'none'; frame-ancestors 'none'"}
+	for name, value := range guards {
+		h[name] = []string{value}
+	}
 	h["Vary"] = []string{"Origin"}
 	if s.cfg.Gate.Production() && (r.TLS != nil || throughGateway(r.Context())) {
 		h["Strict-Transport-Security"] = []string{"max-age=63072000; includeSubDomains"}

@@ -32,7 +32,7 @@ func Lambda(h http.Handler) func(context.Context, events.APIGatewayV2HTTPRequest
 
 var malformed = events.APIGatewayV2HTTPResponse{
 	StatusCode: http.StatusBadRequest,
-	Headers:    map[string]string{"Content-Type": "application/json"},
+	Headers:    refusalHeaders(),
 	Body:       string(errorBody(outcome.Of(fault.New(fault.Invalid, "malformed request")))),
 }
 

@@ -517,7 +517,7 @@ func TestSecurityHeaders(t *testing.T) {
 		for _, a := range []ask{as("k-admin", "GET", "/api/v1/status"), {method: "GET", target: "/api/v1/status"}, {method: "GET", target: "/health"},
 			{method: "OPTIONS", target: "/api/v1/status"}, as("k-admin", "DELETE", "/api/v1/schemas/x")} {
 			r := do(a)
-			for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
 				"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Strict-Transport-Security": ""} {
 				if got := r.header.Get(name); got != want {
 					t.Errorf("%s %s: %s is %q", a.method, a.target, name, got)

@@ -61,8 +61,25 @@ func (d door) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, ne
 
 func (d door) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	return d.run(stream.Context(), info.FullMethod, func(ctx context.Context) error {
-		return next(srv, admitted{stream, ctx})
+		return d.until(ctx, func(ctx context.Context) error { return next(srv, admitted{stream, ctx}) })
 	})
+}
+
+var errEnded = fault.New(fault.Unauthenticated, "unauthorized")
+
+// until runs a stream no longer than the credential holds that opened it.
+func (d door) until(ctx context.Context, serve func(context.Context) error) error {
+	expires := identity.From(ctx).Expires
+	if expires.IsZero() {
+		return serve(ctx)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, expires.Sub(d.cfg.Clock.Now()), errEnded)
+	defer cancel()
+	err := serve(ctx)
+	if errors.Is(context.Cause(ctx), errEnded) {
+		return errEnded
+	}
+	return err
 }
 
 // admitted is a stream whose context has an identity.
@@ -138,7 +155,7 @@ func (d door) admit(ctx context.Context, method string) (identity.Identity, erro
 		Authorization: md.Get("authorization"), APIKey: md.Get("x-api-key"), Tenant: md.Get("x-tenant-id"), Principal: md.Get("x-principal-id"),
 		TenantOptional: true, Address: address(ctx), ID: id.RequestID,
 	}
-	if len(r.APIKey) == 0 {
+	if strings.TrimSpace(strings.Join(r.APIKey, "")) == "" {
 		r.APIKey = md.Get("api-key")
 	}
 	admitted, err := d.cfg.Gate.Admit(ctx, r, rule)
