@@ -10,7 +10,7 @@ import (
 
 // What a function may weigh, in bytes: its binary, and the archive that is uploaded. They are most of its cold start on AWS.
 const (
-	MaxBinary = 14 << 20
+	MaxBinary = 15 << 20
 	MaxZip    = 5 << 20
 )
 
