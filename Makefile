@@ -4,8 +4,11 @@ SHELL := bash
 GOFLAGS ?=
 export GOFLAGS
 PKGS := ./...
-# without the race detector: jsii, which infra runs on, is not free of races of its own, and weighing binaries has none
-RACED = $$(go list ./... | grep -vE '/(infra(/app)?|localdev/build)$$')
+# without the race detector: jsii, which infra runs on, is not free of races of its own, and weighing binaries has none; tests of the plane, and of installations, are many, and most
+# of them do one thing after the other
+RACED = $$(go list ./... | grep -vE '/(infra(/app)?|localdev/(build|plane)|shared/core/pack/install)$$')
+# tests of those where many things happen at one time
+TOGETHER := AtOnce|Many|Never|Together|Race|Concurrent|T100
 DATA ?= .cordum
 ROUNDS ?= 50
 SEEDS ?= 200
@@ -37,11 +40,12 @@ dev-localstack: ## The same on LocalStack, every function as its real binary; AW
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@exec ./bin/cordum-local localstack
 
-test: ## All tests, with the race detector
+test: ## All tests, with the race detector wherever things happen at one time
 	go vet $(PKGS)
 	go test -race -timeout 25m $(RACED)
-	go test -timeout 15m ./infra ./localdev/build
-	go test -timeout 15m -run 'TestEachProtectionIsNeeded|TestScale' ./localdev/sim ./localdev/plane
+	go test -race -timeout 15m -run '$(TOGETHER)' ./localdev/plane ./shared/core/pack/install
+	go test -timeout 15m ./localdev/plane ./shared/core/pack/install ./infra ./localdev/build
+	go test -timeout 15m -run TestEachProtectionIsNeeded ./localdev/sim
 
 test-quick: ## All tests, without the race detector
 	go test $(PKGS)

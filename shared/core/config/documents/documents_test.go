@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cordum-serverless/cordum/shared/core/audit"
@@ -209,7 +210,7 @@ func TestWhatMovesMeanwhileIsNotWhatWasRead(t *testing.T) {
 			t.Errorf("%s: %.200s at %d, %v", name, d.Data, d.Revision, err)
 		}
 		at = 2
-		_, err = process(&echoing{Table: w.table}, w.blobs, w.queues).Set(t.Context(), maya, mine) // its answer is lost: what it finds is its own
+		_, err = process(mortal.New(mortal.Echo, 1).Table(w.table), w.blobs, w.queues).Set(t.Context(), maya, mine) // its answer is lost: what it finds is its own
 		w.must(err)
 	}
 }

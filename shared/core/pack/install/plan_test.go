@@ -32,7 +32,7 @@ func drawn(t *rapid.T, id string, n int) *pack.Pack {
 		schemas:   some("schemas", "schema", func(s string) string { return fmt.Sprintf(`{"title":%q}`, s) }),
 		workflows: some("workflows", "workflow", func(s string) string { return flow(s, 0) }),
 		policy: some("bundles", id, func(s string) string {
-			return fmt.Sprintf("rules: [{id: %q, match: {topics: [job.x]}, decision: deny}]", s)
+			return fmt.Sprintf("rules: [{id: %q, match: {topics: [job.%s.x]}, decision: deny}]", s, id)
 		}),
 	}
 	needs := rapid.SampledFrom([]string{`["x"]`, `["y"]`, `[]`, `null`})
