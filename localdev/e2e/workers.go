@@ -166,7 +166,7 @@ var workerCases = []testCase{
 	{"a deadline ends a job that runs, and its worker and who listens are told", needStream, func(s *story) {
 		all := s.watch("/stream", s.admin())
 		p := s.puppet(s.fresh())
-		rc := s.submit("topic", TopicPlaced, "labels", s.here(), "deadline_ms", 8000) // a plane takes about two seconds to find a new worker
+		rc := s.submit("topic", TopicPlaced, "labels", s.here(), "deadline_ms", 20_000) // a plane takes two seconds to find a new worker, and some more where all its functions start
 		p.takes(rc.JobID, "1")
 		p.progress(rc.JobID, 1)
 		for _, kind := range []string{"jobRequest", "jobProgress", "jobCancel", "jobResult"} {
