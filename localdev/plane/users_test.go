@@ -745,28 +745,28 @@ func TestTheFirstAdministratorOfAPlane(t *testing.T) {
 	}
 }
 
-// absent is a table that cannot be reached while it is told so.
-type absent struct {
+// unreached is a table that cannot be reached while it is told so.
+type unreached struct {
 	store.Table
 
 	down *atomic.Bool
 }
 
-func (a absent) Get(ctx context.Context, key store.Key) (store.Item, error) {
+func (a unreached) Get(ctx context.Context, key store.Key) (store.Item, error) {
 	if a.down.Load() {
 		return store.Item{}, store.ErrUnavailable
 	}
 	return a.Table.Get(ctx, key)
 }
 
-func (a absent) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
+func (a unreached) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item, error) {
 	if a.down.Load() {
 		return nil, store.ErrUnavailable
 	}
 	return a.Table.BatchGet(ctx, keys)
 }
 
-func (a absent) Write(ctx context.Context, ops ...store.Op) error {
+func (a unreached) Write(ctx context.Context, ops ...store.Op) error {
 	if a.down.Load() {
 		return store.ErrUnavailable
 	}
@@ -778,7 +778,7 @@ func TestATableOutOfReachIsNoRefusal(t *testing.T) {
 	var down atomic.Bool
 	cfg := config()
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
-		p.Table = absent{p.Table, &down}
+		p.Table = unreached{p.Table, &down}
 		return p
 	}
 	virtually(t, cfg, func(t *testing.T, r *rig) {
