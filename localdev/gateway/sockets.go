@@ -20,6 +20,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 )
 
 // Limits of a client's connection.
@@ -104,6 +105,14 @@ func (c *socket) close(code websocket.StatusCode, reason string) {
 		c.code, c.reason = code, reason
 		close(c.end)
 	})
+}
+
+func (c *socket) dropped(why push.Reason) {
+	code := websocket.StatusPolicyViolation
+	if why == push.Slow {
+		code = websocket.StatusTryAgainLater
+	}
+	c.close(code, why.String())
 }
 
 func (c *socket) ended() bool {
@@ -201,7 +210,7 @@ func (s *Sockets) serve(w http.ResponseWriter, r *http.Request, job string) {
 	}
 	defer s.leave(c)
 	// it is there for events before the client knows that the handshake is over
-	unregister := s.open.Register(id, c.send, func() { c.close(websocket.StatusPolicyViolation, "credential revoked") })
+	unregister := s.open.Register(id, c.send, c.dropped)
 	defer unregister()
 	if c.conn, err = websocket.Accept(w, r, opts); err != nil {
 		return // Accept has answered

@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
@@ -20,7 +21,7 @@ func main() {
 	boot.Must(log, err)
 	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), clock.System{}, log)
 	boot.Must(log, err)
-	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil)}, log)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Queues: sqs.New(cfg, names.QueueURL)}, log)
 	boot.Must(log, err)
 	lambda.Start(stream.Handler(d, edge))
 }

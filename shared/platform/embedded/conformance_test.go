@@ -117,7 +117,7 @@ func connect(c *embedded.Connections) pushtest.Client {
 			close(frames)
 		}
 	}
-	unregister := c.Register(id, send, drop)
+	unregister := c.Register(id, send, func(push.Reason) { drop() })
 	return pushtest.Client{ID: id, Frames: frames, Close: func() {
 		unregister()
 		drop()
