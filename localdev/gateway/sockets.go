@@ -33,8 +33,9 @@ const (
 	// pingEvery and pongWithin find clients that vanished.
 	pingEvery  = 30 * time.Second
 	pongWithin = 10 * time.Second
-	// maxAge is how long API Gateway lets a connection live.
-	maxAge = 2 * time.Hour
+	// maxAge is how long API Gateway lets a connection live, maxIdle how long one on which nobody says anything: pings are no words.
+	maxAge  = 2 * time.Hour
+	maxIdle = 10 * time.Minute
 	// maxInbound is the largest frame of a client, which is passed over anyhow.
 	maxInbound = 32 * 1024
 )
@@ -238,7 +239,7 @@ func (s *Sockets) leave(c *socket) {
 
 // pump writes frames and pings until the client leaves or the connection shall close. What the client says is passed over.
 func (s *Sockets) pump(c *socket) {
-	ctx, cancel := context.WithTimeout(context.Background(), maxAge)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	c.conn.SetReadLimit(maxInbound)
 	gone := make(chan struct{})
@@ -248,6 +249,7 @@ func (s *Sockets) pump(c *socket) {
 			if _, _, err := c.conn.Read(ctx); err != nil {
 				return
 			}
+			c.active.Store(s.clock.Now().UnixMilli())
 		}
 	}()
 	ping := time.NewTicker(pingEvery)
@@ -262,6 +264,12 @@ func (s *Sockets) pump(c *socket) {
 		case <-ping.C:
 			if err := pong(ctx, c.conn); err != nil {
 				c.close(websocket.StatusGoingAway, "no answer to a ping")
+			}
+			switch now := s.clock.Now(); {
+			case now.Sub(c.opened) >= maxAge:
+				c.close(websocket.StatusGoingAway, "two hours are over")
+			case now.Sub(time.UnixMilli(c.active.Load())) >= maxIdle:
+				c.close(websocket.StatusGoingAway, "idle for ten minutes")
 			}
 		case <-c.end:
 			_ = c.conn.Close(c.code, c.reason) // it may have gone

@@ -46,9 +46,9 @@ type logging struct {
 const (
 	// postsAtOnce is how many connections are posted to at one time.
 	postsAtOnce = 64
-	// postWithin is how long one post may take, and bringWithin how long all of a batch may. Who cannot be reached in that time is caught up later, so
-	// that nobody waits for a slow one.
-	postWithin  = 2 * time.Second
+	// postWithin is how long one post may take, and bringWithin how long all of a batch may. Who cannot be reached in that time is caught up later, by
+	// itself, so that nobody waits for a slow one for longer than that, once.
+	postWithin  = 400 * time.Millisecond
 	bringWithin = 5 * time.Second
 	// postTries is how often a frame is posted to a connection that cannot be reached now, and postPause the wait between, doubling.
 	postTries = 3
@@ -351,7 +351,7 @@ func (b *Broadcaster) bring(ctx context.Context, p parcel, end time.Time) error 
 	for _, f := range p.frames {
 		err := errLate
 		if b.Clock.Now().Before(end) {
-			err = b.frame(ctx, p.to, f.text)
+			err = b.frame(ctx, p.to, f.text, postWithin)
 		}
 		switch {
 		case err == nil, f.passing && !errors.Is(err, push.ErrGone):
@@ -380,9 +380,9 @@ func (b *Broadcaster) behind(ctx context.Context, p parcel, why error) error {
 }
 
 // frame posts one frame, and tries again where the connection cannot be reached now.
-func (b *Broadcaster) frame(ctx context.Context, c Connection, frame []byte) error {
+func (b *Broadcaster) frame(ctx context.Context, c Connection, frame []byte, within time.Duration) error {
 	for try := 0; ; try++ {
-		posting, cancel := context.WithTimeout(ctx, postWithin)
+		posting, cancel := context.WithTimeout(ctx, within)
 		err := b.Push.Post(posting, c.ID, frame)
 		cancel()
 		if err == nil || errors.Is(err, push.ErrGone) || errors.Is(err, push.ErrTooLarge) || errors.Is(err, context.DeadlineExceeded) ||

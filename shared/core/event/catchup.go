@@ -45,6 +45,8 @@ const (
 	// catchUpWithin is how long one message catches a connection up, and catchUpFrames how many frames it posts; another goes on after that.
 	catchUpWithin = 4 * time.Second
 	catchUpFrames = 2000
+	// catchUpPost is how long one post to a connection may take for which nobody waits.
+	catchUpPost = 2 * time.Second
 	// catchUpMost is how many positions a client may be behind; one that is further has a gap.
 	catchUpMost = 10_000
 	// catchUpTries is how often a connection that cannot be reached is tried, catchUpPause the wait between.
@@ -319,7 +321,7 @@ func (f *follower) tell(ctx context.Context, state, reason string) error {
 // say posts a frame; a connection that is opening is waited for.
 func (f *follower) say(ctx context.Context, frame []byte) error {
 	for {
-		err := f.frame(ctx, f.c, frame)
+		err := f.frame(ctx, f.c, frame, catchUpPost)
 		switch now := f.Clock.Now(); {
 		case err == nil:
 			f.sent++

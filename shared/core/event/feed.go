@@ -121,7 +121,8 @@ func (l Log) head(ctx context.Context, f Feed) (h head, ok bool, err error) {
 	return parseHead(it), true, nil
 }
 
-// begin makes a feed begin anew: what was before is not whole, since nobody has listened meanwhile. It answers the last position before.
+// begin makes a feed begin anew: what was before is not whole, since nobody has listened meanwhile. It answers the last position before, which no event
+// has: who saw the last event has missed something.
 func (l Log) begin(ctx context.Context, f Feed, now time.Time) (last int64, err error) {
 	h, ok, err := l.head(ctx, f)
 	if err != nil {
@@ -133,8 +134,9 @@ func (l Log) begin(ctx context.Context, f Feed, now time.Time) (last int64, err 
 			Key: f.headKey(), Attrs: store.Attrs{"n": last, "s": last + 1}, Expires: now.Add(headKeep).Unix(),
 		}).If(store.NotExists()))
 	}
-	return h.last, l.Table.Write(ctx, store.Update(f.headKey()).If(store.Equal("n", h.last)).SetAttr("s", h.last+1).RemoveAttr("b").
-		ExpireAt(now.Add(headKeep).Unix()))
+	last = h.last + 1
+	return last, l.Table.Write(ctx, store.Update(f.headKey()).If(store.Equal("n", h.last)).SetAttrs(store.Attrs{"n": last, "s": last + 1}).
+		RemoveAttr("b").ExpireAt(now.Add(headKeep).Unix()))
 }
 
 // batch are positions that were given out.

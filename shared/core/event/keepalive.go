@@ -39,7 +39,7 @@ func (b *Broadcaster) keepAlive(ctx context.Context, c Connection) error {
 	if b.revoked(ctx, c) {
 		return b.drop(ctx, c, push.Revoked)
 	}
-	err := b.frame(ctx, c, quiet)
+	err := b.frame(ctx, c, quiet, catchUpPost)
 	if errors.Is(err, push.ErrGone) && c.Settled(now) {
 		b.forget(ctx, c)
 		return nil
@@ -52,7 +52,7 @@ func (b *Broadcaster) keepAlive(ctx context.Context, c Connection) error {
 
 // drop closes a connection and forgets it. A client whose platform names no reason reads it in the last frame.
 func (b *Broadcaster) drop(ctx context.Context, c Connection, why push.Reason) error {
-	if err := b.frame(ctx, c, fmt.Appendf(nil, `{"stream":{"state":"closed","reason":%q}}`, why.String())); err != nil {
+	if err := b.frame(ctx, c, fmt.Appendf(nil, `{"stream":{"state":"closed","reason":%q}}`, why.String()), catchUpPost); err != nil {
 		b.Log.DebugContext(ctx, "a client is not told why its connection is dropped", "connection", c.ID, "error", err)
 	}
 	return errors.Join(b.Push.Drop(ctx, c.ID, why), b.Connections.Close(ctx, c.ID, b.Clock.Now()))
