@@ -4,39 +4,54 @@ package broadcast
 
 import (
 	"context"
-
-	"github.com/aws/aws-lambda-go/events"
+	"sync"
 
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/edge/batch"
 )
 
-// Handler delivers a batch of events, whose order within a job is the queue's, or catches up the connections of a batch, several at once. A batch is of
-// one queue.
+// Handler delivers the events of a batch, whose order within a job is the queue's, and catches up the connections that it names, all at once and
+// shortly where there are events beside them: until the batch is done no more of those jobs are delivered.
 func Handler(d *dispatch.Dispatcher) batch.Handler {
-	deliver := batch.Together(d.Log, func(ctx context.Context, messages []batch.Message) error {
-		all := make([]event.Event, 0, len(messages))
+	return batch.Whole(func(ctx context.Context, messages []batch.Message) (again []batch.Message) {
+		var all []event.Event
+		var of, behind []batch.Message
 		for _, m := range messages {
-			e, ok := event.ParseEvent(m.Body)
-			if !ok {
+			if _, ok := event.ParseBehind(m.Body); ok {
+				behind = append(behind, m)
+			} else if e, ok := event.ParseEvent(m.Body); ok {
+				all, of = append(all, e), append(of, m)
+			} else {
 				d.Log.WarnContext(ctx, "message on the events queue is no event", "message", m.ID)
-				continue
-			}
-			all = append(all, e)
-		}
-		return d.Streams.Deliver(ctx, all)
-	})
-	catchUp := batch.Each(d.Log, d.Yield, func(ctx context.Context, m batch.Message) error {
-		behind, _ := event.ParseBehind(m.Body) // without a connection there is nothing to do
-		return d.Streams.CatchUp(ctx, behind.Connection)
-	})
-	return func(ctx context.Context, e events.SQSEvent) (events.SQSEventResponse, error) {
-		if len(e.Records) > 0 {
-			if _, ok := event.ParseBehind(e.Records[0].Body); ok {
-				return catchUp(ctx, e)
 			}
 		}
-		return deliver(ctx, e)
-	}
+		within := event.CatchUpAlone
+		if len(all) > 0 {
+			within = event.CatchUpBeside
+			if err := d.Streams.Deliver(ctx, all); err != nil {
+				d.Log.ErrorContext(ctx, "events not delivered; they come again", "messages", len(of), "error", err)
+				again = of
+			}
+		}
+		failed := make([]bool, len(behind))
+		var catching sync.WaitGroup
+		for i, m := range behind {
+			catching.Go(func() {
+				d.Yield.At(ctx, "catch up "+m.ID)
+				b, _ := event.ParseBehind(m.Body) // it is one
+				if err := d.Streams.CatchUp(ctx, b.Connection, within); err != nil {
+					d.Log.ErrorContext(ctx, "connection not caught up; it is tried again", "connection", b.Connection, "error", err)
+					failed[i] = true
+				}
+			})
+		}
+		catching.Wait()
+		for i, m := range behind {
+			if failed[i] {
+				again = append(again, m)
+			}
+		}
+		return again
+	})
 }

@@ -211,8 +211,7 @@ func newWorld(opts Options) (*world, error) {
 	w.govern(map[string]bool{})
 	w.startAPI(0)
 	for name, queueName := range map[string]string{
-		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "engine": resources.Runs,
-		"catchup": resources.CatchUps, "sweep": "", "sealer": "",
+		"scheduler": resources.Dispatch, "inbox": resources.Inbox, "deadletter": resources.DeadLetters, "broadcast": resources.Events, "engine": resources.Runs, "sweep": "", "sealer": "",
 	} {
 		f := &function{name: name, queue: queueName}
 		w.functions[name] = f
@@ -273,7 +272,7 @@ func (w *world) startFunction(f *function) {
 		f.handler = inbox.Handler(d)
 	case "deadletter":
 		f.handler = deadletter.Handler(d)
-	case "broadcast", "catchup":
+	case "broadcast":
 		f.handler = broadcast.Handler(d)
 	case "engine":
 		f.handler = engine.Handler(runs.New(d))

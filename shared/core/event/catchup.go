@@ -16,13 +16,13 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
-// Behind is a message of the queue of catch-ups: a connection that must be brought what the log has. It says only which: how far it is stands with the
+// Behind is a message of the events queue: a connection that must be brought what the log has. It says only which: how far it is stands with the
 // connection.
 type Behind struct {
 	Connection string `json:"behind"`
 }
 
-// ParseBehind reads a message of the queue of catch-ups; ok is false for one that is something else.
+// ParseBehind reads a message of the events queue; ok is false for one that is something else.
 func ParseBehind(body string) (m Behind, ok bool) {
 	err := json.Unmarshal([]byte(body), &m)
 	return m, err == nil && m.Connection != ""
@@ -35,15 +35,17 @@ func (b *Bus) CatchUp(ctx context.Context, connection string) error {
 		return fmt.Errorf("event: %w", err)
 	}
 	again := strconv.FormatInt(b.unique.Micros(b.Clock.Now()), 10)
-	return b.Queues.Send(ctx, resources.CatchUps, queue.Message{
+	return b.Queues.Send(ctx, resources.Events, queue.Message{
 		Body: string(text), Group: groupID("behind", connection), Dedup: groupID("behind", connection, again),
 	})
 }
 
 // Bounds of catching up.
 const (
-	// catchUpWithin is how long one message catches a connection up, and catchUpFrames how many frames it posts; another goes on after that.
-	catchUpWithin = 4 * time.Second
+	// CatchUpAlone is how long one message catches a connection up, CatchUpBeside how long where events of others wait for it, and catchUpFrames how many
+	// frames it posts; another message goes on after that.
+	CatchUpAlone  = 4 * time.Second
+	CatchUpBeside = 300 * time.Millisecond
 	catchUpFrames = 2000
 	// catchUpPost is how long one post to a connection may take for which nobody waits.
 	catchUpPost = 2 * time.Second
@@ -60,16 +62,13 @@ const (
 
 // CatchUp brings a connection what its feed has logged since it was brought the last event, and then lets it have events as they happen: none is left
 // out between, and those of one job stay in their order. What other processes were just about to bring when the client was brought its last event
-// comes again, under the same id.
-func (b *Broadcaster) CatchUp(ctx context.Context, connection string) error {
-	if connection == "" {
-		return nil
-	}
+// comes again, under the same id. When the time that it may take is over another message goes on.
+func (b *Broadcaster) CatchUp(ctx context.Context, connection string, within time.Duration) error {
 	c, ok, err := b.Connections.find(ctx, connection)
 	if err != nil || !ok || c.From == 0 {
 		return err
 	}
-	f := &follower{Broadcaster: b, c: c, end: b.Clock.Now().Add(catchUpWithin)}
+	f := &follower{Broadcaster: b, c: c, end: b.Clock.Now().Add(within)}
 	err = f.follow(ctx)
 	switch {
 	case err == nil || store.Overtaken(err): // of two that catch it up, the other goes on

@@ -43,10 +43,8 @@ const (
 	Dispatch = "dispatch"
 	// Runs wakes functions/engine, grouped by run.
 	Runs = "runs.fifo"
-	// Events carries live events to functions/broadcast, grouped by job or run.
+	// Events carries live events to functions/broadcast, grouped by job or run, and the names of connections that must be caught up.
 	Events = "events.fifo"
-	// CatchUps names connections to functions/broadcast that must be brought what the log of their feed has, grouped by connection.
-	CatchUps = "catch-ups.fifo"
 	// DeadLetters takes what was received too often on a standard queue, and every unsuccessful outcome.
 	DeadLetters = "dead-letters"
 	// DeadLettersFIFO does so for FIFO queues.
@@ -82,7 +80,6 @@ var Sources = []Source{
 	{Dispatch, "scheduler", 10},
 	{Runs, "engine", 10},
 	{Events, "broadcast", 10},
-	{CatchUps, "broadcast", 10},
 	{DeadLetters, "deadletter", 10},
 	{DeadLettersFIFO, "deadletter", 10},
 }
@@ -95,7 +92,7 @@ func Queues(pools ...string) []queue.Def {
 	defs := []queue.Def{
 		{Name: DeadLetters, Visibility: time.Minute, Retention: 14 * day},
 		{Name: DeadLettersFIFO, FIFO: true, Visibility: time.Minute, Retention: 14 * day},
-		standard(Inbox), standard(Dispatch), fifo(Runs), fifo(Events), fifo(CatchUps),
+		standard(Inbox), standard(Dispatch), fifo(Runs), fifo(Events),
 	}
 	for n := range DeliveryQueues {
 		defs = append(defs, offers(Delivery(n)))
