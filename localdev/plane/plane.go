@@ -145,6 +145,7 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		return err
 	}
 	edge.Metrics = cfg.Metrics
+	edge.Gate.Share(ports.Table)
 	p.Dispatcher.Streams.Review = stream.Review(edge.Gate)
 	secret, err := AuditSecret(cfg.Dir, getenv)
 	if err != nil {

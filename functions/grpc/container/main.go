@@ -37,6 +37,7 @@ func main() {
 		Table: dynamo.New(cfg, names.Table, nil), Queues: sqs.New(cfg, names.QueueURL), Blobs: s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
+	edge.Gate.Share(d.Jobs.Table)
 	listener, err := net.Listen("tcp", cmp.Or(os.Getenv("GATEWAY_GRPC_ADDR"), ":8080"))
 	boot.Must(log, err)
 	workers := grpc.NewWorkers(d, log, "")

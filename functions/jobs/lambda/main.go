@@ -29,5 +29,6 @@ func main() {
 		Blobs:  s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
+	edge.Gate.Share(d.Jobs.Table)
 	lambda.Start(rest.Lambda(rest.New(edge, jobs.New(d).Group())))
 }

@@ -32,6 +32,7 @@ func main() {
 		Blobs:  s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
+	edge.Gate.Share(d.Jobs.Table)
 	internet, err := web.FromEnv(os.Getenv)
 	boot.Must(log, err)
 	lambda.Start(rest.Lambda(rest.New(edge, marketplace.New(d, internet, asks).Group())))

@@ -24,5 +24,6 @@ func main() {
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Blobs: s3.New(cfg, names.Bucket)}, log)
 	boot.Must(log, err)
+	edge.Gate.Share(d.Jobs.Table)
 	lambda.Start(rest.Lambda(rest.New(edge, policy.New(d).Group())))
 }

@@ -25,5 +25,6 @@ func main() {
 		Table: dynamo.New(cfg, names.Table, nil),
 	}, log)
 	boot.Must(log, err)
+	edge.Gate.Share(d.Jobs.Table)
 	lambda.Start(rest.Lambda(rest.New(edge, schemas.New(d).Group())))
 }

@@ -23,5 +23,6 @@ func main() {
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil)}, log)
 	boot.Must(log, err)
+	edge.Gate.Share(d.Jobs.Table)
 	lambda.Start(rest.Lambda(rest.New(edge, traces.New(d).Group())))
 }

@@ -87,6 +87,9 @@ var Sources = []Source{
 // DeliveryQueues is N: the most containers of the gRPC service.
 const DeliveryQueues = 8
 
+// RatePrefix is what the partition keys of the items begin with that count how often something was done. Who counts may write those and no others.
+const RatePrefix = "RATE#"
+
 // Queues answers the definitions of every queue of a plane with these pools, dead-letter queues first.
 func Queues(pools ...string) []queue.Def {
 	defs := []queue.Def{
