@@ -48,7 +48,7 @@ const (
 	postsAtOnce = 64
 	// postWithin is how long one post may take, and bringWithin how long all of a batch may. Who cannot be reached in that time is caught up later, by
 	// itself, so that nobody waits for a slow one for longer than that, once.
-	postWithin  = 400 * time.Millisecond
+	postWithin  = time.Second
 	bringWithin = 5 * time.Second
 	// postTries is how often a frame is posted to a connection that cannot be reached now, and postPause the wait between, doubling.
 	postTries = 3
@@ -276,12 +276,15 @@ func (b *Broadcaster) each(ctx context.Context, n int, do func(int) error) error
 type parcel struct {
 	to     Connection
 	frames []stampedFrame
-	// from is where to begin in the log when it cannot be brought.
-	from int64
+	// from is where to begin in the log when it cannot be brought. alone says that nothing else is on its way, so that it can begin after the last frame
+	// that was brought.
+	from  int64
+	alone bool
 }
 
 type stampedFrame struct {
 	text []byte
+	id   int64
 	// passing frames may be lost.
 	passing bool
 }
@@ -300,16 +303,17 @@ func (b *Broadcaster) parcels(ctx context.Context, heard []*outgoing, batches []
 				order = append(order, f)
 			}
 			for i, text := range o.Frames {
+				id := o.ids[kind] + int64(i)
 				if !o.Passing {
-					text = stamped(text, o.ids[kind]+int64(i))
+					text = stamped(text, id)
 				}
-				frames[f] = append(frames[f], stampedFrame{text, o.Passing})
+				frames[f] = append(frames[f], stampedFrame{text, id, o.Passing})
 			}
 		}
 	}
-	from := map[Feed]int64{}
+	from, first := map[Feed]int64{}, map[Feed]int64{}
 	for _, t := range batches {
-		from[t.feed] = t.floor - 1
+		from[t.feed], first[t.feed] = t.floor-1, t.first
 	}
 	listeners := map[string][]Connection{}
 	var out []parcel
@@ -323,7 +327,7 @@ func (b *Broadcaster) parcels(ctx context.Context, heard []*outgoing, batches []
 		}
 		for _, c := range listeners[f.Tenant] {
 			if c.Job == f.Job && c.From == 0 {
-				out = append(out, parcel{c, frames[f], from[f]})
+				out = append(out, parcel{c, frames[f], from[f], from[f] == first[f]-1})
 			}
 		}
 	}
@@ -354,7 +358,11 @@ func (b *Broadcaster) bring(ctx context.Context, p parcel, end time.Time) error 
 			err = b.frame(ctx, p.to, f.text, postWithin)
 		}
 		switch {
-		case err == nil, f.passing && !errors.Is(err, push.ErrGone):
+		case err == nil:
+			if p.alone && !f.passing && f.id == p.from+1 {
+				p.from = f.id
+			}
+		case f.passing && !errors.Is(err, push.ErrGone):
 		case errors.Is(err, push.ErrTooLarge):
 			b.Log.WarnContext(ctx, "a client lost a frame", "connection", p.to.ID, "tenant", p.to.Tenant, "error", err)
 		case errors.Is(err, push.ErrGone) && p.to.Settled(b.Clock.Now()):
