@@ -123,7 +123,6 @@ func TestAClientThatComesBackMissesNothing(t *testing.T) {
 			_ = back.conn.CloseNow()
 			time.Sleep(time.Second)
 		}
-		seen = nil
 		again := r.watch("k-admin", "/api/v1/stream?since=now")
 		seen = again.hear()
 		want(t, "from now on", texts(seen), "stream live")

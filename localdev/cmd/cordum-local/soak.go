@@ -373,7 +373,7 @@ func (s *soak) capacity(ctx context.Context, d time.Duration) (float64, error) {
 		})
 	}
 	submitting.Wait()
-	return float64(n.Load()) / time.Since(began).Seconds(), errors.Join(append(errs, ctx.Err())...)
+	return float64(n.Load()) / time.Since(began).Seconds(), errors.Join(errors.Join(errs...), ctx.Err())
 }
 
 // load submits so many jobs a second.

@@ -162,8 +162,9 @@ func (b *Broadcaster) fresh(ctx context.Context, heard []*outgoing) ([]*outgoing
 			continue
 		}
 		o.hash = o.Event.hash()
-		g, known := groups[o.group()], false
-		if o.ids, known = g.ids(o.hash); !known && o.Version != "" {
+		g := groups[o.group()]
+		known, again := g.ids(o.hash)
+		if o.ids = known; !again && o.Version != "" {
 			if o.Version <= g.version {
 				continue
 			}
@@ -291,26 +292,7 @@ type stampedFrame struct {
 
 // parcels reads who listens, after all was logged: who is not among them yet finds it in the log.
 func (b *Broadcaster) parcels(ctx context.Context, heard []*outgoing, batches []*taken, now time.Time) ([]parcel, error) {
-	frames := map[Feed][]stampedFrame{}
-	var order []Feed
-	for _, o := range heard {
-		for kind, stands := range o.feeds {
-			if !stands {
-				continue
-			}
-			f, _ := o.feed(kind) // it stands there
-			if frames[f] == nil {
-				order = append(order, f)
-			}
-			for i, text := range o.Frames {
-				id := o.ids[kind] + int64(i)
-				if !o.Passing {
-					text = stamped(text, id)
-				}
-				frames[f] = append(frames[f], stampedFrame{text, id, o.Passing})
-			}
-		}
-	}
+	order, frames := shown(heard)
 	from, first := map[Feed]int64{}, map[Feed]int64{}
 	for _, t := range batches {
 		from[t.feed], first[t.feed] = t.floor-1, t.first
@@ -332,6 +314,30 @@ func (b *Broadcaster) parcels(ctx context.Context, heard []*outgoing, batches []
 		}
 	}
 	return out, nil
+}
+
+// shown are the frames that each feed shows.
+func shown(heard []*outgoing) (order []Feed, frames map[Feed][]stampedFrame) {
+	frames = map[Feed][]stampedFrame{}
+	for _, o := range heard {
+		for kind, stands := range o.feeds {
+			f, ok := o.feed(kind)
+			if !ok || !stands {
+				continue
+			}
+			if frames[f] == nil {
+				order = append(order, f)
+			}
+			for i, text := range o.Frames {
+				id := o.ids[kind] + int64(i)
+				if !o.Passing {
+					text = stamped(text, id)
+				}
+				frames[f] = append(frames[f], stampedFrame{text, id, o.Passing})
+			}
+		}
+	}
+	return order, frames
 }
 
 // post brings each connection its frames, several connections at once. Who does not get all of them is behind from then on.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -105,6 +104,10 @@ type follower struct {
 	story int64
 	// told is the version of the job up to which it was told the story.
 	told string
+	// dead says that what is not logged up to there never will be.
+	dead int64
+	// toldLive says that the client was told that it is caught up.
+	toldLive bool
 	// sent counts frames.
 	sent int
 }
@@ -139,65 +142,85 @@ func (f *follower) follow(ctx context.Context) error {
 	if err := f.start(ctx, feed); err != nil {
 		return err
 	}
-	var dead int64 // what is not logged up to there never will be
-	told := false
 	for {
-		now := f.Clock.Now()
-		if now.After(f.end) || f.sent >= catchUpFrames {
+		if f.Clock.Now().After(f.end) || f.sent >= catchUpFrames {
 			return errPause
 		}
-		entries, err := f.log().from(ctx, feed, f.at+1, now)
+		more, err := f.read(ctx, feed)
 		if err != nil {
 			return err
 		}
-		entries = slices.DeleteFunc(entries, func(e entry) bool { return e.first <= f.at && e.last <= f.at })
-		more := len(entries) > 0
-		for len(entries) > 0 && entries[0].first <= max(f.at, dead)+1 {
-			if err := f.bring(ctx, entries[0]); err != nil {
-				return err
-			}
-			f.at, entries = max(f.at, entries[0].last), entries[1:]
-		}
-		if more && len(entries) == 0 {
+		if more {
 			continue
 		}
-		f.at = max(f.at, dead)
-		h, ok, err := f.log().head(ctx, feed)
-		if err != nil {
+		if done, err := f.join(ctx, feed); err != nil || done {
 			return err
-		}
-		switch {
-		case !ok: // it was forgotten, since nothing has happened for long
-			if f.at, err = f.log().begin(ctx, feed, now); err != nil && !store.Overtaken(err) {
-				return err
-			}
-		case h.last <= f.at: // that was all
-			if !told {
-				if err := f.tell(ctx, "live", ""); err != nil {
-					return err
-				}
-				told = true
-			}
-			err := f.Connections.live(ctx, f.c, h.last)
-			if err == nil || !store.Overtaken(err) {
-				return err
-			}
-			if now, ok, err := f.Connections.find(ctx, f.c.ID); err != nil || !ok || now.From != f.c.From {
-				return err
-			}
-		case h.busy(now):
-			if err := clock.Pause(ctx, logPause); err != nil {
-				return err
-			}
-		default: // who took the next positions is done, or dead: one look more tells which
-			dead = h.last
 		}
 	}
 }
 
+// read brings what the log has next; more says that it may have more yet.
+func (f *follower) read(ctx context.Context, feed Feed) (more bool, err error) {
+	entries, err := f.log().from(ctx, feed, f.at+1, f.Clock.Now())
+	if err != nil {
+		return false, err
+	}
+	for i, e := range entries {
+		if e.first > max(f.at, f.dead)+1 { // something before it is missing yet
+			f.at = max(f.at, f.dead)
+			return false, nil
+		}
+		if err := f.bring(ctx, e); err != nil {
+			return false, err
+		}
+		f.at, more = max(f.at, e.last), i == len(entries)-1
+	}
+	if !more {
+		f.at = max(f.at, f.dead)
+	}
+	return more, nil
+}
+
+// join lets the connection have events as they happen, when it was brought all that there is. done is false when there is more, or about to be.
+func (f *follower) join(ctx context.Context, feed Feed) (done bool, err error) {
+	now := f.Clock.Now()
+	h, ok, err := f.log().head(ctx, feed)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case !ok: // it was forgotten, since nothing has happened for long
+		if f.at, err = f.log().begin(ctx, feed, now); store.Overtaken(err) {
+			err = nil
+		}
+		return false, err
+	case h.last <= f.at:
+		return f.live(ctx, h.last)
+	case h.busy(now):
+		return false, clock.Pause(ctx, logPause)
+	}
+	f.dead = h.last // who took the next positions is done, or dead: one look more tells which
+	return false, nil
+}
+
+// live makes the connection live, unless there are events again already.
+func (f *follower) live(ctx context.Context, last int64) (done bool, err error) {
+	if !f.toldLive {
+		if err := f.tell(ctx, "live", ""); err != nil {
+			return false, err
+		}
+		f.toldLive = true
+	}
+	err = f.Connections.live(ctx, f.c, last)
+	if err == nil || !store.Overtaken(err) {
+		return true, err
+	}
+	now, ok, err := f.Connections.find(ctx, f.c.ID)
+	return err != nil || !ok || now.From != f.c.From, err // it has gone, or is further behind by now, and another message catches it up
+}
+
 // start finds out where to begin.
 func (f *follower) start(ctx context.Context, feed Feed) error {
-	now := f.Clock.Now()
 	h, ok, err := f.log().head(ctx, feed)
 	if err != nil {
 		return err
@@ -206,30 +229,11 @@ func (f *follower) start(ctx context.Context, feed Feed) error {
 		return f.begin(ctx, feed, h)
 	}
 	since := f.c.From
-	whole := ok && since >= h.since-1 && since <= h.last && h.last-since <= catchUpMost
-	if whole {
-		e, there, err := f.log().covering(ctx, feed, since, now)
-		if err != nil {
+	if ok && since >= h.since-1 && since <= h.last && h.last-since <= catchUpMost {
+		whole, err := f.after(ctx, feed, h, since)
+		if err != nil || whole {
 			return err
 		}
-		if there {
-			f.at = max(min(e.floor, e.first), h.since) - 1
-			if f.at == e.first-1 {
-				f.skip, f.skipIn = since, e.first
-			}
-			return nil
-		}
-		if since < h.last {
-			next, err := f.log().from(ctx, feed, since+1, now)
-			if err != nil {
-				return err
-			}
-			whole = len(next) > 0 && next[0].first == since+1 || len(next) == 0 && h.busy(now)
-		}
-	}
-	if whole {
-		f.at = since
-		return nil
 	}
 	if err := f.tell(ctx, "gap", "what happened since then is not kept any more"); err != nil {
 		return err
@@ -239,6 +243,34 @@ func (f *follower) start(ctx context.Context, feed Feed) error {
 	}
 	f.at = h.last
 	return nil
+}
+
+// after begins after an event: where others that were on their way with it begin. whole is false when the log does not have all since then.
+func (f *follower) after(ctx context.Context, feed Feed, h head, since int64) (whole bool, err error) {
+	now := f.Clock.Now()
+	e, there, err := f.log().covering(ctx, feed, since, now)
+	if err != nil {
+		return false, err
+	}
+	if there {
+		f.at = max(min(e.floor, e.first), h.since) - 1
+		if f.at == e.first-1 {
+			f.skip, f.skipIn = since, e.first
+		}
+		return true, nil
+	}
+	f.at = since
+	if since == h.last {
+		return true, nil
+	}
+	next, err := f.log().from(ctx, feed, since+1, now)
+	if err != nil {
+		return false, err
+	}
+	if len(next) == 0 {
+		return h.busy(now), nil
+	}
+	return next[0].first == since+1, nil
 }
 
 // begin tells a job from its beginning: by what its log begins with, which is written down where it is not yet.

@@ -46,10 +46,10 @@ func (e Event) hash() string {
 
 // feed answers the feed of one of the kinds that the event stands in; ok is false for that of no job.
 func (e Event) feed(kind int) (f Feed, ok bool) {
-	switch {
-	case kind == ofTenant:
+	switch kind {
+	case ofTenant:
 		return Feed{Tenant: e.Tenant}, true
-	case kind == ofEverybody:
+	case ofEverybody:
 		return Feed{Tenant: Everybody}, true
 	default:
 		return Feed{e.Tenant, e.Job}, e.Job != ""

@@ -73,12 +73,12 @@ const sinceNow = "now"
 func Since(query map[string]string, job bool) (from int64, asked bool, err error) {
 	for _, name := range sinceParameters {
 		text := strings.TrimSpace(query[name])
-		switch {
-		case text == "":
+		switch text {
+		case "":
 			continue
-		case text == sinceNow:
+		case sinceNow:
 			return event.FromNow, true, nil
-		case text == "0":
+		case "0":
 			return since(job), true, nil
 		}
 		from, err := strconv.ParseInt(text, 10, 64)
