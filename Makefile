@@ -11,6 +11,7 @@ RACED = $$(go list ./... | grep -vE '/(infra(/app)?|localdev/(build|plane)|share
 TOGETHER := AtOnce|Many|Never|Together|Race|Concurrent|T100
 DATA ?= .cordum
 ROUNDS ?= 50
+SOAK ?= 10m
 SEEDS ?= 200
 SEED_BASE ?= $(shell date +%s)
 # parameters of a plane: make deploy CONTEXT="-c stage=prod -c region=eu-west-1"; docs/deploy.md lists them
@@ -19,7 +20,7 @@ CDK := npx --yes aws-cdk@2.1148.1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
 .PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
-	fuzz scan crash sim policy-test policy-million bench-policy audit-verify clean bench-workflows try-packs
+	fuzz scan crash soak sim policy-test policy-million bench-policy audit-verify clean bench-workflows try-packs
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +109,10 @@ try-packs: ## Take the packs in PACKS through their lives: installed, verified, 
 crash: ## Kill a plane under load ROUNDS times (50) and judge whether it kept what it acknowledged
 	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
 	@./bin/cordum-local crash --rounds $(ROUNDS)
+
+soak: ## Load a plane with most of what it can take for SOAK (10m): no job lost, no event missed by who listens, no memory that grows
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
+	@./bin/cordum-local soak --duration $(SOAK)
 
 sim: ## Simulate SEEDS runs (200) of the whole plane in virtual time, with crashes, faults and clock jumps; the set SEED_BASE, or a new one
 	SEEDS=$(SEEDS) SEED_BASE=$(SEED_BASE) go test -count=1 -timeout 0 -v -run TestSimulation ./localdev/sim

@@ -13,10 +13,16 @@ type statement struct {
 	Sid      string
 	Actions  []string
 	Resource []string
+	// Keys are what the partition keys of the items begin with that it is about; none is all.
+	Keys []string
 }
 
 func (s statement) json() map[string]any {
-	return map[string]any{"Sid": s.Sid, "Effect": "Allow", "Action": s.Actions, "Resource": s.Resource}
+	out := map[string]any{"Sid": s.Sid, "Effect": "Allow", "Action": s.Actions, "Resource": s.Resource}
+	if len(s.Keys) > 0 {
+		out["Condition"] = map[string]any{"ForAllValues:StringLike": map[string]any{"dynamodb:LeadingKeys": s.Keys}}
+	}
+	return out
 }
 
 // role collects what one role allows, and why where that is not plain: a wildcard, or what no test has proven to be needed. Reasons go into the
@@ -46,7 +52,7 @@ func (r *role) allow(sid, reason string, actions []string, on ...string) {
 		}
 		return
 	}
-	r.statements = append(r.statements, statement{sid, slices.Clone(actions), on})
+	r.statements = append(r.statements, statement{Sid: sid, Actions: slices.Clone(actions), Resource: on})
 }
 
 // place is where a target lies: the sid of its statement, its ARNs, and why there is a wildcard among them.
@@ -54,6 +60,8 @@ type place struct {
 	sid    string
 	arns   []string
 	reason string
+	// keys are what the partition keys begin with where it is a part of the table.
+	keys []string
 }
 
 // grant adds grants of the shared list. This is the only place that turns them into IAM.
@@ -66,6 +74,9 @@ func (r *role) grant(grants []resources.Grant, where func(resources.Target) plac
 			reason = strings.TrimPrefix(reason+"; "+g.Unproven, "; ")
 		}
 		r.allow(sid, reason, g.Actions, at.arns...)
+		if len(at.keys) > 0 {
+			r.statements[slices.IndexFunc(r.statements, func(s statement) bool { return s.Sid == sid })].Keys = at.keys
+		}
 	}
 }
 
@@ -83,20 +94,22 @@ func (w wheres) at(t resources.Target) place {
 	switch t.Kind {
 	case resources.TheTable:
 		return place{sid: "Table", arns: []string{p.tableARN()}}
+	case resources.TheRates:
+		return place{sid: "Rates", arns: []string{p.tableARN()}, keys: []string{resources.RatePrefix + "*"}}
 	case resources.AnIndex:
 		return place{sid: "Index" + camel(t.Name), arns: []string{p.tableARN() + "/index/" + t.Name}}
 	case resources.TheBucket:
 		return place{sid: "Bucket", arns: []string{p.bucketARN()}}
 	case resources.Objects:
-		return place{"Objects" + camel(t.Name), []string{p.bucketARN() + "/" + t.Name + "/*"}, "objects have names of their own below this prefix"}
+		return place{sid: "Objects" + camel(t.Name), arns: []string{p.bucketARN() + "/" + t.Name + "/*"}, reason: "objects have names of their own below this prefix"}
 	case resources.AQueue:
 		return place{sid: "Queue" + camel(t.Name), arns: []string{p.queueARN(t.Name)}}
 	case resources.AllPools:
-		return place{"Pools", []string{p.queueARN(resources.Pool("*"))}, "the queues of all pools, which are the operator's to name"}
+		return place{sid: "Pools", arns: []string{p.queueARN(resources.Pool("*"))}, reason: "the queues of all pools, which are the operator's to name"}
 	case resources.AllDeliveries:
-		return place{"Deliveries", deliveries(p), ""}
+		return place{sid: "Deliveries", arns: deliveries(p)}
 	case resources.Connections:
-		return place{"Connections", []string{p.arn("execute-api", w.socketAPI+"/"+socketStage+"/*/@connections/*")}, "connections have ids of their own"}
+		return place{sid: "Connections", arns: []string{p.arn("execute-api", w.socketAPI+"/"+socketStage+"/*/@connections/*")}, reason: "connections have ids of their own"}
 	case resources.TheSecret:
 		return place{sid: "Secret", arns: w.secrets}
 	case resources.TheAuditKey:

@@ -32,7 +32,7 @@ func Handler(d *dispatch.Dispatcher, edge rest.Config) func(context.Context, eve
 		case "CONNECT":
 			return s.connect(ctx, e), nil
 		case "DISCONNECT":
-			return answer(d.Streams.Connections.Close(ctx, e.RequestContext.ConnectionID)), nil
+			return answer(d.Streams.Connections.Close(ctx, e.RequestContext.ConnectionID, d.Clock.Now())), nil
 		default:
 			return answer(nil), nil
 		}
@@ -67,6 +67,9 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 	if !id.Expires.IsZero() {
 		c.Expires = id.Expires.UnixMicro()
 	}
+	if c.From, c.Asked, err = stream.Since(e.QueryStringParameters, one); err != nil {
+		return answer(err)
+	}
 	switch {
 	case one && jobID == "":
 		return answer(fault.New(fault.Invalid, "job id is required"))
@@ -83,6 +86,11 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 	}
 	if firstOne { // until everybody who sends events knows that somebody listens
 		time.Sleep(event.PresenceAge)
+	}
+	if c.From != 0 {
+		if err := s.d.Events.CatchUp(ctx, c.ID); err != nil {
+			return answer(fault.Wrap(fault.Unavailable, err, "streams are not available"))
+		}
 	}
 	s.d.Log.InfoContext(ctx, "stream opened", "connection", c.ID, "tenant", c.Tenant, "key", c.KeyID, "job", c.Job)
 	res := answer(nil)

@@ -21,10 +21,13 @@ type Frame struct {
 	Message string
 	Error   string
 	Sender  string
+	// EventID names the event; what comes again has the same.
+	EventID string
 }
 
 // wire is a frame as it is sent, without what is repeated under "payload".
 type wire struct {
+	EventID  string `json:"eventId"`
 	Sender   string `json:"senderId"`
 	Request  *said  `json:"jobRequest"`
 	Progress *said  `json:"jobProgress"`
@@ -47,9 +50,16 @@ type said struct {
 type Stream struct{ conn *websocket.Conn }
 
 // Stream opens the live stream.
-func (c *Client) Stream(ctx context.Context) (*Stream, error) {
+func (c *Client) Stream(ctx context.Context) (*Stream, error) { return c.StreamSince(ctx, "") }
+
+// StreamSince opens the live stream after an event that was seen, or "now"; "" asks for nothing.
+func (c *Client) StreamSince(ctx context.Context, since string) (*Stream, error) {
+	query := ""
+	if since != "" {
+		query = "?since=" + since
+	}
 	header := http.Header{"X-Api-Key": {c.Key}, "X-Tenant-Id": {c.Tenant}}
-	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(c.Base, "http")+"/api/v1/stream", &websocket.DialOptions{HTTPHeader: header})
+	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(c.Base, "http")+"/api/v1/stream"+query, &websocket.DialOptions{HTTPHeader: header})
 	if res != nil && res.Body != nil {
 		_ = res.Body.Close() // it holds nothing once the handshake is over
 	}
@@ -60,12 +70,23 @@ func (c *Client) Stream(ctx context.Context) (*Stream, error) {
 	return &Stream{conn}, nil
 }
 
+// Raw waits for the text of a frame.
+func (s *Stream) Raw(ctx context.Context) ([]byte, error) {
+	_, text, err := s.conn.Read(ctx)
+	return text, err
+}
+
 // Next waits for a frame.
 func (s *Stream) Next(ctx context.Context) (Frame, error) {
-	_, text, err := s.conn.Read(ctx)
+	text, err := s.Raw(ctx)
 	if err != nil {
 		return Frame{}, err
 	}
+	return ParseFrame(text)
+}
+
+// ParseFrame reads the text of a frame.
+func ParseFrame(text []byte) (Frame, error) {
 	var w wire
 	if err := json.Unmarshal(text, &w); err != nil {
 		return Frame{}, err
@@ -80,7 +101,7 @@ func (s *Stream) Next(ctx context.Context) (Frame, error) {
 		if b := member.body; b != nil {
 			return Frame{
 				Kind: member.kind, JobID: b.JobID, Status: strings.TrimPrefix(b.Status, "JOB_STATUS_"), Percent: b.Percent,
-				Message: b.Message, Error: b.ErrorMessage, Sender: w.Sender,
+				Message: b.Message, Error: b.ErrorMessage, Sender: w.Sender, EventID: w.EventID,
 			}, nil
 		}
 	}

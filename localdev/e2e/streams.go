@@ -124,6 +124,32 @@ var streamCases = []testCase{
 		all.tells(again.JobID, "jobRequest")
 		all.tells(again.JobID, "jobResult")
 	}},
+	{"a client that comes back has missed nothing", 0, func(s *story) {
+		first := s.watch("/stream?since=now", s.admin())
+		first.state("live")
+		seen := s.submit("topic", TopicDenied)
+		first.tells(seen.JobID, "jobRequest")
+		last := first.tells(seen.JobID, "jobResult")
+		_ = first.conn.Close(websocket.StatusNormalClosure, "")
+		missed := s.submit("topic", TopicAsked)
+		s.cancels(missed.JobID)
+		back := s.watch("/stream?since="+last.EventID, s.admin())
+		back.tells(missed.JobID, "jobRequest")
+		back.tells(missed.JobID, "jobResult")
+		f := back.tells(missed.JobID, "jobCancel")
+		if f.EventID <= last.EventID {
+			s.Errorf("event %s comes after %s", f.EventID, last.EventID)
+		}
+		live := s.submit("topic", TopicDenied)
+		back.tells(live.JobID, "jobRequest")
+		job := s.watch("/jobs/"+missed.JobID+"/stream", s.admin()) // from its beginning, though it is over
+		for _, kind := range []string{"jobRequest", "jobResult", "jobCancel"} {
+			job.tells(missed.JobID, kind)
+		}
+		old := s.watch("/stream?since=1", s.admin())
+		old.state("gap")
+		s.turnedAway("/stream?since=yesterday", s.admin(), http.StatusBadRequest, "since is not the id of an event")
+	}},
 	{"a stream tells one tenant nothing of another", needOther, func(s *story) {
 		own := s.watch("/stream", s.admin())
 		other := s.watch("/stream", http.Header{"X-Api-Key": {s.target.OtherKey}, "X-Tenant-Id": {s.target.OtherTenant}})
@@ -182,13 +208,17 @@ type frame struct {
 	Percent  int    `json:"percent"`
 	Message  string `json:"message"`
 	Code     string `json:"code"`
+	State    string `json:"state"`
+	EventID  string `json:"-"`
 }
 
 // watcher is a client's stream.
 type watcher struct {
 	s         *story
+	conn      *websocket.Conn
 	frames    chan frame
 	end       chan error
+	states    chan string     // what the stream says of itself
 	told      map[string]bool // the jobs and workers that were heard of
 	strangers int             // frames about other jobs than those asked for
 	late      bool            // it was opened after the submit, whose frame may have been on its way
@@ -211,7 +241,7 @@ func (s *story) watch(path string, header http.Header) *watcher {
 	}
 	conn.SetReadLimit(1 << 20)
 	s.Cleanup(func() { _ = conn.CloseNow() }) // the case is over
-	w := &watcher{s: s, frames: make(chan frame, 10_000), end: make(chan error, 1), told: map[string]bool{}}
+	w := &watcher{s: s, conn: conn, states: make(chan string, 100), frames: make(chan frame, 10_000), end: make(chan error, 1), told: map[string]bool{}}
 	go func() {
 		for {
 			_, text, err := conn.Read(context.Background())
@@ -224,7 +254,10 @@ func (s *story) watch(path string, header http.Header) *watcher {
 				w.end <- fmt.Errorf("frame %s: %w", text, err)
 				return
 			}
-			if f.of != "" {
+			switch {
+			case f.kind == "stream":
+				w.states <- f.State
+			case f.of != "":
 				w.frames <- f
 			}
 		}
@@ -237,7 +270,12 @@ func parseFrame(text []byte) (f frame, err error) {
 	if err := json.Unmarshal(text, &m); err != nil {
 		return f, err
 	}
-	for _, kind := range []string{"jobRequest", "jobProgress", "jobResult", "jobCancel", "heartbeat", "alert"} {
+	if id := m["eventId"]; id != nil {
+		if err := json.Unmarshal(id, &f.EventID); err != nil {
+			return f, err
+		}
+	}
+	for _, kind := range []string{"jobRequest", "jobProgress", "jobResult", "jobCancel", "heartbeat", "alert", "stream"} {
 		if m[kind] == nil {
 			continue
 		}
@@ -246,7 +284,7 @@ func parseFrame(text []byte) (f frame, err error) {
 			return f, err
 		}
 		f.of = or(or(f.JobID, f.WorkerID), f.Code)
-		if kind == "heartbeat" || kind == "alert" {
+		if kind == "heartbeat" || kind == "alert" || kind == "stream" {
 			return f, nil
 		}
 		return f, json.Unmarshal(m["traceId"], &f.TraceID)
@@ -278,6 +316,21 @@ func (w *watcher) tells(of, kind string) frame {
 		case <-late:
 			w.s.Fatalf("the stream tells no %s of %s", kind, of)
 		}
+	}
+}
+
+// state waits until the stream says that of itself.
+func (w *watcher) state(want string) {
+	w.s.Helper()
+	select {
+	case got := <-w.states:
+		if got != want {
+			w.s.Fatalf("the stream says %s, not %s", got, want)
+		}
+	case err := <-w.end:
+		w.s.Fatalf("the stream ended: %v", err)
+	case <-time.After(w.s.patience()):
+		w.s.Fatalf("the stream does not say %s", want)
 	}
 }
 

@@ -52,7 +52,7 @@ func (s *Sockets) ServeManagement(w http.ResponseWriter, r *http.Request) {
 			exception(w, http.StatusGone, "GoneException")
 			return
 		}
-		_ = s.open.Drop(r.Context(), id) // it fails only for a caller that has gone
+		_ = s.open.Drop(r.Context(), id, push.Revoked) // it fails only for a caller that has gone
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		exception(w, http.StatusMethodNotAllowed, "MethodNotAllowedException")

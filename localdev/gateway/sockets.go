@@ -21,6 +21,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 )
 
 // Limits of a client's connection.
@@ -33,8 +34,9 @@ const (
 	// pingEvery and pongWithin find clients that vanished.
 	pingEvery  = 30 * time.Second
 	pongWithin = 10 * time.Second
-	// maxAge is how long API Gateway lets a connection live.
-	maxAge = 2 * time.Hour
+	// maxAge is how long API Gateway lets a connection live, maxIdle how long one on which nobody says anything: pings are no words.
+	maxAge  = 2 * time.Hour
+	maxIdle = 10 * time.Minute
 	// maxInbound is the largest frame of a client, which is passed over anyhow.
 	maxInbound = 32 * 1024
 )
@@ -108,6 +110,14 @@ func (c *socket) close(code websocket.StatusCode, reason string) {
 		c.code, c.reason = code, reason
 		close(c.end)
 	})
+}
+
+func (c *socket) dropped(why push.Reason) {
+	code := websocket.StatusPolicyViolation
+	if why == push.Slow {
+		code = websocket.StatusTryAgainLater
+	}
+	c.close(code, why.String())
 }
 
 func (c *socket) ended() bool {
@@ -205,7 +215,7 @@ func (s *Sockets) serve(w http.ResponseWriter, r *http.Request, job string) {
 	}
 	defer s.leave(c)
 	// it is there for events before the client knows that the handshake is over
-	unregister := s.open.Register(id, c.send, func() { c.close(websocket.StatusPolicyViolation, "credential revoked") })
+	unregister := s.open.Register(id, c.send, c.dropped)
 	defer unregister()
 	if c.conn, err = websocket.Accept(w, r, opts); err != nil {
 		return // Accept has answered
@@ -233,7 +243,7 @@ func (s *Sockets) leave(c *socket) {
 
 // pump writes frames and pings until the client leaves or the connection shall close. What the client says is passed over.
 func (s *Sockets) pump(c *socket) {
-	ctx, cancel := context.WithTimeout(context.Background(), maxAge)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	c.conn.SetReadLimit(maxInbound)
 	gone := make(chan struct{})
@@ -243,6 +253,7 @@ func (s *Sockets) pump(c *socket) {
 			if _, _, err := c.conn.Read(ctx); err != nil {
 				return
 			}
+			c.active.Store(s.clock.Now().UnixMilli())
 		}
 	}()
 	ping := time.NewTicker(pingEvery)
@@ -257,6 +268,12 @@ func (s *Sockets) pump(c *socket) {
 		case <-ping.C:
 			if err := pong(ctx, c.conn); err != nil {
 				c.close(websocket.StatusGoingAway, "no answer to a ping")
+			}
+			switch now := s.clock.Now(); {
+			case now.Sub(c.opened) >= maxAge:
+				c.close(websocket.StatusGoingAway, "two hours are over")
+			case now.Sub(time.UnixMilli(c.active.Load())) >= maxIdle:
+				c.close(websocket.StatusGoingAway, "idle for ten minutes")
 			}
 		case <-c.end:
 			_ = c.conn.Close(c.code, c.reason) // it may have gone

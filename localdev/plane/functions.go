@@ -115,7 +115,7 @@ type apart struct {
 	accounts  *user.Accounts
 }
 
-// functions builds all of them, each with an edge of its own: on AWS they are processes, which share no memory of who may call, and no rates.
+// functions builds all of them, each with an edge of its own: on AWS they are processes, which share no memory of who may call.
 func functions(d *dispatch.Dispatcher, newEdge func() (rest.Config, error), own apart) ([]*Function, error) {
 	var out []*Function
 	for _, def := range resources.Functions {

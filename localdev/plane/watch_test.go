@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cordum-serverless/cordum/sdk/worker"
+	"github.com/cordum-serverless/cordum/shared/core/event"
 )
 
 // The streams of api.md 3.
@@ -231,7 +232,7 @@ func TestStreamsOfTenantsAndJobs(t *testing.T) {
 		theirs := r.submitAs("k-other", "topic", "job.test.ask")
 		second := r.submit("topic", "job.test.ask")
 		r.post("/api/v1/jobs/"+mine.JobID+"/cancel", nil).ok(200)
-		ends := []string{"jobResult " + mine.JobID + " CANCELLED by api-gateway", "jobCancel " + mine.JobID}
+		ends := []string{"jobRequest " + mine.JobID, "jobResult " + mine.JobID + " CANCELLED by api-gateway", "jobCancel " + mine.JobID}
 		want(t, "one job", one.said(), ends...)
 		want(t, "another tenant", other.said(), "jobRequest "+theirs.JobID)
 		if got := all.said(); len(got) != 3 || strings.Contains(fmt.Sprint(got), theirs.JobID) || !strings.Contains(fmt.Sprint(got), second.JobID) {
@@ -283,7 +284,12 @@ func TestConnectionsComeAndGo(t *testing.T) {
 			t.Error("it is not known that somebody listens")
 		}
 		_ = w.conn.Close(websocket.StatusNormalClosure, "")
-		time.Sleep(time.Minute)
+		time.Sleep(event.Linger / 2)
+		r.submit()
+		if !listening() {
+			t.Error("who comes back at once will have missed something")
+		}
+		time.Sleep(event.Linger)
 		r.submit()
 		time.Sleep(time.Minute)
 		if listening() {
@@ -293,6 +299,9 @@ func TestConnectionsComeAndGo(t *testing.T) {
 		rc := r.submit()
 		want(t, "a new connection", again.said(), "jobRequest "+rc.JobID)
 		time.Sleep(3 * time.Hour)
+		if code := <-again.closed; code != websocket.StatusGoingAway {
+			t.Errorf("closed with %d after two hours", code)
+		}
 		if listening() {
 			t.Error("a connection outlives its two hours")
 		}

@@ -96,6 +96,7 @@ var transaction = map[string]string{
 func (n Names) dynamodb(operation string, body []byte) []access {
 	var in struct {
 		TableName, IndexName string
+		Key                  map[string]struct{ S string }
 		RequestItems         map[string]json.RawMessage
 		TransactItems        []map[string]item
 	}
@@ -113,7 +114,11 @@ func (n Names) dynamodb(operation string, body []byte) []access {
 			out = append(out, access{"dynamodb:" + operation, n.table(name, "")})
 		}
 	default:
-		out = append(out, access{"dynamodb:" + operation, n.table(in.TableName, in.IndexName)})
+		on := n.table(in.TableName, in.IndexName)
+		if on.Kind == resources.TheTable && strings.HasPrefix(in.Key[resources.PK].S, resources.RatePrefix) {
+			on.Kind = resources.TheRates
+		}
+		out = append(out, access{"dynamodb:" + operation, on})
 	}
 	return out
 }

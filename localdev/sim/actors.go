@@ -17,6 +17,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 )
 
@@ -425,7 +426,7 @@ func (w *world) listenTo(tenant string) {
 	w.platform.Connections().Register(id, func(_ context.Context, data []byte) error {
 		w.hear(tenant, data)
 		return nil
-	}, func() {})
+	}, func(push.Reason) {})
 	c := &event.Connections{Table: w.platform.Table()}
 	if _, err := c.Open(context.Background(), event.Connection{ID: id, Tenant: tenant, OpenedAt: time.Now().UnixMicro()}, time.Now()); err != nil {
 		w.violated("listen: %v", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/apigateway"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
 )
 
 func main() {
@@ -19,7 +20,9 @@ func main() {
 	boot.Must(log, err)
 	clients, err := apigateway.New(cfg, names.PushEndpoint)
 	boot.Must(log, err)
-	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: dynamo.New(cfg, names.Table, nil), Connections: clients}, log)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
+		Table: dynamo.New(cfg, names.Table, nil), Queues: sqs.New(cfg, names.QueueURL), Connections: clients,
+	}, log)
 	boot.Must(log, err)
 	lambda.Start(broadcast.Handler(d))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
@@ -21,7 +22,7 @@ func main() {
 	table := dynamo.New(cfg, names.Table, nil)
 	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), table, clock.System{}, log)
 	boot.Must(log, err)
-	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: table}, log)
+	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: table, Queues: sqs.New(cfg, names.QueueURL)}, log)
 	boot.Must(log, err)
 	lambda.Start(stream.Handler(d, edge))
 }

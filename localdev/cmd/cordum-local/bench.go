@@ -31,6 +31,7 @@ type benchCmd struct {
 	Due      int           `default:"100000" help:"How many jobs are due when a sweep is measured."`
 	Sockets  int           `default:"200" help:"How many clients listen."`
 	Events   int           `default:"1000" help:"How many events each of them gets."`
+	Crowd    int           `default:"1000" help:"How many clients listen where there are very many; each gets a fifth of the events."`
 }
 
 type workCmd struct {
@@ -58,6 +59,7 @@ var benchmarks = []struct {
 	{[]string{"workflows"}, (*bench).workflows},
 	{[]string{"events"}, (*bench).events},
 	{[]string{"sockets"}, (*bench).sockets},
+	{[]string{"crowd"}, (*bench).crowd},
 	{[]string{"sweep"}, (*bench).sweep},
 	{[]string{"letters"}, (*bench).letters},
 	{[]string{"lists"}, (*bench).lists},
@@ -77,8 +79,8 @@ func benchmarkNames() string {
 func (c *benchCmd) Run(ctx context.Context) error { return c.measure(ctx, os.Stdout) }
 
 func (c *benchCmd) measure(ctx context.Context, out io.Writer) error {
-	if min(c.Jobs, c.Dead, c.Due, c.Sockets, c.Events) < 1 {
-		return errors.New("--jobs, --dead, --due, --sockets and --events must be at least 1")
+	if min(c.Jobs, c.Dead, c.Due, c.Sockets, c.Events, c.Crowd) < 1 {
+		return errors.New("--jobs, --dead, --due, --sockets, --events and --crowd must be at least 1")
 	}
 	b := &bench{cmd: c, out: out, client: &client.Client{Key: localKey, Tenant: localTenant, HTTP: benchHTTP()}}
 	fmt.Fprintf(out, "# %s %s/%s, %d cores, embedded plane, data on disk, load generator on the same machine\n",

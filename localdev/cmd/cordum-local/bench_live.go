@@ -86,8 +86,16 @@ const silence = 15 * time.Second
 // life is what a client hears of a job of benchBody, in this order.
 var life = []string{"jobRequest", "jobResult"}
 
-// sockets has many clients listen to many jobs, and counts what they hear: every frame must reach every client once, in the order of its job.
+// sockets has many clients listen to many jobs, crowd very many to some.
 func (b *bench) sockets(ctx context.Context) error {
+	return b.live(ctx, "socket", b.cmd.Sockets, b.cmd.Events)
+}
+func (b *bench) crowd(ctx context.Context) error {
+	return b.live(ctx, "crowd", b.cmd.Crowd, max(b.cmd.Events/5, 1))
+}
+
+// live counts what clients hear: every frame must reach every client once, in the order of its job.
+func (b *bench) live(ctx context.Context, name string, clients, events int) error {
 	p, done, err := b.open(ctx)
 	if err != nil {
 		return err
@@ -101,13 +109,13 @@ func (b *bench) sockets(ctx context.Context) error {
 	if err := workersReady(ctx, b.client); err != nil {
 		return err
 	}
-	a := &audience{heard: make([]tally, b.cmd.Sockets)}
+	a := &audience{heard: make([]tally, clients)}
 	defer a.leave()
 	if err := a.gather(ctx, b.client); err != nil {
 		return err
 	}
 	began := time.Now()
-	jobs, err := b.submitMany(ctx, (b.cmd.Events+len(life)-1)/len(life))
+	jobs, err := b.submitMany(ctx, (events+len(life)-1)/len(life))
 	if err != nil {
 		return err
 	}
@@ -117,10 +125,15 @@ func (b *bench) sockets(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	b.line("socket_frames_rate", float64(a.frames.Load())/time.UnixMicro(a.last.Load()).Sub(began).Seconds(), "per_s")
+	b.line(name+"_frames_rate", float64(a.frames.Load())/time.UnixMicro(a.last.Load()).Sub(began).Seconds(), "per_s")
 	missing, wrong := a.judge(jobs)
-	b.line("socket_frames_missing", float64(len(missing)), "frames")
-	b.line("socket_frames_wrong", float64(len(wrong)), "frames")
+	again := 0
+	for i := range a.heard {
+		again += a.heard[i].again
+	}
+	b.line(name+"_frames_again", float64(again), "frames")
+	b.line(name+"_frames_missing", float64(len(missing)), "frames")
+	b.line(name+"_frames_wrong", float64(len(wrong)), "frames")
 	if faults := slices.Concat(missing, wrong); len(faults) > 0 {
 		return fmt.Errorf("of %d frames for %d clients %d are missing, %d came twice or out of order: %w",
 			all, len(a.heard), len(missing), len(wrong), errors.Join(faults[:min(len(faults), 5)]...))
@@ -227,6 +240,8 @@ func (a *audience) judge(jobs []string) (missing, wrong []error) {
 type tally struct {
 	heard map[string]int
 	wrong []error
+	last  map[string]string // the id of the last event of each job
+	again int               // what came again, as it may: under the id that it had
 }
 
 // add counts a frame; false for one that is not about a job, or comes when it should not.
@@ -235,8 +250,13 @@ func (t *tally) add(f client.Frame) bool {
 		return false
 	}
 	if t.heard == nil {
-		t.heard = map[string]int{}
+		t.heard, t.last = map[string]int{}, map[string]string{}
 	}
+	if f.EventID != "" && t.last[f.JobID] >= f.EventID {
+		t.again++
+		return false
+	}
+	t.last[f.JobID] = f.EventID
 	if n := t.heard[f.JobID]; n == len(life) || life[n] != f.Kind {
 		t.wrong = append(t.wrong, fmt.Errorf("job %s: %s comes after %d frames", f.JobID, f.Kind, n))
 		return false

@@ -36,6 +36,7 @@ func TestBench(t *testing.T) {
 		"workflows": {"run_chain3_rate", "run_chain10_p50", "run_fan100_p99", "step_overhead_p50", "step_overhead_p99"},
 		"events":    {"event_latency_p50", "event_latency_p99"},
 		"sockets":   {"socket_frames_rate", "socket_frames_missing 0.00", "socket_frames_wrong 0.00"},
+		"crowd":     {"crowd_frames_rate", "crowd_frames_missing 0.00", "crowd_frames_wrong 0.00"},
 		"sweep":     {"sweep_send_again_rate", "sweep_deadline_rate"},
 		"letters":   {"list_dead_letters_300_p99"},
 		"lists": {
@@ -44,7 +45,7 @@ func TestBench(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &benchCmd{Duration: 100 * time.Millisecond, Only: name, Jobs: 3000, Dead: 300, Due: 300, Sockets: 5, Events: 40}
+			c := &benchCmd{Duration: 100 * time.Millisecond, Only: name, Jobs: 3000, Dead: 300, Due: 300, Sockets: 5, Events: 40, Crowd: 20}
 			var out bytes.Buffer
 			if err := c.measure(t.Context(), &out); err != nil {
 				t.Fatalf("%v\n%s", err, out.String())
@@ -59,8 +60,8 @@ func TestBench(t *testing.T) {
 }
 
 func TestBenchKnowsItsNames(t *testing.T) {
-	c := &benchCmd{Only: "nothing of that name", Jobs: 1, Dead: 1, Due: 1, Sockets: 1, Events: 1}
-	if err := c.measure(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "sockets, sweep, letters, lists") {
+	c := &benchCmd{Only: "nothing of that name", Jobs: 1, Dead: 1, Due: 1, Sockets: 1, Events: 1, Crowd: 1}
+	if err := c.measure(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "sockets, crowd, sweep, letters, lists") {
 		t.Errorf("an unknown name: %v", err)
 	}
 }

@@ -19,6 +19,8 @@ type cli struct {
 	Demo       demoCmd       `cmd:"" help:"Watch jobs of every kind go through a plane; starts one if none runs."`
 	Bench      benchCmd      `cmd:"" help:"Measure a plane over real HTTP and gRPC."`
 	Crash      crashCmd      `cmd:"" help:"Kill a plane that is under load, again and again, and judge what it kept."`
+	Soak       soakCmd       `cmd:"" help:"Load a plane for long, with many who listen and workers that come and go, and judge what it lost."`
+	SoakLoad   soakLoadCmd   `cmd:"" hidden:"" help:"The load of a soak, as a process of its own."`
 	Work       workCmd       `cmd:"" hidden:"" help:"Run the demo worker alone; the benchmarks start it as a process of its own."`
 }
 

@@ -90,13 +90,14 @@ func New(p Platform) *Dispatcher {
 		Clock:    p.Clock, IDs: p.IDs, Log: p.Log,
 		Events: &event.Bus{Table: p.Table, Queues: p.Queues, Clock: p.Clock, Log: p.Log},
 		Streams: &event.Broadcaster{
-			Connections: &event.Connections{Table: p.Table}, Push: p.Connections, Clock: p.Clock, Log: p.Log,
+			Connections: &event.Connections{Table: p.Table}, Push: p.Connections, Clock: p.Clock, IDs: p.IDs, Log: p.Log, Yield: p.Yield,
 		},
 		SweepEvery: cmp.Or(p.SweepEvery, DefaultSweep), Senders: p.Senders, Yield: p.Yield,
 	}
 	for name, t := range map[string]*turn.Turn{"policy": &d.Policy.Turn, "config": &d.Config.Turn, "settings": &d.Settings.Turn, "workers": &d.Workers.Turn} {
 		t.Yield, t.Name = p.Yield, name
 	}
+	d.Streams.Bus, d.Streams.Story = d.Events, d.story
 	counted := func(context.Context, job.State, *job.Record) {}
 	if p.Metrics != nil {
 		counted = measure(p.Metrics)

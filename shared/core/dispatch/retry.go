@@ -178,6 +178,10 @@ func (d *Dispatcher) Unhandled(ctx context.Context, messageID, body string) erro
 		d.Log.WarnContext(ctx, "a wake-up of a run was received too often; the sweep does it", "run", w.Run)
 		return nil
 	}
+	if m, ok := event.ParseBehind(body); ok { // likewise
+		d.Log.WarnContext(ctx, "a connection could not be caught up; the sweep does it", "connection", m.Connection)
+		return nil
+	}
 	e := dlq.Entry{
 		JobID: dlq.MessageID(messageID), Tenant: identity.DefaultTenant, Status: job.WireStatus(job.Failed), ReasonCode: dlq.Undeliverable,
 		Reason: "a message could not be handled and was received too often", LastState: job.Failed, CreatedAt: d.micros.Micros(d.now()),

@@ -27,6 +27,8 @@ type Bus struct {
 	Clock  clock.Clock
 	Log    *slog.Logger
 
+	unique clock.Unique
+
 	mu     sync.Mutex
 	listen map[string]presence
 }
@@ -82,7 +84,7 @@ func (b *Bus) Run(ctx context.Context, tenant, run, version string, frames []jso
 // Worker announces a heartbeat to a tenant.
 func (b *Bus) Worker(ctx context.Context, tenant, worker string, packet *agentv1.BusPacket) {
 	if b.Listened(ctx, tenant) {
-		b.send(ctx, Event{Tenant: tenant, Group: "worker:" + worker}, []*agentv1.BusPacket{packet})
+		b.send(ctx, Event{Tenant: tenant, Group: "worker:" + worker, Passing: true}, []*agentv1.BusPacket{packet})
 	}
 }
 
@@ -111,14 +113,17 @@ func (b *Bus) send(ctx context.Context, e Event, packets []*agentv1.BusPacket) {
 	}
 }
 
-// frames sends an event that has its frames.
+// frames sends an event that has its frames, in as many messages as it takes.
 func (b *Bus) frames(ctx context.Context, e Event) {
-	m, err := e.message()
-	if err == nil {
-		err = b.Queues.Send(ctx, resources.Events, m)
-	}
-	if err != nil {
-		b.Log.WarnContext(ctx, "live event not sent", "group", e.Group, "error", err)
+	for _, part := range e.parts() {
+		m, err := part.message()
+		if err == nil {
+			err = b.Queues.Send(ctx, resources.Events, m)
+		}
+		if err != nil {
+			b.Log.WarnContext(ctx, "live event not sent", "group", e.Group, "error", err)
+			return
+		}
 	}
 }
 

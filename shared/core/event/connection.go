@@ -2,7 +2,9 @@ package event
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -24,7 +26,25 @@ type Connection struct {
 	KeyID, Role string
 	// OpenedAt is in microseconds; so is Expires, when the credential ends by itself, 0 for never.
 	OpenedAt, Expires int64
+	// From says that the connection is brought what the log of its feed has after that position before anything else: the id of the last event that
+	// the client has seen, FromNow, or FromBeginning; 0 is nothing of the log.
+	From int64
+	// Asked says that the client asked for that, and so is told where it stands.
+	Asked bool
+	// Tries counts how often it could not be brought what the log has.
+	Tries int64
 }
+
+// Where to begin in a log, beside after a position.
+const (
+	// FromBeginning is with all that has happened to the job.
+	FromBeginning int64 = -1
+	// FromNow is after what was logged when the connection was opened.
+	FromNow int64 = -2
+)
+
+// Feed is what the connection shows.
+func (n Connection) Feed() Feed { return Feed{n.Tenant, n.Job} }
 
 // Times of connections.
 const (
@@ -37,14 +57,19 @@ const (
 	settling = 10 * time.Second
 	// orderRetention is how long the last delivered version of a group is remembered.
 	orderRetention = time.Hour
+	// Linger is how long the events of a feed are logged after the last client has left, so that one that comes back has missed nothing.
+	Linger = 5 * time.Minute
+	// lingerSlack is how much sooner it is not believed any more that they are.
+	lingerSlack = 5 * time.Second
 )
 
 // The items of streams:
 //
-//	STREAM#<tenant> | P        somebody listens to this tenant
+//	STREAM#<tenant> | P        somebody listens to this tenant, or did a moment ago
 //	STREAM#<tenant> | C#<id>   a connection that does
-//	CONN#<id>       | C        the same by its id, due for its keep-alive
-//	SEEN#<group>    | V        the last delivered version of a group
+//	STREAM#<tenant> | L#<job>  a feed that is logged for those who left it; L# is the tenant's own
+//	CONN#<id>       | C        the connection by its id, due for its keep-alive
+//	SEEN#<group>    | V        the last version of a group, and the ids that its last events were given
 //
 // Indexes:
 //
@@ -56,38 +81,63 @@ func presenceKey(tenant string) store.Key {
 func listKey(tenant, id string) store.Key {
 	return store.Key{PK: streamPartition(tenant), SK: "C#" + id}
 }
+func lingerKey(f Feed) store.Key {
+	return store.Key{PK: streamPartition(f.Tenant), SK: lingerPrefix + listing.Segment(f.Job)}
+}
 func connectionKey(id string) store.Key  { return store.Key{PK: "CONN#" + id, SK: "C"} }
 func seenKey(tenant, g string) store.Key { return store.Key{PK: "SEEN#" + groupID(tenant, g), SK: "V"} }
 func aliveKey(id string, at int64) store.Key {
 	return store.Key{PK: aliveDue, SK: listing.Sortable(at) + "#" + id}
 }
 
-const aliveDue = "SDUE"
+const (
+	aliveDue         = "SDUE"
+	connectionPrefix = "C#"
+	lingerPrefix     = "L#"
+)
 
 // Connections keeps who listens.
 type Connections struct{ Table store.Table }
 
-// Open records a connection. first says that nobody listened to the tenant a moment ago, so that senders may not know of it for PresenceAge.
+func (c *Connections) log() Log { return Log{c.Table} }
+
+// openTries is how often a connection is recorded while others are.
+const openTries = 10
+
+// Open records a connection. first says that nobody listened to its feed a moment ago, so that senders may not know of it for PresenceAge.
 func (c *Connections) Open(ctx context.Context, n Connection, now time.Time) (first bool, err error) {
-	there, err := c.Table.BatchGet(ctx, []store.Key{presenceKey(n.Tenant)})
+	for range openTries {
+		if first, err = c.open(ctx, n, now); !store.Overtaken(err) {
+			break
+		}
+	}
+	return first, err
+}
+
+func (c *Connections) open(ctx context.Context, n Connection, now time.Time) (first bool, err error) {
+	there, err := c.listing(ctx, n.Tenant, now)
 	if err != nil {
 		return false, err
 	}
-	first = len(there) == 0 || there[0].Attrs.Int("at") > now.Add(-2*PresenceAge).UnixMicro()
-	attrs := store.Attrs{"tn": n.Tenant, "at": n.OpenedAt, "kid": n.KeyID, "role": n.Role}
-	if n.Job != "" {
-		attrs["jb"] = n.Job
+	known, settled := there.logs(n.Feed(), now)
+	var last int64
+	if !known || n.From == FromNow {
+		if last, err = c.position(ctx, n.Feed(), known, now); err != nil {
+			return false, err
+		}
 	}
-	if n.Expires != 0 {
-		attrs["exp"] = n.Expires
+	if n.From == FromNow {
+		n.From = last
+	}
+	since := now.UnixMicro()
+	if there.at != 0 {
+		since = there.at
 	}
 	expires := now.Add(MaxAge + settling).Unix()
-	since := now.UnixMicro()
-	if len(there) > 0 {
-		since = there[0].Attrs.Int("at")
-	}
-	return first, store.Transact(ctx, c.Table,
-		store.Put(store.Item{Key: presenceKey(n.Tenant), Attrs: store.Attrs{"at": since, "last": now.UnixMicro()}, Expires: expires}),
+	stays := now.Add(MaxAge + settling + Linger).Unix() // longer than what is logged for those who leave
+	attrs := n.attrs()
+	return !settled || there.at == 0, store.Transact(ctx, c.Table,
+		store.Put(store.Item{Key: presenceKey(n.Tenant), Attrs: store.Attrs{"at": since, "last": now.UnixMicro()}, Expires: stays}),
 		store.Put(store.Item{Key: listKey(n.Tenant, n.ID), Attrs: attrs, Expires: expires}),
 		store.Put(store.Item{
 			Key: connectionKey(n.ID), Attrs: attrs, Expires: expires,
@@ -110,16 +160,86 @@ func (n Connection) Expired(now time.Time) bool {
 	return n.Expires != 0 && now.UnixMicro() >= n.Expires
 }
 
-// Close forgets a connection; one that is not known is no error.
-func (c *Connections) Close(ctx context.Context, id string) error {
-	it, err := c.Table.Get(ctx, connectionKey(id))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
+// position answers the last position of a feed, which begins anew where it was not logged until now.
+func (c *Connections) position(ctx context.Context, f Feed, logged bool, now time.Time) (int64, error) {
+	if logged {
+		if h, ok, err := c.log().head(ctx, f); err != nil || ok {
+			return h.last, err
+		}
 	}
-	if err != nil {
+	return c.log().begin(ctx, f, now)
+}
+
+func (n Connection) attrs() store.Attrs {
+	attrs := store.Attrs{"tn": n.Tenant, "at": n.OpenedAt, "kid": n.KeyID, "role": n.Role}
+	if n.Job != "" {
+		attrs["jb"] = n.Job
+	}
+	if n.Expires != 0 {
+		attrs["exp"] = n.Expires
+	}
+	if n.From != 0 {
+		attrs["fr"] = n.From
+	}
+	if n.Asked {
+		attrs["ask"] = true
+	}
+	return attrs
+}
+
+// Close forgets a connection; one that is not known is no error. Its feed is logged for a while yet.
+func (c *Connections) Close(ctx context.Context, id string, now time.Time) error {
+	n, ok, err := c.find(ctx, id)
+	if err != nil || !ok {
 		return err
 	}
-	return store.Transact(ctx, c.Table, store.Delete(connectionKey(id)), store.Delete(listKey(it.Attrs.String("tn"), id)))
+	until := now.Add(Linger).Unix()
+	return store.Transact(ctx, c.Table, store.Delete(connectionKey(id)), store.Delete(listKey(n.Tenant, id)),
+		store.Put(store.Item{Key: lingerKey(n.Feed()), Expires: until}))
+}
+
+// find answers a connection by its id; ok is false for one that is not there.
+func (c *Connections) find(ctx context.Context, id string) (n Connection, ok bool, err error) {
+	it, err := c.Table.Get(ctx, connectionKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return Connection{}, false, nil
+	}
+	if err != nil {
+		return Connection{}, false, err
+	}
+	return parseConnection(id, it), true, nil
+}
+
+// Behind says that a connection was not brought what was logged at a position, or before, and must be.
+func (c *Connections) Behind(ctx context.Context, n Connection, from int64) error {
+	lower := store.Any(store.HasNot("fr"), store.Greater("fr", from))
+	return ifThere(store.Transact(ctx, c.Table,
+		store.Update(connectionKey(n.ID)).If(store.All(store.Exists(), lower)).SetAttr("fr", from),
+		store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from),
+	))
+}
+
+// advance notes how far a connection was brought what the log has; tries is how often in vain.
+func (c *Connections) advance(ctx context.Context, n Connection, from, tries int64) error {
+	return store.Transact(ctx, c.Table,
+		store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).SetAttrs(store.Attrs{"fr": from, "try": tries}),
+		store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from))
+}
+
+// live lets a connection have events as they happen, from the one after the last position on. It is overtaken when there are others already.
+func (c *Connections) live(ctx context.Context, n Connection, last int64) error {
+	return c.Table.Write(ctx,
+		store.Check(n.Feed().headKey(), store.Equal("n", last)),
+		store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).RemoveAttr("fr", "ask", "try"),
+		store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).RemoveAttr("fr", "ask"))
+}
+
+// ifThere takes it that what is not there, or is so already, need not be changed.
+func ifThere(err error) error {
+	if _, ok := errors.AsType[*store.ConditionError](err); ok {
+		return nil
+	}
+	return err
 }
 
 // Settled says whether a connection that the platform does not know is gone; before, it may still be opening.
@@ -127,34 +247,78 @@ func (n Connection) Settled(now time.Time) bool {
 	return now.Sub(time.UnixMicro(n.OpenedAt)) >= settling
 }
 
-// Of lists the connections of a tenant, or of Everybody. When there are none any more, the presence that makes senders send is taken away.
-func (c *Connections) Of(ctx context.Context, tenant string, now time.Time) ([]Connection, error) {
-	var all []Connection
-	var last int64
+// audience is who listens to a tenant, or to Everybody.
+type audience struct {
+	all []Connection
+	// lingering are the jobs whose feeds are logged for those who left ("" is the tenant's own), and until when, in Unix seconds.
+	lingering map[string]int64
+	// at is since when somebody listens, last when somebody began to, in microseconds; 0 for nobody.
+	at, last int64
+}
+
+// logs says whether a feed is logged, and whether everybody who sends events knows.
+func (a audience) logs(f Feed, now time.Time) (logged, known bool) {
+	if a.lingering[f.Job] > now.Add(lingerSlack).Unix() {
+		return true, true
+	}
+	for _, n := range a.all {
+		if n.Job == f.Job {
+			logged = true
+			known = known || now.Sub(time.UnixMicro(n.OpenedAt)) > 2*PresenceAge
+		}
+	}
+	return logged, known
+}
+
+// jobs are the feeds that are logged, by their jobs.
+func (a audience) jobs(now time.Time) map[string]bool {
+	jobs := map[string]bool{}
+	for job, until := range a.lingering {
+		if until > now.Unix() {
+			jobs[job] = true
+		}
+	}
+	for _, n := range a.all {
+		jobs[n.Job] = true
+	}
+	return jobs
+}
+
+// listing reads who listens to a tenant, or to Everybody.
+func (c *Connections) listing(ctx context.Context, tenant string, now time.Time) (audience, error) {
+	a := audience{lingering: map[string]int64{}}
 	for it, err := range store.Items(ctx, c.Table, store.Query{PK: streamPartition(tenant)}) {
 		if err != nil {
-			return nil, err
+			return audience{}, err
 		}
-		id, isConnection := strings.CutPrefix(it.SK, "C#")
-		switch {
-		case !isConnection:
-			last = it.Attrs.Int("last")
-		case it.Live(now.Unix()):
-			all = append(all, parseConnection(id, it))
+		if !it.Live(now.Unix()) {
+			continue
 		}
-	}
-	if len(all) == 0 && last != 0 && now.Sub(time.UnixMicro(last)) > settling {
-		err := c.Table.Write(ctx, store.Delete(presenceKey(tenant)).If(store.Equal("last", last)))
-		if _, ok := errors.AsType[*store.ConditionError](err); err != nil && !ok {
-			return nil, err
+		if id, ok := strings.CutPrefix(it.SK, connectionPrefix); ok {
+			a.all = append(a.all, parseConnection(id, it))
+		} else if job, ok := strings.CutPrefix(it.SK, lingerPrefix); ok {
+			a.lingering[listing.Unsegment(job)] = it.Expires
+		} else {
+			a.at, a.last = it.Attrs.Int("at"), it.Attrs.Int("last")
 		}
 	}
-	return all, nil
+	return a, nil
+}
+
+// vacate takes away the presence that makes senders send, where nobody listens and nothing is logged any more.
+func (c *Connections) vacate(ctx context.Context, tenant string, a audience, now time.Time) error {
+	if len(a.jobs(now)) > 0 || a.last == 0 || now.Sub(time.UnixMicro(a.last)) <= settling {
+		return nil
+	}
+	return ifThere(c.Table.Write(ctx, store.Delete(presenceKey(tenant)).If(store.Equal("last", a.last))))
 }
 
 func parseConnection(id string, it store.Item) Connection {
 	a := it.Attrs
-	return Connection{ID: id, Tenant: a.String("tn"), Job: a.String("jb"), KeyID: a.String("kid"), Role: a.String("role"), OpenedAt: a.Int("at"), Expires: a.Int("exp")}
+	return Connection{
+		ID: id, Tenant: a.String("tn"), Job: a.String("jb"), KeyID: a.String("kid"), Role: a.String("role"), OpenedAt: a.Int("at"), Expires: a.Int("exp"),
+		From: a.Int("fr"), Asked: a.Bool("ask"), Tries: a.Int("try"),
+	}
 }
 
 // Due lists connections whose keep-alive is due, at most limit.
@@ -182,37 +346,96 @@ func (c *Connections) Due(ctx context.Context, limit int, now time.Time) ([]Conn
 
 // Alive files the next keep-alive of a connection.
 func (c *Connections) Alive(ctx context.Context, n Connection, now time.Time) error {
-	err := c.Table.Write(ctx, store.Update(connectionKey(n.ID)).If(store.Exists()).Move(store.ByDue, aliveKey(n.ID, n.next(now))))
-	if _, ok := errors.AsType[*store.ConditionError](err); ok {
-		return nil
-	}
-	return err
+	return ifThere(c.Table.Write(ctx, store.Update(connectionKey(n.ID)).If(store.Exists()).Move(store.ByDue, aliveKey(n.ID, n.next(now)))))
 }
 
-// Seen answers the last delivered version of each event's group, "" for none.
-func (c *Connections) Seen(ctx context.Context, events []Event) (map[string]string, error) {
+// The feeds that an event may stand in.
+const (
+	ofTenant = iota
+	ofEverybody
+	ofJob
+	feeds
+)
+
+// eventIDs are those of the first frame of an event, by the feed; 0 where it stands in none.
+type eventIDs [feeds]int64
+
+// group is what is remembered of the events of a group.
+type group struct {
+	// version is the last that was delivered, or is on its way.
+	version string
+	// last are the last events, the oldest first. What comes again has the ids that it had.
+	last []remembered
+}
+
+type remembered struct {
+	Event string   `json:"h"` // its hash
+	IDs   eventIDs `json:"i"`
+}
+
+// rememberedOf is how many events are remembered of a group: more than come in one batch.
+const rememberedOf = 16
+
+func (g group) ids(event string) (eventIDs, bool) {
+	for _, r := range g.last {
+		if r.Event == event {
+			return r.IDs, true
+		}
+	}
+	return eventIDs{}, false
+}
+
+func (g *group) add(event string, of eventIDs) {
+	for i, r := range g.last {
+		if r.Event == event {
+			g.last[i].IDs = of
+			return
+		}
+	}
+	if g.last = append(g.last, remembered{event, of}); len(g.last) > rememberedOf {
+		g.last = g.last[1:]
+	}
+}
+
+// seen answers what is remembered of the groups of events, by Event.group.
+func (c *Connections) seen(ctx context.Context, events []Event) (map[string]*group, error) {
 	keys := make([]store.Key, 0, len(events))
+	groups := map[string]*group{}
 	for _, e := range events {
 		keys = append(keys, seenKey(e.Tenant, e.Group))
+		groups[e.group()] = &group{}
 	}
 	items, err := c.Table.BatchGet(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
-	seen := map[string]string{}
+	stored := map[string]store.Attrs{}
 	for _, it := range items {
-		seen[it.PK] = it.Attrs.String("v")
+		stored[it.PK] = it.Attrs
 	}
-	out := map[string]string{}
 	for _, e := range events {
-		out[e.Tenant+"\x00"+e.Group] = seen[seenKey(e.Tenant, e.Group).PK]
+		a, ok := stored[seenKey(e.Tenant, e.Group).PK]
+		if !ok {
+			continue
+		}
+		g := &group{version: a.String("v")}
+		if text := a.Bytes("r"); len(text) > 0 {
+			if err := json.Unmarshal(text, &g.last); err != nil {
+				return nil, fmt.Errorf("event: group %s: %w", e.Group, err)
+			}
+		}
+		groups[e.group()] = g
 	}
-	return out, nil
+	return groups, nil
 }
 
-// Mark remembers that a version was delivered.
-func (c *Connections) Mark(ctx context.Context, e Event, now time.Time) error {
+// remember keeps what a group has had.
+func (c *Connections) remember(ctx context.Context, e Event, g *group, now time.Time) error {
+	text, err := json.Marshal(g.last)
+	if err != nil {
+		return fmt.Errorf("event: %w", err)
+	}
 	return store.Transact(ctx, c.Table, store.Put(store.Item{
-		Key: seenKey(e.Tenant, e.Group), Attrs: store.Attrs{"v": e.Version}, Expires: now.Add(orderRetention).Unix(),
+		Key: seenKey(e.Tenant, e.Group), Attrs: store.Attrs{"v": g.version, "r": text}, Expires: now.Add(orderRetention).Unix(),
 	}))
 }

@@ -6,6 +6,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -25,8 +26,34 @@ type Event struct {
 	Job string `json:"job,omitempty"`
 	// Version orders the events of a group; one that is not after the last delivered is dropped. "" is not ordered and never dropped.
 	Version string `json:"v,omitempty"`
-	// Frames are the texts that clients get, in this order.
+	// Passing says that it tells how things are at this moment, and nothing that happened: it has no id, and is not there to be read again.
+	Passing bool `json:"passing,omitempty"`
+	// Frames are the texts that clients get, in this order: JSON objects.
 	Frames []json.RawMessage `json:"frames"`
+}
+
+// group names the group among those of all tenants.
+func (e Event) group() string { return e.Tenant + "\x00" + e.Group }
+
+// hash names the event: the same one that comes again has the same.
+func (e Event) hash() string {
+	parts := []string{e.Tenant, e.Group, e.Version}
+	for _, f := range e.Frames {
+		parts = append(parts, string(f))
+	}
+	return groupID(parts...)[:32]
+}
+
+// feed answers the feed of one of the kinds that the event stands in; ok is false for that of no job.
+func (e Event) feed(kind int) (f Feed, ok bool) {
+	switch kind {
+	case ofTenant:
+		return Feed{Tenant: e.Tenant}, true
+	case ofEverybody:
+		return Feed{Tenant: Everybody}, true
+	default:
+		return Feed{e.Tenant, e.Job}, e.Job != ""
+	}
 }
 
 // Version is where in the life of a job an event stands: its end comes after everything else, a later attempt after an earlier one. step orders
@@ -45,12 +72,52 @@ func ParseEvent(body string) (e Event, ok bool) {
 	return e, err == nil && e.Tenant != "" && e.Group != "" && len(e.Frames) > 0
 }
 
+// maxFrames is how many bytes of frames one message carries: it must fit a queue's with all around them.
+const maxFrames = queue.MaxBody * 3 / 4
+
+// parts are the event itself, or several in its place, one after the other, where it is too large for one message.
+func (e Event) parts() []Event {
+	size := 0
+	for i, f := range e.Frames {
+		if size += len(f) + 1; size <= maxFrames || i == 0 {
+			continue
+		}
+		first, rest := e, e
+		first.Frames, rest.Frames = e.Frames[:i], e.Frames[i:]
+		if e.Version != "" {
+			rest.Version += "+"
+		}
+		return append([]Event{first}, rest.parts()...)
+	}
+	return []Event{e}
+}
+
 func (e Event) message() (queue.Message, error) {
 	b, err := json.Marshal(e)
 	if err != nil {
 		return queue.Message{}, fmt.Errorf("event: %w", err)
 	}
 	return queue.Message{Body: string(b), Group: groupID(e.Tenant, e.Group), Dedup: groupID(e.Tenant, e.Group, e.Version, string(b))}, nil
+}
+
+// MaxFrame is the largest frame, in bytes, before it is given its id.
+const MaxFrame = push.MaxFrame - idRoom
+
+const (
+	idMember = `"eventId":"`
+	idRoom   = len(idMember) + 16 + len(`",`)
+)
+
+// stamped is a frame with its id.
+func stamped(frame []byte, id int64) []byte {
+	out := make([]byte, 0, len(frame)+idRoom)
+	out = append(append(out, '{'), idMember...)
+	out = strconv.AppendInt(out, id, 10)
+	out = append(out, '"')
+	if len(frame) > len("{}") {
+		out = append(out, ',')
+	}
+	return append(out, frame[1:]...)
 }
 
 // members of a frame whose size a caller controls, the least important first.
@@ -91,13 +158,13 @@ var bulky = []func(*agentv1.BusPacket){
 // "payload". A packet that is too large for a frame loses lists and labels, never its ids and its status.
 func Frame(p *agentv1.BusPacket) (json.RawMessage, error) {
 	frame, err := encode(p)
-	if err != nil || len(frame) <= push.MaxFrame {
+	if err != nil || len(frame) <= MaxFrame {
 		return frame, err
 	}
 	p = proto.CloneOf(p)
 	for _, lighten := range bulky {
 		lighten(p)
-		if frame, err = encode(p); err != nil || len(frame) <= push.MaxFrame {
+		if frame, err = encode(p); err != nil || len(frame) <= MaxFrame {
 			return frame, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/rate"
 	"github.com/cordum-serverless/cordum/shared/core/word"
 )
 
@@ -30,7 +31,7 @@ type Config struct {
 	// Origins are the browsers' origins that may call.
 	Origins Origins
 	// Protected is the rate of one tenant, Open the rate of one client address on public routes.
-	Protected, Open Rate
+	Protected, Open rate.Rate
 	// Reload answers the environment as it is now; nil for one that does not change. It is asked once a minute for the static keys, so that keys
 	// in a secret come and go while the process runs.
 	Reload func(context.Context) (getenv func(string) string, err error)
@@ -51,8 +52,8 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		TokensOnly:     e.flag("CORDUM_JWT_REQUIRED"),
 		TenantOptional: e.word("CORDUM_TENANT_HEADER", "required", "required", "optional") == "optional",
 		Origins:        ParseOrigins(e.first("CORDUM_ALLOWED_ORIGINS", "CORDUM_CORS_ALLOW_ORIGINS", "CORS_ALLOW_ORIGINS")),
-		Protected:      Rate{PerSecond: e.number("API_RATE_LIMIT_RPS", 2000), Burst: e.number("API_RATE_LIMIT_BURST", 4000)},
-		Open:           Rate{PerSecond: e.number("API_PUBLIC_RATE_LIMIT_RPS", 20), Burst: e.number("API_PUBLIC_RATE_LIMIT_BURST", 40)},
+		Protected:      rate.Rate{PerSecond: e.number("API_RATE_LIMIT_RPS", 2000), Burst: e.number("API_RATE_LIMIT_BURST", 4000)},
+		Open:           rate.Rate{PerSecond: e.number("API_PUBLIC_RATE_LIMIT_RPS", 20), Burst: e.number("API_PUBLIC_RATE_LIMIT_BURST", 40)},
 	}
 	c.edgeToken = e.text("CORDUM_EDGE_TOKEN", "")
 	c.HeaderPrincipal = e.flag("CORDUM_ALLOW_HEADER_PRINCIPAL") || !c.Production

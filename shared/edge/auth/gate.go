@@ -10,8 +10,10 @@ import (
 
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
+	"github.com/cordum-serverless/cordum/shared/core/rate"
 	"github.com/cordum-serverless/cordum/shared/core/user"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
+	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
 // Kind is a kind of credential, told from how the secret looks and where it was sent.
@@ -79,8 +81,8 @@ type Gate struct {
 	clock     clock.Clock
 	log       *slog.Logger
 	providers []Provider
-	tenants   *limiter
-	addresses *limiter
+	tenants   *rate.Limiter
+	addresses *rate.Limiter
 	edge      *[sha256.Size]byte // of the edge's token; nil: there is no edge
 }
 
@@ -93,13 +95,19 @@ func New(cfg Config, clk clock.Clock, log *slog.Logger, providers ...Provider) (
 	}
 	g := &Gate{
 		cfg: cfg, clock: clk, log: log, providers: append([]Provider{keys}, providers...),
-		tenants: newLimiter(cfg.Protected), addresses: newLimiter(cfg.Open),
+		tenants: rate.New("tenant", cfg.Protected), addresses: rate.New("address", cfg.Open),
 	}
 	if cfg.edgeToken != "" {
 		sum := sha256.Sum256([]byte(cfg.edgeToken))
 		g.edge = &sum
 	}
 	return g, nil
+}
+
+// Share makes the rates hold over all processes that share the table. Without it each process counts by itself.
+func (g *Gate) Share(t store.Table) {
+	g.tenants.Share(t)
+	g.addresses.Share(t)
 }
 
 // Production says whether this is a production plane.
@@ -113,7 +121,7 @@ func (g *Gate) Origins() Origins { return g.cfg.Origins }
 // no credential; its identity carries the request id alone.
 func (g *Gate) Admit(ctx context.Context, r Request, rule Rule) (identity.Identity, error) {
 	if rule.Public {
-		return identity.Identity{RequestID: r.ID}, g.limit(g.addresses, r.Address)
+		return identity.Identity{RequestID: r.ID}, g.limit(ctx, g.addresses, r.Address)
 	}
 	c, err := g.Identify(ctx, r)
 	if err != nil {
@@ -142,7 +150,7 @@ func (g *Gate) Identify(ctx context.Context, r Request) (Credential, error) {
 	if err != nil {
 		return Credential{}, g.refused(ctx, r, err)
 	}
-	return c, g.limit(g.tenants, c.Tenant)
+	return c, g.limit(ctx, g.tenants, c.Tenant)
 }
 
 // Current answers a credential that was admitted before, as it is now; found is false when it was revoked or has expired. What keeps somebody in
@@ -204,8 +212,8 @@ func (r Request) Session() string {
 	return ""
 }
 
-func (g *Gate) limit(l *limiter, key string) error {
-	if l.allow(key, g.clock.Now()) {
+func (g *Gate) limit(ctx context.Context, l *rate.Limiter, key string) error {
+	if l.Allow(ctx, key, g.clock.Now()) {
 		return nil
 	}
 	return fault.New(fault.Limited, "rate limited")

@@ -74,18 +74,14 @@ func Grouped(log *slog.Logger, yield turn.Yield, handle func(context.Context, []
 	}
 }
 
-// Together hands a whole batch to one call. When it fails, all messages come again.
-func Together(log *slog.Logger, handle func(context.Context, []Message) error) Handler {
+// Whole hands a whole batch to one call, which answers the messages that must come again.
+func Whole(handle func(context.Context, []Message) (again []Message)) Handler {
 	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 		all := make([]Message, len(event.Records))
 		for i, r := range event.Records {
 			all[i] = message(r)
 		}
-		if err := handle(ctx, all); err != nil {
-			log.ErrorContext(ctx, "batch not handled; it comes again", "messages", len(all), "error", err)
-			return Again(all...), nil
-		}
-		return Again(), nil
+		return Again(handle(ctx, all)...), nil
 	}
 }
 

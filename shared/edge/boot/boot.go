@@ -110,6 +110,7 @@ func Edge(getenv func(string) string, secrets secret.Source, table store.Table, 
 	if err != nil {
 		return rest.Config{}, err
 	}
+	gate.Share(table)
 	cfg, err := rest.FromEnv(now)
 	cfg.Gate, cfg.Log, cfg.Clock, cfg.IDs, cfg.Metrics = gate, log, clk, ids.Source{}, measures(getenv, log)
 	return cfg, err

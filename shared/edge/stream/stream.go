@@ -4,9 +4,11 @@ package stream
 import (
 	"context"
 	"encoding/base64"
+	"strconv"
 	"strings"
 
 	"github.com/cordum-serverless/cordum/shared/core/event"
+	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 )
@@ -61,6 +63,45 @@ func Review(gate *auth.Gate) func(context.Context, event.Connection) (bool, erro
 		}
 		return Rule(c.Job != "").Admits(now) == nil && (now.CrossTenant || now.Tenant == c.Tenant), nil
 	}
+}
+
+// Parameters with which a client says which event it saw last.
+var sinceParameters = []string{"since", "last_event_id"}
+
+// sinceNow asks for what comes from now on, and for the position that is now.
+const sinceNow = "now"
+
+// Since reads where a client wants to go on, and whether it asked: after the last event that it saw, or from now on. Who does not ask hears of a job
+// from its beginning, and of everything else what comes.
+func Since(query map[string]string, job bool) (from int64, asked bool, err error) {
+	for _, name := range sinceParameters {
+		text := strings.TrimSpace(query[name])
+		switch text {
+		case "":
+			continue
+		case sinceNow:
+			return event.FromNow, true, nil
+		case "0":
+			return since(job), true, nil
+		}
+		from, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || from <= 0 {
+			return 0, false, fault.New(fault.Invalid, "%s is not the id of an event", name)
+		}
+		return from, true, nil
+	}
+	if job {
+		return event.FromBeginning, false, nil
+	}
+	return 0, false, nil
+}
+
+// since is where who has seen nothing goes on.
+func since(job bool) int64 {
+	if job {
+		return event.FromBeginning
+	}
+	return event.FromNow
 }
 
 const protocol = "cordum-api-key"

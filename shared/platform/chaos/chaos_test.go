@@ -113,14 +113,14 @@ func (r *rig) calls() []call {
 		}},
 		{"blob.delete", blob.ErrUnavailable, true, func(ctx context.Context) error { return r.blobs.Delete(ctx, "k") }},
 		{"push.post", push.ErrUnavailable, true, func(ctx context.Context) error { return r.push.Post(ctx, "c", []byte("x")) }},
-		{"push.drop", push.ErrUnavailable, true, func(ctx context.Context) error { return r.push.Drop(ctx, "c") }},
+		{"push.drop", push.ErrUnavailable, true, func(ctx context.Context) error { return r.push.Drop(ctx, "c", push.Revoked) }},
 	}
 }
 
 // register makes a connection "c" known, which counts its frames.
 func (r *rig) register() *int {
 	frames := 0
-	r.real.Connections().Register("c", func(context.Context, []byte) error { frames++; return nil }, func() {})
+	r.real.Connections().Register("c", func(context.Context, []byte) error { frames++; return nil }, func(push.Reason) {})
 	return &frames
 }
 
@@ -523,7 +523,7 @@ func TestFaultsComeAsOftenAsTheyShould(t *testing.T) {
 	virtually(t, chaos.Profile{Errors: 0.1, Delays: 0.3, Duplicates: 0.2, Cruel: 0.05, MaxDelay: time.Millisecond, Seed: 1}, func(r *rig) {
 		const n = 4000
 		for range n {
-			_ = r.push.Drop(r.Context(), "c")
+			_ = r.push.Drop(r.Context(), "c", push.Revoked)
 			_ = r.queues.Send(r.Context(), standard, queue.Message{Body: "m"})
 		}
 		sent, dropped := r.counted("queue.send/work"), r.counted("push.drop")

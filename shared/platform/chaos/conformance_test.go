@@ -15,6 +15,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/chaos"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 	"github.com/cordum-serverless/cordum/shared/platform/push/pushtest"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/queue/queuetest"
@@ -112,7 +113,7 @@ func connect(c *embedded.Connections) pushtest.Client {
 			close(frames)
 		}
 	}
-	unregister := c.Register(id, send, drop)
+	unregister := c.Register(id, send, func(push.Reason) { drop() })
 	return pushtest.Client{ID: id, Frames: frames, Close: func() {
 		unregister()
 		drop()

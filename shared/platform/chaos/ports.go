@@ -271,6 +271,6 @@ func (p *connections) Post(ctx context.Context, connection string, frame []byte)
 }
 
 // Drop implements push.Connections.
-func (p *connections) Drop(ctx context.Context, connection string) error {
-	return p.chaos.through(ctx, pushDrop, func() error { return p.port.Drop(ctx, connection) })
+func (p *connections) Drop(ctx context.Context, connection string, why push.Reason) error {
+	return p.chaos.through(ctx, pushDrop, func() error { return p.port.Drop(ctx, connection, why) })
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/blob/blobtest"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/push"
 	"github.com/cordum-serverless/cordum/shared/platform/push/pushtest"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/queue/queuetest"
@@ -117,7 +118,7 @@ func connect(c *embedded.Connections) pushtest.Client {
 			close(frames)
 		}
 	}
-	unregister := c.Register(id, send, drop)
+	unregister := c.Register(id, send, func(push.Reason) { drop() })
 	return pushtest.Client{ID: id, Frames: frames, Close: func() {
 		unregister()
 		drop()

@@ -17,7 +17,7 @@ type Connections struct {
 
 type connection struct {
 	send func(ctx context.Context, frame []byte) error
-	drop func()
+	drop func(push.Reason)
 }
 
 // NewConnections makes an empty registry.
@@ -26,7 +26,7 @@ func NewConnections() *Connections { return &Connections{open: map[string]connec
 // Register makes a connection known under an id that nobody else has. send delivers one frame, which it may keep; its error means that the
 // client has gone, except for the error of its context. drop closes the connection; it may be called after unregister and more than once.
 // unregister, which the caller owes when the client leaves, makes it unknown again.
-func (c *Connections) Register(id string, send func(ctx context.Context, frame []byte) error, drop func()) (unregister func()) {
+func (c *Connections) Register(id string, send func(ctx context.Context, frame []byte) error, drop func(push.Reason)) (unregister func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open[id] = connection{send, drop}
@@ -70,13 +70,13 @@ func (c *Connections) Post(ctx context.Context, id string, frame []byte) error {
 }
 
 // Drop implements push.Connections.
-func (c *Connections) Drop(ctx context.Context, id string) error {
+func (c *Connections) Drop(ctx context.Context, id string, why push.Reason) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if one, there := c.find(id); there {
 		c.forget(id)
-		one.drop()
+		one.drop(why)
 	}
 	return nil
 }

@@ -417,7 +417,7 @@ func TestConnectionThatFailsIsGone(t *testing.T) {
 	c.Register("a", func(context.Context, []byte) error {
 		calls++
 		return errors.New("broken pipe")
-	}, func() {})
+	}, func(push.Reason) {})
 	for range 2 {
 		if err := c.Post(t.Context(), "a", []byte("x")); !errors.Is(err, push.ErrGone) {
 			t.Fatalf("got %v, want ErrGone", err)
@@ -431,7 +431,7 @@ func TestConnectionThatFailsIsGone(t *testing.T) {
 		cancel()
 		<-ctx.Done()
 		return ctx.Err()
-	}, func() {})
+	}, func(push.Reason) {})
 	if err := c.Post(ctx, "slow", []byte("x")); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want context.Canceled", err)
 	}

@@ -13,8 +13,27 @@ const MaxFrame = 32 * 1024
 type Connections interface {
 	// Post sends one text frame. ErrGone: the connection does not exist (any more).
 	Post(ctx context.Context, connection string, frame []byte) error
-	// Drop closes a connection; one that is gone is no error.
-	Drop(ctx context.Context, connection string) error
+	// Drop closes a connection; one that is gone is no error. The reason reaches the client where the platform takes one (API Gateway takes none).
+	Drop(ctx context.Context, connection string, why Reason) error
+}
+
+// Reason is why a connection is dropped.
+type Reason uint8
+
+// The reasons.
+const (
+	// Revoked: the credential that opened it is not good any more. Close code 1008.
+	Revoked Reason = iota
+	// Slow: it does not take what it is sent. Close code 1013.
+	Slow
+)
+
+// String is what the client is told.
+func (r Reason) String() string {
+	if r == Slow {
+		return "too slow"
+	}
+	return "credential revoked"
 }
 
 // What may go wrong.

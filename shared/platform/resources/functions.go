@@ -55,6 +55,7 @@ type Kind string
 // The kinds of resources of a plane. Where a kind has several, a Target names one.
 const (
 	TheTable      Kind = "table"
+	TheRates      Kind = "rates" // the items of the table that count how often something was done
 	AnIndex       Kind = "index"
 	TheBucket     Kind = "bucket"     // the bucket itself, not what is in it
 	Objects       Kind = "objects"    // those whose key begins with the name and a slash
@@ -100,22 +101,23 @@ var Classes = []Class{{"short", day}, {"standard", 7 * day}, {"audit", 30 * day}
 
 // Functions are all Lambda functions, by name.
 var Functions = []Function{
-	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, put, update, check,
+	{Name: "approvals", Service: "cordum.v1.Approvals", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, send(Runs), decides)},
-	{Name: "artifacts", Service: "cordum.v1.Artifacts", Memory: 1024, Timeout: 25 * time.Second, Grants: grants(knows, get, put, update,
+	{Name: "artifacts", Service: "cordum.v1.Artifacts", Memory: 1024, Timeout: 25 * time.Second, Grants: grants(serves, get, put, update,
 		readObjects(ArtifactObjects), writeObjects(ArtifactObjects))},
-	{Name: "auth", Service: "cordum.v1.Auth", Memory: 1024, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, put, update, remove)},
-	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(batchGet, query, put,
-		unproven("a client that went without a word is forgotten, and a tenant to which nobody listens", get, remove),
+	{Name: "auth", Service: "cordum.v1.Auth", Memory: 1024, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, put, update, remove)},
+	{Name: "broadcast", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, query, put, update, check,
+		unproven("a client that went without a word is forgotten, and a tenant to which nobody listens", remove),
+		unproven("a client that cannot be reached is caught up later", send(Events)),
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},
-	{Name: "bundles", Service: "cordum.v1.Bundles", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, query, put, remove,
+	{Name: "bundles", Service: "cordum.v1.Bundles", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, query, put, remove,
 		decides, allow(Target{Objects, PolicyObjects}, "s3:PutObject"), batchGet)},
-	{Name: "config", Service: "cordum.v1.Config", Memory: 512, Timeout: 25 * time.Second, Grants: grants(knows, get, batchGet, query, put, update, remove, check,
+	{Name: "config", Service: "cordum.v1.Config", Memory: 512, Timeout: 25 * time.Second, Grants: grants(serves, get, batchGet, query, put, update, remove, check,
 		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(ConfigObjects),
 		allow(Target{Objects, ConfigObjects}, "s3:PutObject"), makesPools, send(Events))},
 	{Name: "deadletter", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, send(Events),
 		unproven("a message that nobody could handle is kept", put), unproven("a ticket that was received too often is sent again", toPools))},
-	{Name: "dlq", Service: "cordum.v1.DeadLetters", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, put, remove,
+	{Name: "dlq", Service: "cordum.v1.DeadLetters", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, put, remove,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), decides, writeObjects(ContextObjects),
 		unproven("a tenant's jobs are counted where they are limited", update), unproven(velocities, query),
 		unproven("a message that nobody could handle goes back to its queue", send(Inbox)), unproven(ofRuns, send(Runs)))},
@@ -124,21 +126,21 @@ var Functions = []Function{
 		unproven("a tenant's runs, and its jobs, are counted where they are limited", update), unproven("the children of a cancelled job are cancelled", on(store.ByLink)),
 		unproven("a large definition is kept as an object", readObjects(WorkflowObjects)),
 		unproven("a large value of a run is kept as an object", allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject")))},
-	{Name: "fallback", Default: true, Memory: 256, Timeout: 5 * time.Second, Grants: grants(knows)},
+	{Name: "fallback", Default: true, Memory: 256, Timeout: 5 * time.Second, Grants: grants(serves)},
 	{Name: "inbox", Memory: 512, Timeout: 10 * time.Second, Grants: grants(get, batchGet, put, update, send(DeadLetters), send(Events),
 		unproven("a worker that was forgotten is watched when it speaks again", send(Dispatch)), unproven(ofRuns, send(Runs)))},
-	{Name: "jobs", Service: "cordum.v1.Jobs", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, query, put, update, check,
+	{Name: "jobs", Service: "cordum.v1.Jobs", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, query, put, update, check,
 		on(store.ByTime), on(store.ByLink), movesJobs, readObjects(ContextObjects), writeObjects(ContextObjects), decides,
 		readObjects(ResultObjects), unproven(ofRuns, send(Runs)))},
-	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, put, on(store.ByLink))},
-	{Name: "marketplace", Service: "cordum.v1.Marketplace", Fetches: true, Memory: 1024, Timeout: 28 * time.Second, Grants: grants(knows, get, query,
+	{Name: "locks", Service: "cordum.v1.Locks", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, put, on(store.ByLink))},
+	{Name: "marketplace", Service: "cordum.v1.Marketplace", Fetches: true, Memory: 1024, Timeout: 28 * time.Second, Grants: grants(serves, get, query,
 		unproven("the suite has no catalog to install from", installs))},
-	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, query, readObjects(ContextObjects),
+	{Name: "memory", Service: "cordum.v1.Memory", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, query, readObjects(ContextObjects),
 		readObjects(ResultObjects))},
-	{Name: "packs", Service: "cordum.v1.Packs", Memory: 1024, Timeout: 29 * time.Second, Grants: grants(knows, installs, readObjects(ArtifactObjects))},
-	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, decides,
+	{Name: "packs", Service: "cordum.v1.Packs", Memory: 1024, Timeout: 29 * time.Second, Grants: grants(serves, installs, readObjects(ArtifactObjects))},
+	{Name: "policy", Service: "cordum.v1.Policy", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, decides,
 		unproven(velocities, query))},
-	{Name: "runs", Service: "cordum.v1.Runs", Memory: 512, Timeout: 25 * time.Second, Grants: grants(knows, get, batchGet, query, put, update, remove, check,
+	{Name: "runs", Service: "cordum.v1.Runs", Memory: 512, Timeout: 25 * time.Second, Grants: grants(serves, get, batchGet, query, put, update, remove, check,
 		on(store.ByTime), on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools, decides,
 		readObjects(RunObjects), allow(Target{Objects, RunObjects}, "s3:PutObject", "s3:DeleteObject"),
 		unproven(carries, toDeliveries, writeObjects(ContextObjects), readObjects(ResultObjects)),
@@ -147,7 +149,7 @@ var Functions = []Function{
 		unproven("it does what the sweep was not first to do", batchGet, put, remove, on(store.ByLink), send(Dispatch), send(DeadLetters), send(Events), send(Runs), toPools,
 			toDeliveries, decides),
 		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)))},
-	{Name: "schemas", Service: "cordum.v1.Schemas", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, put, remove, on(store.ByTime))},
+	{Name: "schemas", Service: "cordum.v1.Schemas", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, put, remove, on(store.ByTime))},
 	{Name: "sealer", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(get, on(store.ByTime),
 		allow(Target{Kind: TheAuditKey}, "secretsmanager:GetSecretValue"),
 		unproven("an entry is sealed when it is a minute old", batchGet, put, allow(Target{Objects, AuditObjects}, "s3:PutObject"), readObjects(AuditObjects)))},
@@ -155,22 +157,23 @@ var Functions = []Function{
 		unproven("an operator may name the first administrator", batchGet, on(store.ByLink)),
 		allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(PolicyObjects),
 		unproven(large, readObjects(ConfigObjects), allow(Target{Objects, ConfigObjects}, "s3:PutObject")))},
-	{Name: "status", Service: "cordum.v1.Status", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, on(store.ByLink),
+	{Name: "status", Service: "cordum.v1.Status", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, on(store.ByLink),
 		readObjects(PolicyObjects), allow(Target{AQueue, Dispatch}, "sqs:GetQueueAttributes"))},
-	{Name: "stream", Sockets: true, Memory: 512, Timeout: 10 * time.Second, Grants: grants(knows, get, batchGet, put, remove)},
+	{Name: "stream", Sockets: true, Memory: 512, Timeout: 10 * time.Second, Grants: grants(serves, get, query, put, remove, send(Events),
+		unproven("what nobody has listened to for a while begins anew", update))},
 	{Name: "sweep", Every: time.Minute, Memory: 1024, Timeout: 55 * time.Second, Grants: grants(knows, on(store.ByDue),
 		unproven("it does what nobody was woken for", batchGet, send(Dispatch), get, put, update, remove, on(store.ByLink), send(DeadLetters), send(Events), send(Runs), toPools, toDeliveries,
 			decides),
 		unproven(keeps, query, readObjects(ContextObjects), writeObjects(ContextObjects)),
 		unproven("a connection of two minutes gets a sign of life", allow(Target{Kind: Connections}, "execute-api:ManageConnections")))},
-	{Name: "traces", Service: "cordum.v1.Traces", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, batchGet, on(store.ByLink))},
-	{Name: "users", Service: "cordum.v1.Users", Memory: 1024, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, put, update, remove,
+	{Name: "traces", Service: "cordum.v1.Traces", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, batchGet, on(store.ByLink))},
+	{Name: "users", Service: "cordum.v1.Users", Memory: 1024, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, put, update, remove,
 		on(store.ByLink), on(store.ByTime))},
-	{Name: "workers", Service: "cordum.v1.Workers", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, put, update, remove,
+	{Name: "workers", Service: "cordum.v1.Workers", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, put, update, remove,
 		on(store.ByLink), send(Dispatch), send(Events), readObjects(ContextObjects), writeObjects(ResultObjects),
 		unproven("a job whose policy has changed is decided again before it is handed over", query, send(DeadLetters), toPools, toDeliveries,
 			decides), unproven(ofRuns, send(Runs)))},
-	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(knows, get, batchGet, put, remove, decides, unproven(velocities, query),
+	{Name: "workflows", Service: "cordum.v1.Workflows", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, batchGet, put, remove, decides, unproven(velocities, query),
 		unproven("the rules of a workflow move the head of the policy", update),
 		on(store.ByTime), readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"))},
 }
@@ -191,7 +194,7 @@ const carries = "the job of a step may be denied, for one worker, or large"
 const velocities = "a policy may have velocities"
 
 // Container is the gRPC service.
-var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(knows, get, batchGet, query, put, update, remove,
+var Container = ContainerDef{CPU: 512, Memory: 1024, Stop: 120 * time.Second, Grants: grants(serves, get, batchGet, query, put, update, remove,
 	on(store.ByLink), movesJobs, send(Runs), readObjects(ContextObjects), writeObjects(ContextObjects), decides, writeObjects(ResultObjects),
 	allow(Target{Kind: AllPools}, takes...), allow(Target{Kind: AllDeliveries}, "sqs:ReceiveMessage", "sqs:DeleteMessage"),
 	unproven("a job for one worker is given back when that has no room any more", allow(Target{Kind: AllDeliveries}, "sqs:ChangeMessageVisibility")))}
@@ -252,6 +255,8 @@ var (
 	secret = allow(Target{Kind: TheSecret}, "secretsmanager:GetSecretValue")
 	// knows is for whatever asks who calls: keys in the secret, sessions and managed keys in the table, whose use is counted there.
 	knows = slices.Concat(secret, unproven("the caller may have a session or a managed key", get, update))
+	// serves is for whatever answers requests: it knows its callers, and counts who is busy.
+	serves = slices.Concat(knows, unproven("who asks for little is not counted", allow(Target{Kind: TheRates}, "dynamodb:UpdateItem")))
 	// takes is what a consumer of a queue does.
 	takes = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
 	// movesJobs is for whatever takes a job a step further: to its pool or its worker, to its end, to those who listen.

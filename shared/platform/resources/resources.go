@@ -43,7 +43,7 @@ const (
 	Dispatch = "dispatch"
 	// Runs wakes functions/engine, grouped by run.
 	Runs = "runs.fifo"
-	// Events carries live events to functions/broadcast, grouped by job or run.
+	// Events carries live events to functions/broadcast, grouped by job or run, and the names of connections that must be caught up.
 	Events = "events.fifo"
 	// DeadLetters takes what was received too often on a standard queue, and every unsuccessful outcome.
 	DeadLetters = "dead-letters"
@@ -86,6 +86,9 @@ var Sources = []Source{
 
 // DeliveryQueues is N: the most containers of the gRPC service.
 const DeliveryQueues = 8
+
+// RatePrefix is what the partition keys of the items begin with that count how often something was done. Who counts may write those and no others.
+const RatePrefix = "RATE#"
 
 // Queues answers the definitions of every queue of a plane with these pools, dead-letter queues first.
 func Queues(pools ...string) []queue.Def {

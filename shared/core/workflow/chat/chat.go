@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/memory"
-	"github.com/cordum-serverless/cordum/shared/platform/push"
 )
 
 // Message is one message. Its names are those of the wire.
@@ -140,11 +140,11 @@ func read(e memory.Event, run string) Message {
 // then its content is cut; the chat has all of it.
 func (m Message) Frame() json.RawMessage {
 	frame := m.frame()
-	if len(frame) > push.MaxFrame {
+	if len(frame) > event.MaxFrame {
 		m.Metadata = nil
 		frame = m.frame()
 	}
-	for whole, keep := m.Content, len(m.Content); len(frame) > push.MaxFrame; frame = m.frame() {
+	for whole, keep := m.Content, len(m.Content); len(frame) > event.MaxFrame; frame = m.frame() {
 		keep = keep * 4 / 5
 		m.Content = strings.ToValidUTF8(whole[:keep], "") + "…"
 	}

@@ -38,7 +38,7 @@ func (c *Connections) Post(ctx context.Context, connection string, frame []byte)
 }
 
 // Drop closes a connection.
-func (c *Connections) Drop(ctx context.Context, connection string) error {
+func (c *Connections) Drop(ctx context.Context, connection string, _ push.Reason) error {
 	_, err := c.client.DeleteConnection(ctx, &apigatewaymanagementapi.DeleteConnectionInput{ConnectionId: &connection})
 	if err = pushFailure(err); errors.Is(err, push.ErrGone) {
 		return nil

@@ -153,13 +153,13 @@ func testGone(s *suite) {
 
 func testDrop(s *suite) {
 	c, other := s.Connect(s), s.Connect(s)
-	if err := s.Connections.Drop(s.ctx(), c.ID); err != nil {
+	if err := s.Connections.Drop(s.ctx(), c.ID, push.Revoked); err != nil {
 		s.Fatal(err)
 	}
 	s.wantClosed(c)
 	s.wantGone(c.ID)
 	for _, id := range []string{c.ID, "bm9ib2R5"} {
-		if err := s.Connections.Drop(s.ctx(), id); err != nil {
+		if err := s.Connections.Drop(s.ctx(), id, push.Revoked); err != nil {
 			s.Fatalf("drop of what is gone: %v", err)
 		}
 	}
@@ -211,7 +211,7 @@ func testContext(s *suite) {
 	if err := s.Connections.Post(ctx, c.ID, []byte("x")); !errors.Is(err, context.Canceled) {
 		s.Fatalf("post: got %v", err)
 	}
-	if err := s.Connections.Drop(ctx, c.ID); !errors.Is(err, context.Canceled) {
+	if err := s.Connections.Drop(ctx, c.ID, push.Revoked); !errors.Is(err, context.Canceled) {
 		s.Fatalf("drop: got %v", err)
 	}
 	s.post(c, []byte("after"))
