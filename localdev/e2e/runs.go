@@ -64,6 +64,18 @@ func (s *story) reaches(run, status string) (r workflowRun) {
 	return r
 }
 
+// asked waits until the job of a gate stands: a run waits before it does, since its job comes by the outbox.
+func (s *story) asked(gate string) {
+	s.Helper()
+	s.eventually(s.patience(), func() (bool, string) {
+		a := s.get("/jobs/" + url.PathEscape(gate))
+		if a.Status != http.StatusNotFound {
+			s.ok(a, &job{})
+		}
+		return a.Status == http.StatusOK, "no job " + gate + " yet"
+	})
+}
+
 // work is a step that Handler does, with an input that it understands.
 func work(topic string, fields ...any) map[string]any {
 	s := map[string]any{"topic": topic, "input": map[string]any{"prompt": "${input.prompt}", "context": map[string]any{"echo": "${input.echo}"}}}
@@ -94,6 +106,7 @@ var runCases = []testCase{
 		if r.OrgID != s.target.Tenant || gate != run+":ok@1" || r.Input["large"] != input["large"] {
 			s.Errorf("run %.300v", r)
 		}
+		s.asked(gate)
 		if a := s.post("/approvals/"+url.PathEscape(gate)+"/approve", nil); a.Status != http.StatusOK {
 			s.Fatal(a)
 		}
@@ -141,9 +154,11 @@ var runCases = []testCase{
 			"g": map[string]any{"type": "approval", "depends_on": []string{"no"}},
 		})
 		run := s.starts(flow, flowInput)
-		if r := s.reaches(run, "waiting"); r.Steps["no"].Status != "denied" || r.Steps["mend"].Status != "succeeded" {
+		r := s.reaches(run, "waiting")
+		if r.Steps["no"].Status != "denied" || r.Steps["mend"].Status != "succeeded" {
 			s.Errorf("run %+v", r)
 		}
+		s.asked(r.Steps["g"].JobID)
 		s.gone(s.post("/workflows/"+flow+"/runs/"+run+"/steps/g/approve", map[string]any{"approved": false}))
 		s.reaches(run, "failed")
 		var list struct {
