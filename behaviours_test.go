@@ -82,9 +82,9 @@ var contract = []numbered{
 		list: "workflows.md 10, marketplace M01-M10", form: regexp.MustCompile(`^M(\d{2})$`), groups: []group{{"marketplace", 1, 10}},
 	},
 	{
-		list: "api.md 6.4, of dead letters, documents, packs and streams", form: regexp.MustCompile(`^Trap(\d+)$`),
+		list: "api.md 6.4, of dead letters, documents, packs, streams and rates", form: regexp.MustCompile(`^Trap(\d+)$`),
 		groups: []group{
-			{"stale approvals", 1, 1}, {"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"unknown decisions", 13, 13}, {"heartbeats and roles", 16, 17},
+			{"stale approvals", 1, 1}, {"retry", 2, 2}, {"tenant", 5, 5}, {"split documents", 12, 12}, {"unknown decisions", 13, 13}, {"heartbeats and roles", 16, 17}, {"rates", 19, 19},
 		},
 	},
 }
