@@ -112,8 +112,8 @@ func keyUser(id identity.Identity) *cordumv1.User {
 
 // Logout ends the presented session.
 func (s *Service) Logout(ctx context.Context, _ *cordumv1.LogoutRequest) (*emptypb.Empty, error) {
-	if session := identity.From(ctx).Session; session != "" {
-		return &emptypb.Empty{}, s.accounts.Sessions.Close(ctx, session)
+	if by := identity.From(ctx); by.Session != "" {
+		return &emptypb.Empty{}, s.accounts.Sessions.Close(ctx, by.Home, by.Session)
 	}
 	return &emptypb.Empty{}, nil
 }

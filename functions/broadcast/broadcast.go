@@ -1,5 +1,5 @@
 // Package broadcast is the function that brings live events from their queue to the clients that listen, and what they have missed to those that come
-// back.
+// back; it closes the connections of whoever may not listen any more.
 package broadcast
 
 import (
@@ -11,19 +11,28 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/batch"
 )
 
-// Handler delivers the events of a batch, whose order within a job is the queue's, and catches up the connections that it names, all at once and
+// Handler closes what has ended before it delivers the events of a batch, whose order within a job is the queue's, and catches up the connections that it names, all at once and
 // shortly where there are events beside them: until the batch is done no more of those jobs are delivered.
 func Handler(d *dispatch.Dispatcher) batch.Handler {
 	return batch.Whole(func(ctx context.Context, messages []batch.Message) (again []batch.Message) {
 		var all []event.Event
-		var of, behind []batch.Message
+		var of, behind, ended []batch.Message
 		for _, m := range messages {
 			if _, ok := event.ParseBehind(m.Body); ok {
 				behind = append(behind, m)
+			} else if _, ok := event.ParseEnding(m.Body); ok {
+				ended = append(ended, m)
 			} else if e, ok := event.ParseEvent(m.Body); ok {
 				all, of = append(all, e), append(of, m)
 			} else {
 				d.Log.WarnContext(ctx, "message on the events queue is no event", "message", m.ID)
+			}
+		}
+		for _, m := range ended {
+			e, _ := event.ParseEnding(m.Body) // it is one
+			if err := d.Streams.End(ctx, e); err != nil {
+				d.Log.ErrorContext(ctx, "connections not closed; it is tried again", "tenant", e.Tenant, "of", e.Of, "error", err)
+				again = append(again, m)
 			}
 		}
 		within := event.CatchUpAlone
@@ -31,7 +40,7 @@ func Handler(d *dispatch.Dispatcher) batch.Handler {
 			within = event.CatchUpBeside
 			if err := d.Streams.Deliver(ctx, all); err != nil {
 				d.Log.ErrorContext(ctx, "events not delivered; they come again", "messages", len(of), "error", err)
-				again = of
+				again = append(again, of...)
 			}
 		}
 		failed := make([]bool, len(behind))

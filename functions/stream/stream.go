@@ -4,6 +4,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -62,7 +63,8 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 	}
 	now := s.d.Clock.Now()
 	c := event.Connection{
-		ID: e.RequestContext.ConnectionID, Tenant: id.Tenant, Job: jobID, KeyID: id.KeyID, Role: string(id.Role), OpenedAt: now.UnixMicro(),
+		ID: e.RequestContext.ConnectionID, Tenant: id.Tenant, Job: jobID, KeyID: id.KeyID, Role: string(id.Role), OpenedBy: id.OpenedBy, User: id.User,
+		OpenedAt: now.UnixMicro(),
 	}
 	if !id.Expires.IsZero() {
 		c.Expires = id.Expires.UnixMicro()
@@ -87,6 +89,9 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 	if firstOne { // until everybody who sends events knows that somebody listens
 		time.Sleep(event.PresenceAge)
 	}
+	if err := s.stillGood(ctx, c); err != nil {
+		return answer(errors.Join(err, s.d.Streams.Connections.Close(ctx, c.ID, now)))
+	}
 	if c.From != 0 {
 		if err := s.d.Events.CatchUp(ctx, c.ID); err != nil {
 			return answer(fault.Wrap(fault.Unavailable, err, "streams are not available"))
@@ -98,6 +103,18 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 		res.Headers = map[string]string{"Sec-WebSocket-Protocol": echo}
 	}
 	return res
+}
+
+// stillGood looks at the credential once more when the connection is written: who ends it from now on finds the connection.
+func (s *service) stillGood(ctx context.Context, c event.Connection) error {
+	good, err := stream.Review(s.edge.Gate)(auth.Anew(ctx), c)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "streams are not available")
+	}
+	if !good {
+		return fault.New(fault.Unauthenticated, "unauthorized")
+	}
+	return nil
 }
 
 func (s *service) address(e events.APIGatewayWebsocketProxyRequest, h map[string][]string) string {

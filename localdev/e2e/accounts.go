@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 )
 
@@ -29,22 +28,21 @@ var accountCases = []testCase{
 		if s.ok(as(http.MethodGet, "/auth/session", nil), &me); me.Token != token || me.User.ID != who || !slices.Equal(me.User.Roles, []string{"admin"}) {
 			s.Errorf("session %+v", me)
 		}
-		conn, _, err := s.shake("/stream?tenant_id="+url.QueryEscape(s.target.Tenant), http.Header{"X-Api-Key": {token}})
-		if err != nil {
-			s.Fatal(err)
-		}
-		_ = conn.CloseNow() // it was let in
+		kept := s.listen(token)
 		s.done(as(http.MethodPost, "/auth/password", map[string]any{"current_password": first, "new_password": second}))
 		s.ok(as(http.MethodGet, "/auth/session", nil), &me) // the session that asked stays
 		other := s.login(name, second)
+		left := s.listen(other)
 		s.done(s.call(call{method: http.MethodPost, path: "/api/v1/auth/logout", key: other}))
 		s.ends(other)
+		left.closes()
 		s.ok(s.call(call{method: http.MethodPut, path: "/api/v1/users/" + who, body: s.text(map[string]any{"email": name + "@e2e.test"})}), &struct{}{})
 		s.eventually(s.patience(), func() (bool, string) {
 			return slices.ContainsFunc(s.accounts("/users"), func(a account) bool { return a.ID == who }), "the user is not listed"
 		})
 		s.done(s.call(call{method: http.MethodPost, path: "/api/v1/users/" + who + "/password", body: s.text(map[string]any{"password": first})}))
 		s.ends(token)
+		kept.closes()
 		s.done(s.call(call{method: http.MethodDelete, path: "/api/v1/users/" + who}))
 		s.refused(s.post("/auth/login", map[string]any{"username": name, "password": first, "tenant": s.target.Tenant}), http.StatusForbidden, "user is disabled")
 	}},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -263,6 +264,22 @@ func (s *story) watch(path string, header http.Header) *watcher {
 		}
 	}()
 	return w
+}
+
+// listen opens the stream of everything with a session of the tenant.
+func (s *story) listen(token string) *watcher {
+	s.Helper()
+	return s.watch("/stream?tenant_id="+url.QueryEscape(s.target.Tenant), http.Header{"X-Api-Key": {token}})
+}
+
+// closes waits until the plane closes the stream.
+func (w *watcher) closes() {
+	w.s.Helper()
+	select {
+	case <-w.end:
+	case <-time.After(w.s.patience()):
+		w.s.Error("the stream is still open")
+	}
 }
 
 func parseFrame(text []byte) (f frame, err error) {

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
@@ -350,7 +352,8 @@ func TestAStreamEndsWithItsCredential(t *testing.T) {
 		}
 	}
 	const lent = `{"key":"k-lent","tenant":"default","role":"admin"}`
-	write(`[` + lent + `,{"key":"k-less","tenant":"default","role":"admin"},
+	const serves = `,{"key":"k-taken","role":"worker","pools":["main"]},{"key":"k-bound","role":"worker","pools":["main"]},{"key":"k-stays","role":"worker","pools":["main"]}`
+	write(`[` + lent + serves + `,{"key":"k-less","tenant":"default","role":"admin"},
 		{"key":"k-brief","tenant":"default","role":"admin","expires_at":"` + today.Add(5*time.Minute).Format(time.RFC3339) + `"}]`)
 	cfg := config()
 	env := cfg.Getenv
@@ -372,13 +375,25 @@ func TestAStreamEndsWithItsCredential(t *testing.T) {
 				t.Errorf("%s: closed with %d after %s", name, code, time.Since(began))
 			}
 		}
+		taken, bound, stays := r.streamAs("k-taken", "w-taken", "main", 1), r.streamAs("k-bound", "w-bound", "main", 1), r.streamAs("k-stays", "w-stays", "main", 1)
 		time.Sleep(time.Until(today.Add(5 * time.Minute)))
 		ends("a key that has expired", brief)
-		write(`[{"key":"k-less","tenant":"default","role":"viewer"}]`)
+		write(`[{"key":"k-less","tenant":"default","role":"viewer"},{"key":"k-stays","role":"worker","pools":["main"]},{"key":"k-bound","role":"worker","pools":["gpu"]}]`)
+		for name, w := range map[string]*raw{"a key that was taken away": taken, "a key that may serve another pool": bound} {
+			began := time.Now()
+			if err := <-w.end; status.Code(err) != codes.Unauthenticated || time.Since(began) > time.Minute+5*time.Second {
+				t.Errorf("a worker with %s: %v after %s", name, err, time.Since(began))
+			}
+		}
 		ends("a key that was taken away", lent)
 		ends("a key that may less", less)
 		time.Sleep(5 * time.Minute)
 		r.post("/api/v1/jobs/"+job+"/cancel", nil).ok(200)
+		select {
+		case err := <-stays.end:
+			t.Errorf("a worker whose key is good: %v", err)
+		default:
+		}
 		for name, w := range map[string]*watcher{"all": kept, "every tenant": cross, "one job, which a viewer may see": lessOfOne} {
 			want(t, name, slices.DeleteFunc(w.said(), func(line string) bool { return strings.HasPrefix(line, "jobRequest") }),
 				"jobResult "+job+" CANCELLED by api-gateway", "jobCancel "+job)

@@ -139,7 +139,7 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		ports = cfg.Wrap(ports)
 	}
 	p.Dispatcher = dispatch.New(ports)
-	accounts, err := boot.Accounts(getenv, nil, ports.Table, ports.Clock, cfg.Log)
+	accounts, err := boot.Accounts(getenv, nil, ports.Table, p.Dispatcher.Events.Ended, ports.Clock, cfg.Log)
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,29 @@ func (r *rig) listen(conn *websocket.Conn) *watcher {
 	return w
 }
 
+// ended waits until the stream is closed, which takes seconds where it is revoked, and answers how.
+func (w *watcher) ended() websocket.StatusCode {
+	w.t.Helper()
+	select {
+	case code := <-w.closed:
+		return code
+	case <-time.After(10 * time.Second):
+		w.t.Error("the stream is still open")
+		return 0
+	}
+}
+
+// open says whether the stream still is.
+func (w *watcher) open() bool {
+	select {
+	case code := <-w.closed:
+		w.t.Logf("closed with %d", code)
+		return false
+	default:
+		return true
+	}
+}
+
 // said answers the members of the frames that came until now, heartbeats and signs of life aside: "jobRequest <id>" or "jobResult <id> <status>".
 func (w *watcher) said() []string {
 	w.t.Helper()

@@ -23,7 +23,7 @@ func main() {
 	source, table := secrets.Source(cfg, os.Getenv), dynamo.New(cfg, names.Table, nil)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{Table: table, Blobs: s3.New(cfg, names.Bucket)}, log)
 	boot.Must(log, err)
-	accounts, err := boot.Accounts(os.Getenv, source, table, clock.System{}, log)
+	accounts, err := boot.Accounts(os.Getenv, source, table, nil, clock.System{}, log)
 	boot.Must(log, err)
 	admin, err := boot.FirstAdmin(os.Getenv, source)
 	boot.Must(log, err)

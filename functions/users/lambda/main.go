@@ -7,11 +7,13 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/cordum-serverless/cordum/functions/users"
+	"github.com/cordum-serverless/cordum/shared/core/event"
 	"github.com/cordum-serverless/cordum/shared/edge/boot"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/platform/aws"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
@@ -22,7 +24,8 @@ func main() {
 	source, table := secrets.Source(cfg, os.Getenv), dynamo.New(cfg, names.Table, nil)
 	edge, err := boot.Edge(os.Getenv, source, table, clock.System{}, log)
 	boot.Must(log, err)
-	accounts, err := boot.Accounts(os.Getenv, source, table, clock.System{}, log)
+	bus := &event.Bus{Table: table, Queues: sqs.New(cfg, names.QueueURL), Clock: clock.System{}, Log: log}
+	accounts, err := boot.Accounts(os.Getenv, source, table, bus.Ended, clock.System{}, log)
 	boot.Must(log, err)
 	lambda.Start(rest.Lambda(rest.New(edge, users.New(accounts).Group())))
 }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -241,7 +242,7 @@ func (f *follower) start(ctx context.Context, feed Feed) error {
 	if feed.Job != "" {
 		return f.begin(ctx, feed, h)
 	}
-	f.at = h.last
+	f.at = cmp.Or(f.c.Since, h.last)
 	return nil
 }
 

@@ -22,8 +22,8 @@ type Connection struct {
 	Tenant string
 	// Job limits it to the events of one job; "" is all.
 	Job string
-	// KeyID and Role are of the credential that opened it.
-	KeyID, Role string
+	// KeyID and Role are of the credential that opened it; OpenedBy is the API key whose session that is, and User whose, "" for none.
+	KeyID, Role, OpenedBy, User string
 	// OpenedAt is in microseconds; so is Expires, when the credential ends by itself, 0 for never.
 	OpenedAt, Expires int64
 	// From says that the connection is brought what the log of its feed has after that position before anything else: the id of the last event that
@@ -31,6 +31,9 @@ type Connection struct {
 	From int64
 	// Asked says that the client asked for that, and so is told where it stands.
 	Asked bool
+	// Since is the position at which it was opened, where it comes back: what happened after that comes, even when it has missed something before. 0 is that it
+	// was brought something since.
+	Since int64
 	// Tries counts how often it could not be brought what the log has.
 	Tries int64
 }
@@ -121,13 +124,16 @@ func (c *Connections) open(ctx context.Context, n Connection, now time.Time) (fi
 	}
 	known, settled := there.logs(n.Feed(), now)
 	var last int64
-	if !known || n.From == FromNow {
+	if !known || n.From == FromNow || n.From > 0 {
 		if last, err = c.position(ctx, n.Feed(), known, now); err != nil {
 			return false, err
 		}
 	}
-	if n.From == FromNow {
+	switch {
+	case n.From == FromNow:
 		n.From = last
+	case n.From > 0:
+		n.Since = last
 	}
 	since := now.UnixMicro()
 	if there.at != 0 {
@@ -172,14 +178,19 @@ func (c *Connections) position(ctx context.Context, f Feed, logged bool, now tim
 
 func (n Connection) attrs() store.Attrs {
 	attrs := store.Attrs{"tn": n.Tenant, "at": n.OpenedAt, "kid": n.KeyID, "role": n.Role}
-	if n.Job != "" {
-		attrs["jb"] = n.Job
+	for name, of := range map[string]string{"jb": n.Job, "by": n.OpenedBy, "us": n.User} {
+		if of != "" {
+			attrs[name] = of
+		}
 	}
 	if n.Expires != 0 {
 		attrs["exp"] = n.Expires
 	}
 	if n.From != 0 {
 		attrs["fr"] = n.From
+	}
+	if n.Since != 0 {
+		attrs["si"] = n.Since
 	}
 	if n.Asked {
 		attrs["ask"] = true
@@ -221,16 +232,18 @@ func (c *Connections) Behind(ctx context.Context, n Connection, from int64) erro
 
 // advance notes how far a connection was brought what the log has; tries is how often in vain.
 func (c *Connections) advance(ctx context.Context, n Connection, from, tries int64) error {
-	return store.Transact(ctx, c.Table,
-		store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).SetAttrs(store.Attrs{"fr": from, "try": tries}),
-		store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from))
+	note := store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).SetAttrs(store.Attrs{"fr": from, "try": tries})
+	if from != n.From {
+		note = note.RemoveAttr("si")
+	}
+	return store.Transact(ctx, c.Table, note, store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from))
 }
 
 // live lets a connection have events as they happen, from the one after the last position on. It is overtaken when there are others already.
 func (c *Connections) live(ctx context.Context, n Connection, last int64) error {
 	return c.Table.Write(ctx,
 		store.Check(n.Feed().headKey(), store.Equal("n", last)),
-		store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).RemoveAttr("fr", "ask", "try"),
+		store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).RemoveAttr("fr", "si", "ask", "try"),
 		store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).RemoveAttr("fr", "ask"))
 }
 
@@ -316,8 +329,9 @@ func (c *Connections) vacate(ctx context.Context, tenant string, a audience, now
 func parseConnection(id string, it store.Item) Connection {
 	a := it.Attrs
 	return Connection{
-		ID: id, Tenant: a.String("tn"), Job: a.String("jb"), KeyID: a.String("kid"), Role: a.String("role"), OpenedAt: a.Int("at"), Expires: a.Int("exp"),
-		From: a.Int("fr"), Asked: a.Bool("ask"), Tries: a.Int("try"),
+		ID: id, Tenant: a.String("tn"), Job: a.String("jb"), KeyID: a.String("kid"), Role: a.String("role"),
+		OpenedBy: a.String("by"), User: a.String("us"), OpenedAt: a.Int("at"), Expires: a.Int("exp"),
+		From: a.Int("fr"), Since: a.Int("si"), Asked: a.Bool("ask"), Tries: a.Int("try"),
 	}
 }
 

@@ -198,6 +198,24 @@ func TestAClientThatIsVeryFarBehind(t *testing.T) {
 	})
 }
 
+// Who has missed something misses nothing of what happens after the connection was opened, however late it is caught up.
+func TestAfterAGapComesWhatHappenedSinceItOpened(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.open("stays", all, 0)
+		w.deliver(1)
+		w.open("back", all, 1_000_000_000)
+		w.deliver(2)
+		w.deliver(3)
+		if err := w.CatchUp(t.Context(), "back", CatchUpAlone); err != nil {
+			t.Fatal(err)
+		}
+		w.deliver(4)
+		if got := w.took("back"); got != "gap 2 3 live 4" {
+			t.Errorf("it was sent %s", got)
+		}
+	})
+}
+
 // Much that was missed is brought in several turns.
 func TestMuchIsBroughtInTurns(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

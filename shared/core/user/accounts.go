@@ -46,15 +46,17 @@ type Platform struct {
 	Clock clock.Clock
 	IDs   ids.Source
 	Log   *slog.Logger
+	// Ended is told of what is over; nil is nobody.
+	Ended Ended
 }
 
 // Open makes the accounts of a process.
 func Open(p Platform, s Settings) *Accounts {
-	users := &Users{Table: p.Table, Clock: p.Clock, IDs: p.IDs, Passwords: &Passwords{}, Rule: s.Rule}
+	users := &Users{Table: p.Table, Clock: p.Clock, IDs: p.IDs, Passwords: &Passwords{}, Rule: s.Rule, Ended: p.Ended}
 	return &Accounts{
 		Settings: s, Users: users,
-		Sessions: &Sessions{Table: p.Table, Users: users, IDs: p.IDs, Clock: p.Clock, TTL: s.SessionTTL},
-		Keys:     &Keys{Table: p.Table, Clock: p.Clock, IDs: p.IDs, Log: p.Log},
+		Sessions: &Sessions{Table: p.Table, Users: users, IDs: p.IDs, Clock: p.Clock, TTL: s.SessionTTL, Ended: p.Ended},
+		Keys:     &Keys{Table: p.Table, Clock: p.Clock, IDs: p.IDs, Log: p.Log, Ended: p.Ended},
 		Failures: &Failures{
 			Table: p.Table, Clock: p.Clock, IDs: p.IDs, Log: p.Log, Most: s.Attempts, MostOfName: max(s.Attempts, attemptsOfName), Period: s.Lockout,
 		},
@@ -230,7 +232,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, by identity.Identity, cur
 	if err != nil {
 		return err
 	}
-	_, err = a.Users.change(ctx, own, u.ID, "change_password", func(now User) (User, []store.Op, error) {
+	_, err = a.Users.change(ctx, own, u.ID, "change_password", SessionID+by.Session, func(now User) (User, []store.Op, error) {
 		if now.hash != u.hash {
 			return now, nil, errCurrent
 		}

@@ -74,6 +74,7 @@ type Keys struct {
 	Clock clock.Clock
 	IDs   ids.Source
 	Log   *slog.Logger
+	Ended Ended
 
 	micros clock.Unique
 	mu     sync.Mutex
@@ -222,6 +223,7 @@ func (s *Keys) Delete(ctx context.Context, by identity.Identity, id string) erro
 		k, err := s.Get(ctx, id)
 		switch {
 		case errors.Is(err, ErrNoKey) && try > 0: // it was deleted, and the answer was lost; or by somebody else just now
+			s.Ended.tell(ctx, by.Tenant, KeyID+id, "")
 			return nil
 		case err != nil:
 			return err
@@ -230,7 +232,11 @@ func (s *Keys) Delete(ctx context.Context, by identity.Identity, id string) erro
 		}
 		entry := audit.By(by, s.micros.Micros(s.Clock.Now()), "delete", "key", k.ID)
 		entry.ResourceName, entry.Before = k.Name, strings.Join(k.Scopes, " ")
-		if err := s.Table.Write(ctx, store.Delete(keyKey(k.ID)).If(store.Exists()), entry.Op()); !store.Overtaken(err) {
+		err = s.Table.Write(ctx, store.Delete(keyKey(k.ID)).If(store.Exists()), entry.Op())
+		if err == nil {
+			s.Ended.tell(ctx, k.Tenant, KeyID+k.ID, "")
+		}
+		if !store.Overtaken(err) {
 			return err
 		}
 	}

@@ -51,7 +51,8 @@ type Sessions struct {
 	IDs   ids.Source
 	Clock clock.Clock
 	// TTL is how long a session lasts.
-	TTL time.Duration
+	TTL   time.Duration
+	Ended Ended
 }
 
 // Open opens a session of a user who has just given the password. It fails with ErrNoSession when that is not the user's any more.
@@ -137,9 +138,13 @@ func (s *Sessions) find(ctx context.Context, id string, hash []byte, now time.Ti
 	return n, u, nil
 }
 
-// Close ends a session. One that is over already stays so.
-func (s *Sessions) Close(ctx context.Context, id string) error {
-	return s.Table.Write(ctx, store.Delete(sessionKey(id)))
+// Close ends a session of a tenant. One that is over already stays so.
+func (s *Sessions) Close(ctx context.Context, tenant, id string) error {
+	if err := s.Table.Write(ctx, store.Delete(sessionKey(id))); err != nil {
+		return err
+	}
+	s.Ended.tell(ctx, tenant, SessionID+id, "")
+	return nil
 }
 
 // follow keeps a session for a user's next generation, while the others end.

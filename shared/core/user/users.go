@@ -73,6 +73,7 @@ type Users struct {
 	IDs       ids.Source
 	Passwords *Passwords
 	Rule      Rule
+	Ended     Ended
 
 	micros clock.Unique
 }
@@ -292,7 +293,7 @@ func (s *Users) Update(ctx context.Context, by identity.Identity, id string, c C
 			return User{}, err
 		}
 	}
-	return s.change(ctx, by, id, "update", func(u User) (User, []store.Op, error) {
+	return s.change(ctx, by, id, "update", "", func(u User) (User, []store.Op, error) {
 		var more []store.Op
 		if c.Email != "" && c.Email != u.Email {
 			more = addresses(u, c.Email)
@@ -327,7 +328,7 @@ func addresses(u User, email string) (ops []store.Op) {
 //
 // Faults: NotFound, Conflict when others keep changing the user.
 func (s *Users) Delete(ctx context.Context, by identity.Identity, id string) error {
-	_, err := s.change(ctx, by, id, "delete", func(u User) (User, []store.Op, error) {
+	_, err := s.change(ctx, by, id, "delete", "", func(u User) (User, []store.Op, error) {
 		more := addresses(u, "")
 		u.Disabled, u.Email = true, ""
 		u.Generation++
@@ -356,7 +357,7 @@ func (s *Users) SetPassword(ctx context.Context, by identity.Identity, id, passw
 	if err != nil {
 		return err
 	}
-	_, err = s.change(ctx, by, id, "change_password", func(u User) (User, []store.Op, error) {
+	_, err = s.change(ctx, by, id, "change_password", "", func(u User) (User, []store.Op, error) {
 		u.hash = hash
 		u.Generation++
 		return u, nil, nil
@@ -364,9 +365,9 @@ func (s *Users) SetPassword(ctx context.Context, by identity.Identity, id, passw
 	return err
 }
 
-// change makes another of a user of the caller's tenant, with the entry in the trail. When others change the user meanwhile, it is made anew after what
-// they did.
-func (s *Users) change(ctx context.Context, by identity.Identity, id, action string, become func(User) (User, []store.Op, error)) (User, error) {
+// change makes another of a user of the caller's tenant, with the entry in the trail; one of another generation has no sessions any more but the one with
+// the credential stays. When others change the user meanwhile, it is made anew after what they did.
+func (s *Users) change(ctx context.Context, by identity.Identity, id, action, stays string, become func(User) (User, []store.Op, error)) (User, error) {
 	tried := int64(-1)
 	for range tries {
 		before, err := s.Get(ctx, by.Tenant, id)
@@ -374,6 +375,7 @@ func (s *Users) change(ctx context.Context, by identity.Identity, id, action str
 		case err != nil:
 			return User{}, err
 		case before.UpdatedAt == tried: // it was written, and the answer was lost
+			s.Ended.tell(ctx, before.Tenant, before.ID, stays)
 			return before, nil
 		case before.Disabled:
 			return User{}, ErrUnknown
@@ -393,7 +395,11 @@ func (s *Users) change(ctx context.Context, by identity.Identity, id, action str
 			entry.Before, entry.After = string(before.Role), string(after.Role)
 		}
 		ops := append([]store.Op{before.becomes(after), entry.Op()}, more...)
-		if err := s.Table.Write(ctx, ops...); !store.Overtaken(err) {
+		err = s.Table.Write(ctx, ops...)
+		if err == nil && before.Generation != after.Generation {
+			s.Ended.tell(ctx, after.Tenant, after.ID, stays)
+		}
+		if !store.Overtaken(err) {
 			return after, err
 		}
 	}

@@ -11,12 +11,6 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/user"
 )
 
-// The ids of credentials that lie in the table begin with their kind.
-const (
-	sessionID = "ses-"
-	managedID = "ck-"
-)
-
 // Accounts are the providers of what lies in the table: sessions and managed keys.
 func Accounts(a *user.Accounts) []Provider {
 	return []Provider{&sessions{store: a.Sessions, users: a.Passwords}, &managed{store: a.Keys}}
@@ -37,7 +31,7 @@ func (s *sessions) Lookup(ctx context.Context, secret string, now time.Time) (Cr
 	if !user.IsToken(secret) {
 		return Credential{}, false, nil
 	}
-	return s.known.ask(digest(secret), now, func() (Credential, error) {
+	return s.known.ask(ctx, digest(secret), now, func() (Credential, error) {
 		n, u, err := s.store.Find(ctx, secret, now)
 		return s.credential(n, u, err)
 	})
@@ -45,11 +39,11 @@ func (s *sessions) Lookup(ctx context.Context, secret string, now time.Time) (Cr
 
 // Current finds a session by its id.
 func (s *sessions) Current(ctx context.Context, id string, now time.Time) (Credential, bool, error) {
-	own, ok := strings.CutPrefix(id, sessionID)
+	own, ok := strings.CutPrefix(id, user.SessionID)
 	if !ok {
 		return Credential{}, false, nil
 	}
-	return s.known.ask(id, now, func() (Credential, error) {
+	return s.known.ask(ctx, id, now, func() (Credential, error) {
 		n, u, err := s.store.Current(ctx, own, now)
 		return s.credential(n, u, err)
 	})
@@ -59,7 +53,7 @@ func (s *sessions) credential(n user.Session, u user.User, err error) (Credentia
 	if err != nil {
 		return Credential{}, err
 	}
-	c := Credential{ID: sessionID + n.ID, Session: n.ID, Tenant: n.Tenant, Expires: n.Expires, behind: n.Key}
+	c := Credential{ID: user.SessionID + n.ID, Session: n.ID, Tenant: n.Tenant, Expires: n.Expires, behind: n.Key}
 	if n.User == "" {
 		return c, nil
 	}
@@ -84,23 +78,23 @@ func (m *managed) Lookup(ctx context.Context, secret string, now time.Time) (Cre
 	if !user.IsSecret(secret) {
 		return Credential{}, false, nil
 	}
-	c, found, err := m.known.ask(digest(secret), now, func() (Credential, error) {
+	c, found, err := m.known.ask(ctx, digest(secret), now, func() (Credential, error) {
 		k, err := m.store.Find(ctx, secret)
 		return managedCredential(k, err)
 	})
 	if found && err == nil {
-		m.store.Used(ctx, strings.TrimPrefix(c.ID, managedID), now)
+		m.store.Used(ctx, strings.TrimPrefix(c.ID, user.KeyID), now)
 	}
 	return c, found, err
 }
 
 // Current finds a key by its id.
 func (m *managed) Current(ctx context.Context, id string, now time.Time) (Credential, bool, error) {
-	own, ok := strings.CutPrefix(id, managedID)
+	own, ok := strings.CutPrefix(id, user.KeyID)
 	if !ok {
 		return Credential{}, false, nil
 	}
-	return m.known.ask(id, now, func() (Credential, error) {
+	return m.known.ask(ctx, id, now, func() (Credential, error) {
 		k, err := m.store.Get(ctx, own)
 		return managedCredential(k, err)
 	})
@@ -111,18 +105,25 @@ func managedCredential(k user.Key, err error) (Credential, error) {
 		return Credential{}, err
 	}
 	return Credential{
-		ID: managedID + k.ID, Tenant: k.Tenant, Role: k.Role(), Expires: k.Expires,
+		ID: user.KeyID + k.ID, Tenant: k.Tenant, Role: k.Role(), Expires: k.Expires,
 		Scoped: !slices.Contains(k.Scopes, user.ScopeAdmin), Scopes: k.Scopes,
 	}, nil
 }
 
 func (c Credential) ended(now time.Time) bool { return !c.Expires.IsZero() && !now.Before(c.Expires) }
 
+// Anew is a context in which nothing is remembered: what lies in the table is read there.
+func Anew(ctx context.Context) context.Context { return context.WithValue(ctx, anewKey{}, true) }
+
+type anewKey struct{}
+
+func anew(ctx context.Context) bool { return ctx.Value(anewKey{}) != nil }
+
 // ask answers what is remembered of a secret, or else what the table says. Nothing is remembered of a table that cannot be asked. A session or a key
 // that is over is one that does not exist.
-func (m *memory) ask(name string, now time.Time, look func() (Credential, error)) (Credential, bool, error) {
+func (m *memory) ask(ctx context.Context, name string, now time.Time, look func() (Credential, error)) (Credential, bool, error) {
 	k, ok := m.get(name, now)
-	if !ok {
+	if !ok || anew(ctx) {
 		c, err := look()
 		if err != nil && !errors.Is(err, user.ErrNoSession) && !errors.Is(err, user.ErrNoKey) {
 			return Credential{}, false, asFault(err)

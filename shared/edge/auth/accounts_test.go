@@ -92,7 +92,7 @@ func TestWhatIsRemembered(t *testing.T) {
 	reads(nobody, "unauthorized", 1)
 	reads("session-short", "unauthorized", 0)
 	reads("ck_short", "unauthorized", 0)
-	if err := a.Sessions.Close(context.Background(), opened.ID); err != nil {
+	if err := a.Sessions.Close(context.Background(), opened.Tenant, opened.ID); err != nil {
 		t.Fatal(err)
 	}
 	reads(token, "ok", 0)

@@ -98,7 +98,7 @@ func Edge(getenv func(string) string, secrets secret.Source, table store.Table, 
 	if secrets != nil {
 		keys.Reload = reload
 	}
-	accounts, err := accounts(now, table, clk, log)
+	accounts, err := accounts(now, table, nil, clk, log)
 	if err != nil {
 		return rest.Config{}, err
 	}
@@ -116,18 +116,18 @@ func Edge(getenv func(string) string, secrets secret.Source, table store.Table, 
 	return cfg, err
 }
 
-// Accounts reads what an operator decides about users, sessions and keys. Secrets may be nil.
-func Accounts(getenv func(string) string, secrets secret.Source, table store.Table, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
+// Accounts reads what an operator decides about users, sessions and keys; ended is told which of them open nothing any more. Secrets and ended may be nil.
+func Accounts(getenv func(string) string, secrets secret.Source, table store.Table, ended user.Ended, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
 	getenv, err := over(getenv, secrets)
 	if err != nil {
 		return nil, err
 	}
-	return accounts(getenv, table, clk, log)
+	return accounts(getenv, table, ended, clk, log)
 }
 
-func accounts(getenv func(string) string, table store.Table, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
+func accounts(getenv func(string) string, table store.Table, ended user.Ended, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
 	settings, err := user.ReadSettings(getenv)
-	return user.Open(user.Platform{Table: table, Clock: clk, IDs: ids.Source{}, Log: log}, settings), err
+	return user.Open(user.Platform{Table: table, Clock: clk, IDs: ids.Source{}, Log: log, Ended: ended}, settings), err
 }
 
 // FirstAdmin reads CORDUM_ADMIN_USERNAME and CORDUM_ADMIN_PASSWORD, who is made the first administrator of the tenant TENANT_ID; nil is nobody. Secrets

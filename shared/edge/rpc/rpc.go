@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -61,25 +63,64 @@ func (d door) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, ne
 
 func (d door) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	return d.run(stream.Context(), info.FullMethod, func(ctx context.Context) error {
-		return d.until(ctx, func(ctx context.Context) error { return next(srv, admitted{stream, ctx}) })
+		return d.until(ctx, info.FullMethod, func(ctx context.Context) error { return next(srv, admitted{stream, ctx}) })
 	})
 }
 
 var errEnded = fault.New(fault.Unauthenticated, "unauthorized")
 
-// until runs a stream no longer than the credential holds that opened it.
-func (d door) until(ctx context.Context, serve func(context.Context) error) error {
-	expires := identity.From(ctx).Expires
-	if expires.IsZero() {
+// reviewEvery is how often it is asked whether a stream's credential is still good: whatever lasts, such as a worker's stream, is over that soon.
+const reviewEvery = 5 * time.Second
+
+// until runs a stream no longer than the credential is good that opened it.
+func (d door) until(ctx context.Context, method string, serve func(context.Context) error) error {
+	if id := identity.From(ctx); id.KeyID == "" { // it is open to all
 		return serve(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, expires.Sub(d.cfg.Clock.Now()), errEnded)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	var reviews sync.WaitGroup
+	reviews.Go(func() {
+		if d.ended(ctx, method) {
+			cancel(errEnded)
+		}
+	})
 	err := serve(ctx)
-	if errors.Is(context.Cause(ctx), errEnded) {
+	ended := errors.Is(context.Cause(ctx), errEnded)
+	cancel(nil)
+	reviews.Wait()
+	if ended {
 		return errEnded
 	}
 	return err
+}
+
+// ended waits until the credential of a stream is not good any more, or until the stream is over. While nobody can tell, it is good until it expires.
+func (d door) ended(ctx context.Context, method string) bool {
+	id := identity.From(ctx)
+	rule, _ := auth.RuleOf(method)
+	for {
+		pause := reviewEvery
+		if !id.Expires.IsZero() {
+			pause = min(pause, id.Expires.Sub(d.cfg.Clock.Now()))
+		}
+		if clock.Pause(ctx, pause) != nil {
+			return false
+		}
+		if !id.Expires.IsZero() && !d.cfg.Clock.Now().Before(id.Expires) {
+			return true
+		}
+		if auth.Lasting(id.KeyID) {
+			continue
+		}
+		c, good, err := d.cfg.Gate.Current(ctx, id.KeyID)
+		switch {
+		case err != nil:
+			d.cfg.Log.WarnContext(ctx, "a stream stays until it is known whether its credential is good", "request_id", id.RequestID, "key", id.KeyID, "error", err)
+		case !good || rule.Admits(c) != nil || c.Tenant != id.Home || !slices.Equal(c.Pools, id.Pools):
+			d.cfg.Log.InfoContext(ctx, "stream ends: its credential is not good any more", "request_id", id.RequestID, "tenant", id.Home, "key", id.KeyID)
+			return true
+		}
+	}
 }
 
 // admitted is a stream whose context has an identity.
