@@ -29,11 +29,14 @@ var doorCases = []testCase{
 			Workers struct {
 				Count *int `json:"count"`
 			} `json:"workers"`
+			Policy struct {
+				Snapshot string `json:"snapshot"`
+			} `json:"policy"`
 		}
 		s.eventually(s.patience(), func() (bool, string) { // an instance that just began may find everything slow
 			a := s.get("/status")
 			s.ok(a, &st)
-			return st.NATS.Connected && st.NATS.Status == "CONNECTED" && st.Redis.OK, a.String()
+			return st.NATS.Connected && st.NATS.Status == "CONNECTED" && st.Redis.OK && st.Policy.Snapshot != "", a.String()
 		})
 		if strings.Count(st.Build.Version, ".") != 2 || st.Workers.Count == nil || time.Since(st.Time).Abs() > time.Minute {
 			s.Errorf("status %+v", st)
