@@ -276,7 +276,8 @@ func (s *story) listen(token string) *watcher {
 func (w *watcher) closes() {
 	w.s.Helper()
 	select {
-	case <-w.end:
+	case err := <-w.end:
+		w.s.Logf("closed: %v", err)
 	case <-time.After(w.s.patience()):
 		w.s.Error("the stream is still open")
 	}
