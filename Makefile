@@ -140,7 +140,7 @@ audit-verify: ## Verify the audit trail in $(DATA), or of the plane that CORDUM_
 fuzz: ## Run every fuzz target for a short while: FUZZTIME=10s each, or FUZZTOTAL=90 seconds all together
 	./tools/fuzz.sh
 
-scan: ## gosec over our code, govulncheck over what it stands on; SCAN=required fails where the database of vulnerabilities cannot be reached
+scan: ## gosec over our code, govulncheck over what it stands on: what is found is mended or argued
 	./tools/scan.sh
 
 clean: ## Remove what was built and the local plane's data
