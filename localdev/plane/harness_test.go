@@ -108,6 +108,7 @@ type rig struct {
 	listeners []*bufconn.Listener
 	web       *http.Transport
 	api       cordumv1.CordumApiClient // made when it is first used
+	doors     *grpc.ClientConn         // the same
 
 	mu    sync.Mutex
 	conns []net.Conn
