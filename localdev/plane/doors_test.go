@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -27,6 +28,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/cordum-serverless/cordum/localdev/plane"
+	contract "github.com/cordum-serverless/cordum/proto"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
 	"github.com/cordum-serverless/cordum/shared/edge/stream"
@@ -142,7 +144,7 @@ var doors = map[string]door{
 	"Policy.ListPolicySnapshots": {ask: ask{"/api/v1/policy/snapshots", ""}},
 
 	"Bundles.GetBundle":            {ask: ask{"/api/v1/policy/bundles/<bundle>", ""}, also: []ask{{"/api/v1/policy/bundles/x?bundle_id=<bundle>", ""}}},
-	"Bundles.PutBundle":            {ask: ask{"/api/v1/policy/bundles/secops~<name>", `{"content":"rules: []"}`}, also: []ask{{"/api/v1/policy/bundles/x?bundle_id=<bundle>", `{"content":"rules: []"}`}}, shows: []string{"/api/v1/policy/bundles/<-id>"}},
+	"Bundles.PutBundle":            {ask: ask{"/api/v1/policy/bundles/secops~<title>", `{"content":"rules: []"}`}, also: []ask{{"/api/v1/policy/bundles/x?bundle_id=<bundle>", `{"content":"rules: []"}`}}, shows: []string{"/api/v1/policy/bundles/<-id>"}},
 	"Bundles.DeleteBundle":         {ask: ask{"/api/v1/policy/bundles/<bundle>", ""}, also: []ask{{"/api/v1/policy/bundles/x?bundle_id=<bundle>", ""}}},
 	"Bundles.SimulateBundle":       {ask: ask{"/api/v1/policy/bundles/<bundle.tilde>/simulate", `{"request":` + policyQuestion + `}`}, also: []ask{{"/api/v1/policy/bundles/x/simulate?bundle_id=<bundle>", `{"request":{"topic":"job.test.work"}}`}}, shows: []string{"/api/v1/policy/bundles/<bundle>"}},
 	"Bundles.GetBundleSnapshot":    {ask: ask{"/api/v1/policy/bundles/snapshots/<snapshot>", ""}},
@@ -169,7 +171,7 @@ var doors = map[string]door{
 	"Packs.UninstallPack": {ask: ask{"/api/v1/packs/<pack>/uninstall", `{}`}, shows: []string{"/api/v1/packs/<pack>"}},
 	"Packs.VerifyPack":    {ask: ask{"/api/v1/packs/<pack>/verify", ""}},
 	"Packs.ListPacks":     {ask: ask{"/api/v1/packs", ""}},
-	"Packs.InstallPack":   {ask: ask{"/api/v1/packs/install", "<name>"}, form: true},
+	"Packs.InstallPack":   {ask: ask{"/api/v1/packs/install", "<title>"}, form: true},
 
 	"Marketplace.ListMarketplacePacks":   {ask: ask{"/api/v1/marketplace/packs", ""}},
 	"Marketplace.InstallMarketplacePack": {ask: ask{"/api/v1/marketplace/install", `{"catalog_id":"<catalog>","pack_id":"small"}`}, shows: []string{"/api/v1/packs/small"}},
@@ -219,11 +221,17 @@ var methods = map[string]door{
 	"cordum.v1.CordumApi.SubmitJob": {ask: ask{body: `{"prompt":"x","topic":"job.test.work"}`}, also: []ask{
 		{body: `{"prompt":"x","topic":"job.test.work","idempotency_key":"<once>"}`}, {body: `{"prompt":"x","topic":"job.test.work","memory_id":"<memory>","team_id":"<team>"}`},
 	}},
-	"cordum.v1.CordumApi.GetJobStatus":           {ask: ask{body: `{"job_id":"<job>"}`}, also: []ask{{body: `{"job_id":"<done>"}`}}},
-	"cordum.v1.ContextEngine.BuildWindow":        {ask: ask{body: `{"memory_id":"<memory>","mode":"CONTEXT_MODE_CHAT","logical_payload":"e30="}`}, by: byWorker},
-	"cordum.v1.ContextEngine.UpdateMemory":       {ask: ask{body: `{"memory_id":"<memory>","mode":"CONTEXT_MODE_CHAT","logical_payload":"eA==","model_response":"eA=="}`}, by: byWorker},
-	"cordum.v1.ContextEngine.StoreMemory":        {ask: ask{body: `{"memory_id":"<memory>","summary":"eA=="}`}, by: byWorker},
-	"cordum.v1.Workers.Connect":                  {ask: ask{body: `{"senderId":"<held.worker>","protocolVersion":1,"heartbeat":{"workerId":"<held.worker>","pool":"gpu","maxParallelJobs":0}}`}, by: byWorker},
+	"cordum.v1.CordumApi.GetJobStatus":     {ask: ask{body: `{"job_id":"<job>"}`}, also: []ask{{body: `{"job_id":"<done>"}`}}},
+	"cordum.v1.ContextEngine.BuildWindow":  {ask: ask{body: `{"memory_id":"<memory>","mode":"CONTEXT_MODE_CHAT","logical_payload":"e30="}`}, by: byWorker},
+	"cordum.v1.ContextEngine.UpdateMemory": {ask: ask{body: `{"memory_id":"<memory>","mode":"CONTEXT_MODE_CHAT","logical_payload":"eA==","model_response":"eA=="}`}, by: byWorker},
+	"cordum.v1.ContextEngine.StoreMemory":  {ask: ask{body: `{"memory_id":"<memory>","summary":"eA=="}`}, by: byWorker},
+	"cordum.v1.Workers.Connect": {ask: ask{body: `{"senderId":"<held.worker>","protocolVersion":1,"heartbeat":{"workerId":"<held.worker>","pool":"gpu","maxParallelJobs":0}}`}, by: byWorker, also: []ask{
+		{body: `{"protocolVersion":1,"jobResult":{"jobId":"<held>","status":"JOB_STATUS_SUCCEEDED","workerId":"<held.worker>","resultPtr":"redis://res:<held>"}}`},
+		{body: `{"protocolVersion":1,"jobResult":{"jobId":"<job>","status":"JOB_STATUS_FAILED","workerId":"<held.worker>","resultPtr":"redis://res:<done>"}}`},
+		{body: `{"protocolVersion":1,"jobProgress":{"jobId":"<held>","percent":50,"resultPtr":"redis://res:<held>"}}`},
+		{body: `{"protocolVersion":1,"jobCancel":{"jobId":"<held>"}}`},
+		{body: `{"protocolVersion":1,"jobRequest":{"jobId":"<job>","topic":"job.test.work","contextPtr":"redis://ctx:<job>","parentJobId":"<job>","memoryId":"<memory>","workflowId":"<flow>"}}`},
+	}},
 	"cordum.v1.Workers.ClaimJob":                 {ask: ask{body: `{"worker_id":"<ticket.worker>","job_id":"<ticket>","attempt":1,"key":"<name>"}`}, by: byWorker},
 	"cordum.v1.Workers.Beat":                     {ask: ask{body: `{"heartbeat":{"workerId":"<held.worker>","pool":"gpu"},"jobs":["<held>"]}`}, by: byWorker},
 	"cordum.v1.Workers.ReadContext":              {ask: ask{body: `{"job_id":"<held>"}`}, by: byWorker, also: []ask{{body: `{"job_id":"<held>","pointer":"redis://ctx:<job>"}`}}},
@@ -246,9 +254,10 @@ type called map[string]string
 // things can be named in requests. Each function makes a new one.
 func things() map[string]func(w *world) called {
 	return map[string]func(w *world) called{
-		"name": func(w *world) called { return called{"": w.name("n")} }, // of nothing yet
+		"name":  func(w *world) called { return called{"": w.name("n")} },           // of nothing yet
+		"title": func(w *world) called { return called{"": w.everybodys("title")} }, // the same
 		"job": func(w *world) called {
-			rc := w.submits("topic", "job.test.work", "team_id", w.mark+"-team", "context", pairs("text", w.mark))
+			rc := w.submits("topic", "job.test.work", "team_id", w.fixed("team")[""], "context", pairs("text", w.mark))
 			return called{"": rc.JobID, "trace": rc.TraceID}
 		},
 		"waits":  func(w *world) called { return called{"": w.submits("topic", "job.test.ask").JobID} },
@@ -291,7 +300,7 @@ func things() map[string]func(w *world) called {
 		},
 		"run": func(w *world) called {
 			flow, once := w.made("flow")[""], w.name("once")
-			id, _ := w.does("POST", "/api/v1/workflows/"+flow+"/runs?idempotency_key="+once, pairs("text", w.mark)).ok(200).object()["run_id"].(string)
+			id, _ := w.does("POST", "/api/v1/workflows/"+flow+"/runs?idempotency_key="+once+"&team_id="+w.fixed("team")[""], pairs("text", w.mark)).ok(200).object()["run_id"].(string)
 			w.does("POST", runPath(id)+"/chat", pairs("content", w.mark)).ok(200)
 			return called{"": id, "flow": flow, "once": once, "gate": id + ":g@1"}
 		},
@@ -332,7 +341,7 @@ func things() map[string]func(w *world) called {
 			return called{"": id}
 		},
 		"bundle": func(w *world) called {
-			id := "secops/" + w.name("bundle")
+			id := "secops/" + w.everybodys("bundle")
 			w.does("PUT", "/api/v1/policy/bundles/"+id, pairs("content", "rules: []")).ok(200)
 			return called{"": id, "tilde": strings.ReplaceAll(id, "/", "~")}
 		},
@@ -341,7 +350,7 @@ func things() map[string]func(w *world) called {
 			return called{"": id}
 		},
 		"pack": func(w *world) called {
-			id := w.name("pack")
+			id := w.everybodys("pack")
 			w.installAs(w.maker, "p.tgz", small(id, "1.0.0")).ok(200)
 			return called{"": id}
 		},
@@ -353,7 +362,7 @@ func things() map[string]func(w *world) called {
 }
 
 // everybodys are the things that are the whole plane's, by api.md 1.3: for them there are no other tenants.
-var everybodys = map[string]bool{"bundle": true, "snapshot": true, "pack": true, "catalog": true, "name": true}
+var everybodys = map[string]bool{"bundle": true, "snapshot": true, "pack": true, "catalog": true, "name": true, "title": true}
 
 // world is a tenant that can have one of each thing. Its mark is in every name and every text.
 type world struct {
@@ -386,7 +395,7 @@ func doorKeys(more ...string) string {
 // house is the configuration of a plane whose doors are tried, and the ledger of what is written there. Fields are name, value pairs of the environment.
 func house(fields ...string) (plane.Config, *ledger) {
 	cfg := having(append(fields, "CORDUM_API_KEYS", doorKeys(), "API_PUBLIC_RATE_LIMIT_RPS", "1000000", "API_PUBLIC_RATE_LIMIT_BURST", "1000000", "MAX_LOGIN_ATTEMPTS", "1000")...)
-	cfg.Internet = onlySmall{}
+	cfg.Internet, cfg.Embedded.BlobURL = onlySmall{}, "http://plane.test/objects"
 	l := &ledger{}
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
 		p.Table, p.Queues, p.Blobs = ledgerTable{p.Table, l}, ledgerQueues{p.Queues, l}, ledgerBlobs{p.Blobs, l}
@@ -398,6 +407,12 @@ func house(fields ...string) (plane.Config, *ledger) {
 func (w *world) name(kind string) string {
 	w.n++
 	return fmt.Sprintf("%s-%s-%d", kind, w.mark, w.n)
+}
+
+// everybodys is the name of a thing that is the whole plane's: others may read it.
+func (w *world) everybodys(kind string) string {
+	w.n++
+	return fmt.Sprintf("%s-%s-%d", kind, w.tenant, w.n)
 }
 
 // does is a request of the one who makes things.
@@ -535,6 +550,41 @@ func (r *rig) knock(route routes.Route, d door, a ask, c caller, more ...string)
 	return r.as("", route.Method, a.path, body, append(headers, more...)...)
 }
 
+// bodyMember is the field of a request that its body is, by method; "*" is all of them.
+var bodyMember = sync.OnceValue(func() map[string]string {
+	var doc struct {
+		HTTP struct {
+			Rules []struct{ Selector, Body string } `yaml:"rules"`
+		} `yaml:"http"`
+	}
+	if err := yaml.Unmarshal(contract.RoutesYAML, &doc); err != nil {
+		panic(err)
+	}
+	out := map[string]string{}
+	for _, r := range doc.HTTP.Rules {
+		out[strings.TrimPrefix(r.Selector, "cordum.v1.")] = r.Body
+	}
+	return out
+})
+
+// bodyOfRoute is the message that a route's body is, nil for none and for one that is free JSON.
+func bodyOfRoute(t *testing.T, route routes.Route) protoreflect.MessageDescriptor {
+	t.Helper()
+	input := requestOf(t, "cordum.v1."+nameOf(route))
+	switch member := bodyMember()[nameOf(route)]; member {
+	case "":
+		return nil
+	case "*":
+		return input
+	default:
+		m := input.Fields().ByName(protoreflect.Name(member)).Message()
+		if m == nil || m.Name() == "Json" {
+			return nil
+		}
+		return m
+	}
+}
+
 // nameOf is a route's key in the table.
 func nameOf(route routes.Route) string {
 	return strings.ReplaceAll(strings.TrimPrefix(route.RPC, "/cordum.v1."), "/", ".")
@@ -566,7 +616,7 @@ func (r *rig) callMethod(name string, body string, md ...string) said {
 	m := d.(protoreflect.MethodDescriptor)
 	req, res := dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output())
 	if err := protojson.Unmarshal([]byte(body), req); err != nil {
-		r.t.Fatalf("%s: %v", name, err)
+		r.t.Fatalf("%s: %v in %s", name, err, body)
 	}
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(r.t.Context(), md...))
 	defer cancel()
@@ -779,3 +829,25 @@ func TestEveryDoorHasACase(t *testing.T) {
 
 // sorted are the names of a table.
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// transcript is a text to which several write.
+type transcript struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *transcript) add(text []byte) { _, _ = s.Write(text) } // a builder takes everything
+
+func (s *transcript) Write(text []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(text)
+}
+
+func (s *transcript) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+func (s *transcript) Len() int { return len(s.String()) }
