@@ -58,7 +58,7 @@ func TestDoors_EveryRole(t *testing.T) {
 					refused++
 					a := d.with(t, w.fixed)
 					var got answer
-					if changed := written.during(func() { got = r.knock(route, d, a, p.caller()) }); got.Status != 403 || got.Body != refusedRole || len(changed) != 0 {
+					if changed := written.during(func() { got = r.knock(route, d, a, p.caller(), "X-Principal-Role", "admin") }); got.Status != 403 || got.Body != refusedRole || len(changed) != 0 {
 						t.Errorf("%s as %s: %d %s, and it wrote %v", nameOf(route), p.name, got.Status, got.Body, changed)
 					}
 					continue

@@ -166,7 +166,7 @@ func TestDoors_EveryNameIsTried(t *testing.T) {
 
 // volatile is what differs between two answers to the same: times, ids that are made, what is derived from them.
 var volatile = regexp.MustCompile(strings.Join([]string{
-	uuids.String(), `\d{4}-\d\d-\d\dT[0-9:.]+Z`, `\b1[67]\d{14}\b`, `\b[0-9a-f]{64}\b`, `"(uptime_seconds|fencing_token)":\d+`, `"session_?[tT]oken":"[^"]*"`, `X-Amz[^"]*`,
+	uuids.String(), `\d{4}-\d\d-\d\dT[0-9:.]+Z(-[0-9a-f]{10,12})?\b`, `session-[\w-]{43}`, `ck_[0-9a-f]{8}(_[\w-]{43})?\b`, `"request_id":"[0-9a-f]{16}"`, `\b1[67]\d{14}\b`, `\b[0-9a-f]{64}\b`, `"(uptime_seconds|fencing_token)":\d+`, `"session_?[tT]oken":"[^"]*"`, `X-Amz[^"]*`, `-retry-[0-9a-f]{8}\b`,
 }, "|"))
 
 // masked is a text without the things that were named, and without what is volatile.

@@ -158,7 +158,7 @@ var doors = map[string]door{
 
 	"Config.GetConfig": {ask: ask{"/api/v1/config?scope=team&scope_id=<team>", ""}, also: []ask{{"/api/v1/config?scope=workflow&scope_id=<team>", ""}}},
 	"Config.SetConfig": {
-		ask: ask{"/api/v1/config", `{"scope":"team","scope_id":"<team>","data":{"a":1}}`}, shows: []string{"/api/v1/config?scope=team&scope_id=<team>"},
+		ask: ask{"/api/v1/config", `{"scope":"team","scope_id":"<team>","data":{"a":1},"meta":{"by":"x"}}`}, shows: []string{"/api/v1/config?scope=team&scope_id=<team>"},
 	},
 	"Config.GetEffectiveConfig": {ask: ask{"/api/v1/config/effective?team_id=<team>&workflow_id=<team>&step_id=<team>", ""}},
 
