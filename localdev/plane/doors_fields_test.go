@@ -187,7 +187,13 @@ func (w *world) effect(route routes.Route, d door, a ask, of func(string) called
 		seen := w.as(w.admin, "GET", ask{path: path}.with(w.t, of).path, nil).ok(200)
 		texts = append(texts, w.about(seen.Body, free[nameOf(route)], func(text string) string { return w.plain(text, d, of, ids) }))
 	}
-	return got.Status, w.plain(strings.Join(texts, "\n"), d, of, ids)
+	text = strings.Join(texts, "\n")
+	for _, mark := range []string{"forged", "Zm9yZ2Vk", "424242", "2001-01-01"} { // which a mask could hide
+		if strings.Contains(text, mark) {
+			w.t.Errorf("%s shows %s: %s", nameOf(route), mark, text)
+		}
+	}
+	return got.Status, w.plain(text, d, of, ids)
 }
 
 // plain masks the things of a request and of its answer.
@@ -286,6 +292,22 @@ func TestDoors_WhatIsTheServers(t *testing.T) {
 				}
 			}
 		})
+		for _, d := range []door{doors["Packs.InstallPack"]} { // a form has parts in place of members
+			var fields []string
+			pack := map[string]protoreflect.FieldDescriptor{}
+			fieldsOf(outputOf(t, "cordum.v1.Packs.InstallPack"), pack, map[protoreflect.FullName]bool{})
+			for name, f := range pack {
+				fields = append(fields, name, fmt.Sprint(forged(f, 0)))
+			}
+			of := w.fresh()
+			id := d.with(t, of).body
+			plain := w.as(w.admin, "POST", "/api/v1/packs/install", form(w.everybodys("plain"), "1.0.0"), "Content-Type", "multipart/form-data; boundary=x").ok(200).Body
+			got := w.installAs(w.admin, "p.tgz", small(id, "1.0.0"), fields...)
+			if text := got.Body + w.get("/api/v1/packs/"+id).Body; got.Status != 400 && (strings.Contains(text, "forged") || strings.Contains(text, "424242") ||
+				strings.ReplaceAll(masked(got.Body, of, d.named()), "<title.>", "#") != regexp.MustCompile(`plain-default-\d+`).ReplaceAllString(masked(plain, of, nil), "#")) {
+				t.Errorf("an installation with the server's members: %s, without %s", got.Body, plain)
+			}
+		}
 		if sent < 500 {
 			t.Errorf("only %d were sent", sent)
 		}

@@ -27,15 +27,13 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
-// reveals are the members in which an answer hands out a secret, and why; nothing else does.
-var reveals = map[string]struct{ member, why string }{
-	"Auth.Login":                    {"token", "it opens the session"},
-	"Auth.GetSession":               {"token", "the caller has sent it"},
-	"Users.CreateApiKey":            {"secret", "it is shown once"},
-	"Workers.Beat":                  {"session_token", "it is the worker's, for what it says over a queue"},
-	"cordum.v1.Workers.Beat":        {"sessionToken", "the same"},
-	"cordum.v1.Workers.Connect":     {"sessionToken", "the same"},
-	"Sec-WebSocket-Protocol":        {"", "a browser ends a handshake that does not repeat what it has offered (api.md 3.2)"},
+// reveals are the members in which an answer hands out a secret, by route and method; nothing else does.
+var reveals = map[string]string{
+	"Auth.Login":         "token",  // it opens the session
+	"Auth.GetSession":    "token",  // the caller has sent it
+	"Users.CreateApiKey": "secret", // it is shown once
+	// It is the worker's, for what it says over a queue.
+	"Workers.Beat": "session_token", "cordum.v1.Workers.Beat": "sessionToken", "cordum.v1.Workers.Connect": "sessionToken",
 }
 
 // planted are the secrets of a plane, beside the keys, and what stands in the work of a tenant.
@@ -73,8 +71,8 @@ func (p *tape) keep(what, secret string) string {
 
 // answer keeps what came back, without the member that reveals a secret, which is one from now on.
 func (p *tape) answer(name, text, body string) {
-	if r := reveals[name]; r.member != "" {
-		if m := regexp.MustCompile(`"` + r.member + `":"([^"]+)"`).FindStringSubmatch(body); m != nil {
+	if member := reveals[name]; member != "" {
+		if m := regexp.MustCompile(`"` + member + `":"([^"]+)"`).FindStringSubmatch(body); m != nil {
 			p.keep("what "+name+" revealed", m[1])
 			text = strings.Replace(text, m[1], "<revealed>", 1)
 		}

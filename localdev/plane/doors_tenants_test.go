@@ -1,6 +1,7 @@
 package plane_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -34,7 +35,7 @@ var unnamed = map[string]string{
 	"pack_id":        "packs are everybody's",
 	"remediation_id": "it names one of the job's that the path names", "from_step": aStep, "step_id": aStep,
 	"StepMeta.idempotency_key": aWord, "PolicyMeta.idempotency_key": aWord, "JobMetadata.idempotency_key": aWord, "Step.worker_id": aWord,
-	"CreateWorkflowRequest.team_id": aWord, "StartRunRequest.team_id": aWord,
+	"CreateWorkflowRequest.team_id": aWord,
 	"InstallPackRequest.bundle_ptr": "a form has a part for it, not a member: TestDoors_APackOfAnotherTenantsUpload",
 }
 
@@ -198,7 +199,7 @@ func (a answer) whole() string {
 // owned are the things in a request that are a tenant's.
 func (a ask) owned() (names []string) {
 	for _, name := range a.named() {
-		if !everybodys[name] {
+		if !everybodys[name] && !strings.HasPrefix(name, "my:") {
 			names = append(names, name)
 		}
 	}
@@ -244,7 +245,9 @@ var silent = map[string]string{
 // unproved are the requests whose owner is answered as if the thing were not there; what another tenant is answered proves nothing more.
 var unproved = []string{
 	"/api/v1/worker/jobs/<job>/context", "/api/v1/worker/jobs/<done>/context", "/api/v1/worker/jobs/<held>/context?pointer=redis://ctx:<job>", // it does not hold the job
-	"/api/v1/config?scope=workflow&scope_id=<flow>",
+	"/api/v1/worker/jobs/<my:held>/context?pointer=redis://ctx:<job>", "/api/v1/worker/jobs/<my:held>/context?pointer=redis://res:<done>", // nor is it a part of it
+	"/api/v1/config?scope=system&scope_id=packs", "/api/v1/config?scope=system&scope_id=policy", "/api/v1/config?scope=system&scope_id=policy_snapshots", // which are the plane's
+	"/api/v1/worker/jobs/<my:held>/context?pointer=<artifact>", "/api/v1/worker/jobs/<my:held>/context?pointer=redis://mem:<memory>:events",
 }
 
 // shared are the requests that tell more than an unknown id does, and why.
@@ -297,7 +300,15 @@ func (s *stranger) lists() {
 // compares checks that a thing of the other tenant's is as one of nobody's.
 func (s *stranger) compares(what string, names []string, do func(of func(string) called) string) {
 	s.t.Helper()
-	unknown, foreign := masked(do(s.of.unknown), s.of.unknown, names), masked(do(s.of.fixed), s.of.fixed, names)
+	of := func(theirs func(string) called) func(string) called {
+		return func(thing string) called {
+			if strings.HasPrefix(thing, "my:") {
+				return s.fixed(thing)
+			}
+			return theirs(thing)
+		}
+	}
+	unknown, foreign := masked(do(of(s.of.unknown)), s.of.unknown, names), masked(do(of(s.of.fixed)), s.of.fixed, names)
 	if foreign != unknown {
 		s.t.Errorf("%s:\n of another tenant %s\n of nobody         %s", what, foreign, unknown)
 	}
@@ -368,6 +379,11 @@ func TestDoors_AnotherTenant(t *testing.T) {
 		for _, thing := range sorted(things()) {
 			w.fixed(thing)
 		}
+		numbers := func() string {
+			status := r.as(s.admin, "GET", "/api/v1/status", nil).ok(200).object()
+			return fmt.Sprint(status["workers"], status["pipeline"])
+		}
+		none := numbers()
 		every(t, func(route routes.Route, d door) { // a day of the owner's
 			r.knock(route, d, d.with(t, w.fresh()), w.natural(d)).ok(route.Rule.Status)
 		})
@@ -395,6 +411,9 @@ func TestDoors_AnotherTenant(t *testing.T) {
 				}
 			}
 		})
+		if some := numbers(); some != none {
+			t.Errorf("the stranger counts %s, before a day of the owner's %s", some, none)
+		}
 		s.lists()
 		s.learns("the stream", heard.texts.String())
 		if tried := s.rattles(); tried < 90 {
@@ -616,6 +635,52 @@ func TestDoors_APackOfAnotherTenantsUpload(t *testing.T) {
 		text, kind := formOf("", nil, "bundle_ptr", ptr, "filename", "p.tgz")
 		if own := r.as(w.admin, "POST", "/api/v1/packs/install", text, "Content-Type", kind).whole(); own == foreign {
 			t.Errorf("one's own is %s, which proves nothing", own)
+		}
+	})
+}
+
+// What a worker says of its own job can point at another tenant's payloads; nobody sees them by it, in the job, in its run or in what comes after.
+func TestDoors_PointersOfAnotherTenant(t *testing.T) {
+	cfg, _ := house()
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		w, s := r.mine(), r.theirs()
+		theirs := r.connect(s.worker, "spy", "main", 8)
+		s.does("POST", "/api/v1/workflows", pairs("id", "spying", "steps", pairs("a", pairs("type", "worker", "topic", "job.test.work"),
+			"b", pairs("type", "worker", "topic", "job.test.work", "depends_on", []string{"a"}, "input", pairs("from", "${steps.a.output}"))))).ok(201)
+		for _, pointer := range []string{"redis://res:<done>", "redis://ctx:<done>", "redis://ctx:<job>", "<artifact>", "redis://mem:<memory>:events", "redis://res:<run.gate>"} {
+			var answers []string
+			for _, of := range []func(string) called{w.unknown, w.fixed} {
+				ptr := ask{body: pointer}.with(t, of).body
+				run, _ := s.does("POST", "/api/v1/workflows/spying/runs", nil).ok(200).object()["run_id"].(string)
+				id := theirs.job().GetJobId()
+				theirs.send(&agentv1.BusPacket{Payload: &agentv1.BusPacket_JobProgress{JobProgress: &agentv1.JobProgress{JobId: id, Percent: 1, ResultPtr: ptr, ArtifactPtrs: []string{ptr}}}})
+				theirs.send(&agentv1.BusPacket{Payload: &agentv1.BusPacket_JobResult{JobResult: &agentv1.JobResult{
+					JobId: id, Status: ok, WorkerId: "spy", ResultPtr: ptr, ArtifactPtrs: []string{ptr},
+				}}})
+				code := theirs.answer(id)
+				time.Sleep(time.Second)
+				seen := []string{code}
+				for _, path := range []string{"/api/v1/jobs/" + id, runPath(run), runPath(run) + "/timeline", "/api/v1/memory?key=res:" + id, "/api/v1/dlq"} {
+					seen = append(seen, s.as(s.admin, "GET", path, nil).Body)
+				}
+				s.does("POST", "/api/v1/workflows/spying/runs/"+run+"/cancel", nil)
+				text := strings.Join(seen, "\n")
+				if strings.Contains(text, w.mark+`"`) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(w.mark))) {
+					t.Errorf("by %s the stranger sees %s", pointer, text)
+				}
+				answers = append(answers, masked(text, of, ask{body: pointer}.named()))
+			drain:
+				for {
+					select {
+					case <-theirs.in:
+					case <-time.After(time.Second):
+						break drain
+					}
+				}
+			}
+			if answers[0] != answers[1] {
+				t.Errorf("by a pointer of nobody's, %s, the stranger sees, and by one of another tenant:\n%s", pointer, difference(byMembers(answers[0]), byMembers(answers[1])))
+			}
 		}
 	})
 }

@@ -56,7 +56,7 @@ type door struct {
 	form bool
 }
 
-// ask is a request. In both, <name> is the id of a thing and <name.part> what belongs to it.
+// ask is a request. In both, <name> is the id of a thing and <name.part> what belongs to it; <my:name> is the caller's own, whoever has the others.
 type ask struct{ path, body string }
 
 const (
@@ -95,7 +95,7 @@ var doors = map[string]door{
 		also: []ask{
 			{"/api/v1/jobs", `{"prompt":"x","topic":"job.test.work","parent_job_id":"<job>"}`}, {"/api/v1/jobs", `{"prompt":"x","topic":"job.test.work","idempotency_key":"<once>"}`},
 			{"/api/v1/jobs?idempotency_key=<once>", `{"prompt":"x","topic":"job.test.work"}`}, {"/api/v1/jobs", `{"prompt":"x","topic":"job.test.work","memory_id":"<memory>"}`},
-			{"/api/v1/jobs", `{"prompt":"x","topic":"job.test.work","team_id":"<team>"}`},
+			{"/api/v1/jobs", `{"prompt":"x","topic":"job.test.work","team_id":"<team>"}`}, {"/api/v1/jobs", `{"prompt":"x","topic":"job.test.gpu","labels":{"preferred_worker_id":"<held.worker>"}}`},
 		},
 		shows: []string{"/api/v1/jobs/<-job_id>", "/api/v1/jobs/<-job_id>/decisions", "/api/v1/traces/<-trace_id>", "/api/v1/jobs?trace_id=<-trace_id>"},
 	},
@@ -114,13 +114,20 @@ var doors = map[string]door{
 	},
 
 	"Runs.StartRun": {
-		ask: ask{"/api/v1/workflows/<flow>/runs", `{"memory_id":"x"}`}, also: []ask{{"/api/v1/workflows/<run.flow>/runs?idempotency_key=<run.once>", `{}`}},
+		ask: ask{"/api/v1/workflows/<flow>/runs", `{"memory_id":"x"}`}, also: []ask{
+			{"/api/v1/workflows/<run.flow>/runs?idempotency_key=<run.once>", `{}`}, {"/api/v1/workflows/<my:flow>/runs?idempotency_key=<run.once>", `{}`},
+			{"/api/v1/workflows/<my:flow>/runs", `{"memory_id":"run:<run>"}`}, {"/api/v1/workflows/<my:flow>/runs?team_id=<team>", `{}`},
+		},
 		shows: []string{"/api/v1/workflow-runs/<-run_id>", "/api/v1/jobs/<-run_id>:g@1"},
 	},
 	"Runs.ListWorkflowRuns": {ask: ask{"/api/v1/workflows/<run.flow>/runs", ""}},
-	"Runs.CancelRun":        {ask: ask{"/api/v1/workflows/<run.flow>/runs/<run>/cancel", ""}},
+	"Runs.CancelRun": {
+		ask: ask{"/api/v1/workflows/<run.flow>/runs/<run>/cancel", ""}, also: []ask{{"/api/v1/workflows/<my:flow>/runs/<run>/cancel", ""}, {"/api/v1/workflows/<run.flow>/runs/<my:run>/cancel", ""}},
+	},
 	"Runs.ApproveStep": {
-		ask: ask{"/api/v1/workflows/<run.flow>/runs/<run>/steps/g/approve", `{"approved":true}`}, shows: []string{"/api/v1/workflow-runs/<run>", "/api/v1/jobs/<run.gate>"},
+		ask:   ask{"/api/v1/workflows/<run.flow>/runs/<run>/steps/g/approve", `{"approved":true}`},
+		also:  []ask{{"/api/v1/workflows/<my:flow>/runs/<run>/steps/g/approve", `{"approved":true}`}, {"/api/v1/workflows/<run.flow>/runs/<my:run>/steps/g/approve", `{"approved":false}`}},
+		shows: []string{"/api/v1/workflow-runs/<run>", "/api/v1/jobs/<run.gate>"},
 	},
 	"Runs.GetRun":      {ask: ask{"/api/v1/workflow-runs/<run>", ""}},
 	"Runs.DeleteRun":   {ask: ask{"/api/v1/workflow-runs/<run>", ""}},
@@ -130,7 +137,7 @@ var doors = map[string]door{
 	},
 	"Runs.ListChat": {ask: ask{"/api/v1/workflow-runs/<run>/chat", ""}},
 	"Runs.PostChat": {
-		ask: ask{"/api/v1/workflow-runs/<run>/chat", `{"content":"x","job_id":"<run.gate>"}`}, shows: []string{"/api/v1/workflow-runs/<run>/chat", "/api/v1/workflow-runs/<run>"},
+		ask: ask{"/api/v1/workflow-runs/<run>/chat", `{"content":"x","job_id":"<run.gate>"}`}, also: []ask{{"/api/v1/workflow-runs/<my:run>/chat", `{"content":"x","job_id":"<run.gate>"}`}}, shows: []string{"/api/v1/workflow-runs/<run>/chat", "/api/v1/workflow-runs/<run>"},
 	},
 	"Runs.ListRuns": {ask: ask{"/api/v1/workflow-runs", ""}, also: []ask{{"/api/v1/workflow-runs?workflow_id=<run.flow>", ""}, {"/api/v1/workflow-runs?team_id=<team>", ""}}},
 
@@ -156,7 +163,10 @@ var doors = map[string]door{
 	"Bundles.Rollback":             {ask: ask{"/api/v1/policy/rollback", `{"snapshot_id":"<snapshot>"}`}, shows: []string{"/api/v1/policy/audit?limit=1"}},
 	"Bundles.ListAudit":            {ask: ask{"/api/v1/policy/audit", ""}},
 
-	"Config.GetConfig": {ask: ask{"/api/v1/config?scope=team&scope_id=<team>", ""}, also: []ask{{"/api/v1/config?scope=workflow&scope_id=<team>", ""}}},
+	"Config.GetConfig": {ask: ask{"/api/v1/config?scope=team&scope_id=<team>", ""}, also: []ask{
+		{"/api/v1/config?scope=workflow&scope_id=<team>", ""}, {"/api/v1/config?scope=step&scope_id=<team>", ""}, {"/api/v1/config?scope=system&scope_id=policy_audit", ""},
+		{"/api/v1/config?scope=system&scope_id=packs", ""}, {"/api/v1/config?scope=system&scope_id=policy", ""}, {"/api/v1/config?scope=system&scope_id=policy_snapshots", ""},
+	}},
 	"Config.SetConfig": {
 		ask: ask{"/api/v1/config", `{"scope":"team","scope_id":"<team>","data":{"a":1},"meta":{"by":"x"}}`}, shows: []string{"/api/v1/config?scope=team&scope_id=<team>"},
 	},
@@ -164,7 +174,7 @@ var doors = map[string]door{
 
 	"Schemas.GetSchema":      {ask: ask{"/api/v1/schemas/<schema>", ""}},
 	"Schemas.DeleteSchema":   {ask: ask{"/api/v1/schemas/<schema>", ""}},
-	"Schemas.RegisterSchema": {ask: ask{"/api/v1/schemas", `{"id":"<schema>","schema":{"type":"object"}}`}, shows: []string{"/api/v1/schemas/<schema>"}},
+	"Schemas.RegisterSchema": {ask: ask{"/api/v1/schemas", `{"id":"<schema>","schema":{"type":"object"}}`}, also: []ask{{"/api/v1/schemas", `{"id":"<my:name>","schema":{"$ref":"<schema>"}}`}}, shows: []string{"/api/v1/schemas/<schema>"}},
 	"Schemas.ListSchemas":    {ask: ask{"/api/v1/schemas", ""}},
 
 	"Packs.GetPack":       {ask: ask{"/api/v1/packs/<pack>", ""}},
@@ -189,6 +199,8 @@ var doors = map[string]door{
 
 	"Workers.ReadContext": {ask: ask{"/api/v1/worker/jobs/<held>/context", ""}, by: byWorker, also: []ask{
 		{"/api/v1/worker/jobs/<held>/context?pointer=redis://ctx:<job>", ""}, {"/api/v1/worker/jobs/<job>/context", ""}, {"/api/v1/worker/jobs/<done>/context", ""},
+		{"/api/v1/worker/jobs/<my:held>/context?pointer=redis://ctx:<job>", ""}, {"/api/v1/worker/jobs/<my:held>/context?pointer=redis://res:<done>", ""},
+		{"/api/v1/worker/jobs/<my:held>/context?pointer=<artifact>", ""}, {"/api/v1/worker/jobs/<my:held>/context?pointer=redis://mem:<memory>:events", ""},
 	}},
 	"Workers.WriteResult": {ask: ask{"/api/v1/worker/jobs/<held>/result", `{"attempt":1,"data":"e30="}`}, by: byWorker, shows: []string{"/api/v1/jobs/<held>", "/api/v1/memory?key=res:<held>"}},
 	"Workers.ClaimJob": {
@@ -225,7 +237,7 @@ var methods = map[string]door{
 	"cordum.v1.ContextEngine.BuildWindow":  {ask: ask{body: `{"memory_id":"<memory>","mode":"CONTEXT_MODE_CHAT","logical_payload":"e30="}`}, by: byWorker},
 	"cordum.v1.ContextEngine.UpdateMemory": {ask: ask{body: `{"memory_id":"<memory>","mode":"CONTEXT_MODE_CHAT","logical_payload":"eA==","model_response":"eA=="}`}, by: byWorker},
 	"cordum.v1.ContextEngine.StoreMemory":  {ask: ask{body: `{"memory_id":"<memory>","summary":"eA=="}`}, by: byWorker},
-	"cordum.v1.Workers.Connect": {ask: ask{body: `{"senderId":"<held.worker>","protocolVersion":1,"heartbeat":{"workerId":"<held.worker>","pool":"gpu","maxParallelJobs":0}}`}, by: byWorker, also: []ask{
+	"cordum.v1.Workers.Connect": {ask: ask{body: `{"senderId":"<held.worker>","protocolVersion":1,"heartbeat":{"workerId":"<held.worker>","pool":"needy"}}`}, by: byWorker, also: []ask{
 		{body: `{"protocolVersion":1,"jobResult":{"jobId":"<held>","status":"JOB_STATUS_SUCCEEDED","workerId":"<held.worker>","resultPtr":"redis://res:<held>"}}`},
 		{body: `{"protocolVersion":1,"jobResult":{"jobId":"<job>","status":"JOB_STATUS_FAILED","workerId":"<held.worker>","resultPtr":"redis://res:<done>"}}`},
 		{body: `{"protocolVersion":1,"jobProgress":{"jobId":"<held>","percent":50,"resultPtr":"redis://res:<held>"}}`},
@@ -234,7 +246,7 @@ var methods = map[string]door{
 	}},
 	"cordum.v1.Workers.ClaimJob":                 {ask: ask{body: `{"worker_id":"<ticket.worker>","job_id":"<ticket>","attempt":1,"key":"<name>"}`}, by: byWorker},
 	"cordum.v1.Workers.Beat":                     {ask: ask{body: `{"heartbeat":{"workerId":"<held.worker>","pool":"gpu"},"jobs":["<held>"]}`}, by: byWorker},
-	"cordum.v1.Workers.ReadContext":              {ask: ask{body: `{"job_id":"<held>"}`}, by: byWorker, also: []ask{{body: `{"job_id":"<held>","pointer":"redis://ctx:<job>"}`}}},
+	"cordum.v1.Workers.ReadContext":              {ask: ask{body: `{"job_id":"<held>"}`}, by: byWorker, also: []ask{{body: `{"job_id":"<held>","pointer":"redis://ctx:<job>"}`}, {body: `{"job_id":"<my:held>","pointer":"redis://ctx:<job>"}`}}},
 	"cordum.v1.Workers.WriteResult":              {ask: ask{body: `{"job_id":"<held>","attempt":1,"data":"e30="}`}, by: byWorker},
 	"cordum.agent.v1.SafetyKernel.Check":         {ask: ask{body: kernelQuestion}},
 	"cordum.agent.v1.SafetyKernel.Evaluate":      {ask: ask{body: kernelQuestion}},
@@ -440,6 +452,7 @@ func (w *world) made(thing string) called {
 // fixed is the one thing of its kind that stays.
 func (w *world) fixed(thing string) called {
 	w.t.Helper()
+	thing = strings.TrimPrefix(thing, "my:")
 	if w.kept[thing] == nil {
 		w.kept[thing] = w.made(thing)
 	}
@@ -450,6 +463,7 @@ func (w *world) fixed(thing string) called {
 func (w *world) fresh() func(string) called {
 	made := map[string]called{}
 	return func(thing string) called {
+		thing = strings.TrimPrefix(thing, "my:")
 		if made[thing] == nil {
 			made[thing] = w.made(thing)
 		}
@@ -468,7 +482,7 @@ func (w *world) unknown(thing string) called {
 
 var (
 	uuids  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	places = regexp.MustCompile(`<([a-z]+)(?:\.([a-z]+))?>`)
+	places = regexp.MustCompile(`<((?:my:)?[a-z]+)(?:\.([a-z]+))?>`)
 )
 
 // named are the things that a request names.
