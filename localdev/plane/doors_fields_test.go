@@ -3,6 +3,7 @@ package plane_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"strings"
@@ -145,9 +146,7 @@ func poison(v any, m protoreflect.MessageDescriptor, server map[string]any) {
 			}
 		case f.IsMap():
 			if labels, ok := v.(map[string]any); ok && strings.Contains(string(f.Name()), "label") && f.Parent().Name() != "ArtifactContent" { // whose labels decide nothing
-				for name, v := range reserved {
-					labels[name] = v
-				}
+				maps.Copy(labels, reserved)
 			}
 		case f.Kind() == protoreflect.MessageKind && f.Message().Name() != "Json":
 			poison(v, f.Message(), server)
@@ -380,4 +379,23 @@ func TestDoors_WhatIsTheCallers(t *testing.T) {
 			t.Errorf("no request has %s", member)
 		}
 	}
+}
+
+// Labels that only the plane sets do not come with a step of a workflow either: its job waits for its human all the same.
+func TestDoors_LabelsOfStepsBringNoApproval(t *testing.T) {
+	cfg, _ := house()
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		labels := pairs("zone", "a", "Approval_Forged", "forged")
+		maps.Copy(labels, reserved)
+		r.saved("flow", "steps", pairs("s", pairs("type", "worker", "topic", "job.test.ask", "route_labels", labels, "meta", pairs("labels", labels))))
+		run := r.start("flow", nil)
+		time.Sleep(time.Second)
+		j := r.job(run + ":s@1")
+		if text := mustJSON(t, j); j["state"] != "APPROVAL_REQUIRED" || strings.Contains(text, "forged") || strings.Contains(text, "approval_granted") {
+			t.Errorf("the job is %s", text)
+		}
+		if got, _ := j["labels"].(map[string]any); got["zone"] != "a" {
+			t.Errorf("labels %v", got)
+		}
+	})
 }

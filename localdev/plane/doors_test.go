@@ -210,13 +210,14 @@ var doors = map[string]door{
 	},
 	"Workers.Beat": {
 		ask: ask{"/api/v1/worker/heartbeat", `{"heartbeat":{"workerId":"<held.worker>","pool":"gpu","maxParallelJobs":4},"jobs":["<held>"]}`}, by: byWorker,
+		also:  []ask{{"/api/v1/worker/heartbeat", `{"heartbeat":{"workerId":"<held.worker>","pool":"gpu"},"leaving":true}`}},
 		shows: []string{"/api/v1/jobs/<held>", "/api/v1/workers"},
 	},
 
 	"DeadLetters.DeleteDeadLetter":  {ask: ask{"/api/v1/dlq/<denied>", ""}},
 	"DeadLetters.RetryDeadLetter":   {ask: ask{"/api/v1/dlq/<denied>/retry", ""}},
-	"DeadLetters.RetryDeadLetters":  {ask: ask{"/api/v1/dlq/retry", `{"job_ids":["<denied>"]}`}, shows: []string{"/api/v1/dlq"}},
-	"DeadLetters.DeleteDeadLetters": {ask: ask{"/api/v1/dlq/delete", `{"job_ids":["<denied>"]}`}, shows: []string{"/api/v1/dlq"}},
+	"DeadLetters.RetryDeadLetters":  {ask: ask{"/api/v1/dlq/retry", `{"job_ids":["<denied>"]}`}, also: []ask{{"/api/v1/dlq/retry", `{"filter":{"topic":"job.test.wipe"}}`}}, shows: []string{"/api/v1/dlq"}},
+	"DeadLetters.DeleteDeadLetters": {ask: ask{"/api/v1/dlq/delete", `{"job_ids":["<denied>"]}`}, also: []ask{{"/api/v1/dlq/delete", `{"filter":{"topic":"job.test.wipe"}}`}}, shows: []string{"/api/v1/dlq"}},
 	"DeadLetters.ListDeadLetters":   {ask: ask{"/api/v1/dlq", ""}},
 	"DeadLetters.PageDeadLetters":   {ask: ask{"/api/v1/dlq/page", ""}},
 
@@ -244,8 +245,10 @@ var methods = map[string]door{
 		{body: `{"protocolVersion":1,"jobCancel":{"jobId":"<held>"}}`},
 		{body: `{"protocolVersion":1,"jobRequest":{"jobId":"<job>","topic":"job.test.work","contextPtr":"redis://ctx:<job>","parentJobId":"<job>","memoryId":"<memory>","workflowId":"<flow>"}}`},
 	}},
-	"cordum.v1.Workers.ClaimJob":                 {ask: ask{body: `{"worker_id":"<ticket.worker>","job_id":"<ticket>","attempt":1,"key":"<name>"}`}, by: byWorker},
-	"cordum.v1.Workers.Beat":                     {ask: ask{body: `{"heartbeat":{"workerId":"<held.worker>","pool":"gpu"},"jobs":["<held>"]}`}, by: byWorker},
+	"cordum.v1.Workers.ClaimJob": {ask: ask{body: `{"worker_id":"<ticket.worker>","job_id":"<ticket>","attempt":1,"key":"<name>"}`}, by: byWorker},
+	"cordum.v1.Workers.Beat": {ask: ask{body: `{"heartbeat":{"workerId":"<held.worker>","pool":"gpu"},"jobs":["<held>"]}`}, by: byWorker, also: []ask{
+		{body: `{"heartbeat":{"workerId":"<held.worker>","pool":"gpu"},"leaving":true}`},
+	}},
 	"cordum.v1.Workers.ReadContext":              {ask: ask{body: `{"job_id":"<held>"}`}, by: byWorker, also: []ask{{body: `{"job_id":"<held>","pointer":"redis://ctx:<job>"}`}, {body: `{"job_id":"<my:held>","pointer":"redis://ctx:<job>"}`}}},
 	"cordum.v1.Workers.WriteResult":              {ask: ask{body: `{"job_id":"<held>","attempt":1,"data":"e30="}`}, by: byWorker},
 	"cordum.agent.v1.SafetyKernel.Check":         {ask: ask{body: kernelQuestion}},
