@@ -1,7 +1,6 @@
 package plane_test
 
 import (
-
 	"context"
 	"encoding/base64"
 	"encoding/json"
