@@ -62,9 +62,10 @@ func (s *Service) ClaimJob(ctx context.Context, req *cordumv1.ClaimJobRequest) (
 	case req.GetJobId() == "" || req.GetAttempt() < 1:
 		return nil, fault.New(fault.Invalid, "job_id and attempt are required, as the ticket says")
 	}
-	c, err := s.d.Claim(ctx, identity.From(ctx), dispatch.Claimant{Worker: name, Key: req.GetKey()}, dispatch.Ticket{Job: req.GetJobId(), Attempt: req.GetAttempt()})
+	id := identity.From(ctx)
+	c, err := s.d.Claim(ctx, id, dispatch.Claimant{Worker: name, Key: req.GetKey()}, dispatch.Ticket{Job: req.GetJobId(), Attempt: req.GetAttempt()})
 	if refused, ok := errors.AsType[*dispatch.Refusal](err); ok {
-		if refused.Keep {
+		if refused.Keep || !id.CrossTenant && refused.Tenant != id.Home { // nobody learns whether another tenant has such a job
 			return &cordumv1.ClaimJobResponse{Outcome: elsewhere}, nil
 		}
 		return &cordumv1.ClaimJobResponse{Outcome: gone}, nil

@@ -108,6 +108,7 @@ type rig struct {
 	listeners []*bufconn.Listener
 	web       *http.Transport
 	api       cordumv1.CordumApiClient // made when it is first used
+	doors     *grpc.ClientConn         // the same
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -172,7 +173,11 @@ func open(t *testing.T, cfg plane.Config) *rig {
 	web := bufconn.Listen(1 << 20)
 	server := &http.Server{Handler: p.HTTP, ReadHeaderTimeout: time.Minute}
 	serving.Go(func() { _ = server.Serve(web) })
-	r.web = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return web.DialContext(ctx) }}
+	r.web = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return web.DialContext(ctx) },
+		// A deadline of such a connection can strike after it was lifted; the server takes that for a client that has gone, in every request that follows.
+		DisableKeepAlives: true,
+	}
 	t.Cleanup(func() {
 		r.web.CloseIdleConnections()
 		if err := p.Close(); err != nil {

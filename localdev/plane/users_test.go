@@ -1,19 +1,14 @@
 package plane_test
 
 import (
-	"bytes"
-
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -884,133 +879,6 @@ func TestATableOutOfReachIsNoRefusal(t *testing.T) {
 		r.as(token, "GET", session, nil).ok(200)
 		r.as(secret, "GET", session, nil).ok(200)
 	})
-}
-
-// No secret is in any answer but the one that shows it, in the log, in the trail, or in the table.
-func TestCanary_SecretsStayWhereTheyBelong(t *testing.T) {
-	var mu sync.Mutex
-	var log bytes.Buffer
-	cfg := having("CORDUM_ADMIN_USERNAME", "root", "CORDUM_ADMIN_PASSWORD", "Canary-Root-1")
-	cfg.Log = slog.New(slog.NewTextHandler(writer(func(b []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return log.Write(b)
-	}), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	written := &recording{}
-	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
-		written.Table = p.Table
-		p.Table = written
-		return p
-	}
-	virtually(t, cfg, func(t *testing.T, r *rig) {
-		var said []string
-		do := func(key, method, path string, body any, headers ...string) answer {
-			a := r.as(key, method, path, body, headers...)
-			said = append(said, fmt.Sprint(a.Header)+a.Body)
-			return a
-		}
-		shows := func(a answer, secret string) string { // the last answer is the one that shows it
-			said[len(said)-1] = strings.Replace(said[len(said)-1], secret, "<shown>", 1)
-			return secret
-		}
-		secretOf := func(a answer, member string) string {
-			secret, _ := a.object()[member].(string)
-			return shows(a, secret)
-		}
-		id := do("k-admin", "POST", usersPath, pairs("username", "maya", "password", "Canary-Maya-1", "role", "admin")).ok(201).object()["id"].(string)
-		root := secretOf(do("", "POST", loginPath, pairs("username", "root", "password", "Canary-Root-1")).ok(200), "token")
-		maya := secretOf(do("", "POST", loginPath, pairs("username", "maya", "password", "Canary-Maya-1")).ok(200), "token")
-		ofKey := secretOf(do("", "POST", loginPath, pairs("password", "k-ada")).ok(200), "token")
-		managed := secretOf(do(root, "POST", keysPath, pairs("name", "ci", "scopes", []string{"admin"})).ok(201), "secret")
-		do("", "POST", loginPath, pairs("username", "maya", "password", "Canary-Wrong-1")).ok(401)
-		do("", "POST", loginPath, pairs("username", "Canary-Mistyped-1", "password", "maya")).ok(401)
-		do("", "POST", loginPath, pairs("password", managed+"x")).ok(401)
-		do(maya, "POST", "/api/v1/auth/password", pairs("current_password", "Canary-Wrong-2", "new_password", "Canary-Maya-2")).ok(401)
-		do(maya, "POST", "/api/v1/auth/password", pairs("current_password", "Canary-Maya-1", "new_password", "Canary-Maya-2")).ok(204)
-		do(maya, "POST", "/api/v1/auth/password", pairs("current_password", "Canary-Maya-2", "new_password", "canary")).ok(400)
-		do(root, "POST", usersPath+"/"+id+"/password", pairs("password", "Canary-Maya-3")).ok(204)
-		for _, credential := range []string{root, ofKey, managed} {
-			a := do(credential, "GET", session, nil).ok(200)
-			if credential != managed {
-				shows(a, credential)
-			}
-			for _, path := range []string{usersPath, keysPath, "/api/v1/policy/audit", "/api/v1/config?scope=system&scope_id=policy_audit", "/api/v1/jobs", "/api/v1/nowhere"} {
-				do(credential, "GET", path, nil)
-			}
-			do(credential, "POST", "/api/v1/jobs", body())
-			do(credential, "POST", "/api/v1/auth/logout", nil).ok(204)
-		}
-		time.Sleep(2 * time.Minute)
-		secrets := []string{root, maya, ofKey, managed, "Canary-", "canary"}
-		for _, token := range []string{root, maya, ofKey} {
-			secrets = append(secrets, strings.TrimPrefix(token, "session-"))
-		}
-		secrets = append(secrets, managed[12:])
-		entries, err := json.Marshal(r.entries("default"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		mu.Lock()
-		logged := log.String()
-		mu.Unlock()
-		for where, texts := range map[string][]string{"an answer": said, "the log": {logged}, "the trail": {string(entries)}, "the table": written.all()} {
-			if len(strings.Join(texts, "")) < 1000 {
-				t.Errorf("%s is almost empty", where)
-			}
-			for _, text := range texts {
-				for _, secret := range secrets {
-					if i := strings.Index(text, secret); i >= 0 {
-						t.Errorf("%s has %q: ...%s", where, secret, text[max(0, i-80):min(len(text), i+80)])
-					}
-				}
-			}
-		}
-	})
-}
-
-type writer func([]byte) (int, error)
-
-func (w writer) Write(b []byte) (int, error) { return w(b) }
-
-// recording keeps whatever is written to a table.
-type recording struct {
-	store.Table
-
-	mu  sync.Mutex
-	ops []string
-}
-
-func (r *recording) keep(ops []store.Op) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, op := range ops {
-		text := fmt.Sprintf("%s %s %v %v", op.Key, op.Item.Key, op.SetIndex, op.Item.Index)
-		for _, attrs := range []store.Attrs{op.Item.Attrs, op.Set} {
-			for name, v := range attrs {
-				if b, ok := v.([]byte); ok {
-					v = string(b)
-				}
-				text += fmt.Sprintf(" %s=%v", name, v)
-			}
-		}
-		r.ops = append(r.ops, text)
-	}
-}
-
-func (r *recording) Write(ctx context.Context, ops ...store.Op) error {
-	r.keep(ops)
-	return r.Table.Write(ctx, ops...)
-}
-
-func (r *recording) Update(ctx context.Context, op store.Op) (store.Item, error) {
-	r.keep([]store.Op{op})
-	return r.Table.Update(ctx, op)
-}
-
-func (r *recording) all() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.ops)
 }
 
 // Five wrong passwords of a name and an address lock out, whatever instance they reach, and a quarter of an hour later no more.

@@ -25,6 +25,7 @@ type watcher struct {
 	conn   *websocket.Conn
 	frames chan map[string]any
 	closed chan websocket.StatusCode
+	texts  transcript // of all frames
 }
 
 // open tries a handshake.
@@ -57,6 +58,7 @@ func (r *rig) listen(conn *websocket.Conn) *watcher {
 				w.closed <- websocket.CloseStatus(err)
 				return
 			}
+			w.texts.add(data)
 			var m map[string]any
 			if err := json.Unmarshal(data, &m); err != nil {
 				w.t.Errorf("frame %q: %v", data, err)

@@ -26,8 +26,10 @@ var ErrRefused = errors.New("dispatch: claim refused")
 type Refusal struct {
 	// Keep says that another worker may still claim with the same ticket: the job waits, but not for this worker.
 	Keep bool
-	// Tenant, Pool and Target are the job's, when Keep is set: who may claim it.
-	Tenant, Pool, Target string
+	// Tenant is the job's, "" when there is none.
+	Tenant string
+	// Pool and Target are the job's, when Keep is set: who may claim it.
+	Pool, Target string
 }
 
 func (*Refusal) Error() string { return ErrRefused.Error() }
@@ -178,8 +180,11 @@ func (d *Dispatcher) Reroute(ctx context.Context, r *job.Record) error {
 }
 
 func refusal(r *job.Record, t Ticket) *Refusal {
-	if r == nil || r.State != job.Scheduled || r.Attempts != t.Attempt-1 {
+	if r == nil {
 		return &Refusal{}
+	}
+	if r.State != job.Scheduled || r.Attempts != t.Attempt-1 {
+		return &Refusal{Tenant: r.Tenant}
 	}
 	return &Refusal{Keep: true, Tenant: r.Tenant, Pool: r.Pool, Target: r.Target}
 }
