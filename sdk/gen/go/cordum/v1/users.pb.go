@@ -877,10 +877,10 @@ const file_cordum_v1_users_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\n" +
 	" \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tupdatedAt\x12*\n" +
-	"\rlast_login_at\x18\v \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\vlastLoginAt\"\x8d\x01\n" +
-	"\x11CreateUserRequest\x12\x1a\n" +
-	"\busername\x18\x01 \x01(\tR\busername\x12\x1a\n" +
-	"\bpassword\x18\x02 \x01(\tR\bpassword\x12\x14\n" +
+	"\rlast_login_at\x18\v \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\vlastLoginAt\"\x9d\x01\n" +
+	"\x11CreateUserRequest\x12\"\n" +
+	"\busername\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\busername\x12\"\n" +
+	"\bpassword\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\bpassword\x12\x14\n" +
 	"\x05email\x18\x03 \x01(\tR\x05email\x12\x16\n" +
 	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04role\x18\x05 \x01(\tR\x04role\"\x12\n" +
@@ -893,10 +893,10 @@ const file_cordum_v1_users_proto_rawDesc = "" +
 	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12\x14\n" +
 	"\x05roles\x18\x04 \x03(\tR\x05roles\"#\n" +
 	"\x11DeleteUserRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"@\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"H\n" +
 	"\x12SetPasswordRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bpassword\x18\x02 \x01(\tR\bpassword\"\xa0\x02\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
+	"\bpassword\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\bpassword\"\xa0\x02\n" +
 	"\x06ApiKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -912,9 +912,9 @@ const file_cordum_v1_users_proto_rawDesc = "" +
 	"expires_at\x18\b \x01(\tB\x11\xca\xf3\x18\r\b\x01\x12\texpiresAtR\texpiresAt\"\x14\n" +
 	"\x12ListApiKeysRequest\">\n" +
 	"\x13ListApiKeysResponse\x12'\n" +
-	"\x05items\x18\x01 \x03(\v2\x11.cordum.v1.ApiKeyR\x05items\"q\n" +
-	"\x13CreateApiKeyRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x05items\x18\x01 \x03(\v2\x11.cordum.v1.ApiKeyR\x05items\"y\n" +
+	"\x13CreateApiKeyRequest\x12\x1a\n" +
+	"\x04name\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x04name\x12\x16\n" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12.\n" +
 	"\n" +
 	"expires_at\x18\x03 \x01(\tB\x0f\xca\xf3\x18\v\x12\texpiresAtR\texpiresAt\"S\n" +
