@@ -126,7 +126,7 @@ func (w *writer) parameters(m Method) []any {
 			p := w.parameter(fd)
 			p["in"] = "formData"
 			if fd.Kind() == protoreflect.BytesKind {
-				p["type"], p["required"] = "file", true
+				p["type"] = "file"
 				delete(p, "format")
 			}
 			out = append(out, p)
