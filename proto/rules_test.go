@@ -160,6 +160,9 @@ func TestJSONOptions(t *testing.T) {
 				name := string(f.Name())
 				if option, _ := proto.GetExtension(f.Options(), optionsv1.E_Json).(*optionsv1.FieldJson); option != nil {
 					seen++
+					if option.GetObject() && (f.Message() == nil || f.Message().FullName() != "cordum.v1.Json" || f.IsList()) {
+						t.Errorf("%s is not any JSON", f.FullName())
+					}
 					if file.Package() != "cordum.v1" {
 						t.Errorf("%s has a JSON option", f.FullName())
 					}

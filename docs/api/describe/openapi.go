@@ -334,6 +334,9 @@ func (w *writer) member(fd protoreflect.FieldDescriptor, s side) object {
 	default:
 		out = w.value(fd, s)
 	}
+	if jsonOf(fd).GetObject() {
+		out = object{"type": "object"}
+	}
 	if ref, ok := out["$ref"]; ok { // nothing may stand beside a $ref
 		out = object{"allOf": []any{object{"$ref": ref}}}
 	}
