@@ -21,7 +21,10 @@ type object = map[string]any
 
 // OpenAPI writes the REST surface as an OpenAPI 2 document.
 func (c *Contract) OpenAPI() ([]byte, error) {
-	w := &writer{definitions: object{"Error": errorSchema}, responses: object{}, links: linksOf(c)}
+	w := &writer{definitions: object{"Error": errorSchema}, responses: object{}, links: linksOf(c), asked: map[protoreflect.FullName]bool{}}
+	for _, m := range c.routed() {
+		w.asked[m.Input().FullName()] = true
+	}
 	paths, tags := object{}, []any{}
 	for _, g := range c.Groups {
 		used := false
@@ -69,7 +72,8 @@ var errorSchema = object{
 
 type writer struct {
 	definitions, responses object
-	links                  map[string]object // by the name of the method that they lead from
+	links                  map[string]object              // by the name of the method that they lead from
+	asked                  map[protoreflect.FullName]bool // what methods are asked with, which nobody answers
 }
 
 // side says who writes a message. The two have schemas of their own: what a client may leave out, the plane always says.
@@ -298,7 +302,7 @@ func (w *writer) ref(d protoreflect.MessageDescriptor, s side) object {
 	if d.FullName() == "google.protobuf.Timestamp" {
 		return object{"type": "string", "format": "date-time"}
 	}
-	name := definition(d, s)
+	name := w.definition(d, s)
 	if w.definitions[name] == nil {
 		w.definitions[name] = object{} // it may name itself
 		schema := w.object(d, s, nil)
@@ -309,15 +313,12 @@ func (w *writer) ref(d protoreflect.MessageDescriptor, s side) object {
 }
 
 // definition is the name of a message's schema on one side.
-func definition(d protoreflect.MessageDescriptor, s side) string {
+func (w *writer) definition(d protoreflect.MessageDescriptor, s side) string {
 	name := string(d.Name())
-	switch {
-	case isAgent(d):
+	if isAgent(d) {
 		name = "agent." + name
-	case strings.HasSuffix(name, "Request"): // nobody answers one
-		return name
 	}
-	if s == request {
+	if s == request && !w.asked[d.FullName()] {
 		name += "Input"
 	}
 	return name

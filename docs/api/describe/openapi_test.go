@@ -19,6 +19,7 @@ type schema struct {
 	Required   []string          `json:"required"`
 	Properties map[string]schema `json:"properties"`
 	Items      *schema           `json:"items"`
+	Values     *schema           `json:"additionalProperties"`
 	Nullable   bool              `json:"x-nullable"`
 	MinLength  int               `json:"minLength"`
 }
@@ -103,6 +104,57 @@ func TestRequestsAndAnswersAreDescribedApart(t *testing.T) {
 	}
 	if p := doc.Definitions["Lock"].Properties; p["resource"].Nullable || p["resource"].MinLength != 0 || slices.Contains(doc.Definitions["Lock"].Required, "owners") {
 		t.Errorf("of an answer: %+v", p)
+	}
+}
+
+// Of what belongs to requests nothing is in an answer, nor the other way round.
+func TestSidesDoNotMix(t *testing.T) {
+	doc, operations := document(t)
+	asked := map[string]bool{}
+	for _, g := range load(t).Groups {
+		for _, m := range g.Methods {
+			asked[string(m.Input().Name())] = m.Verb != ""
+		}
+	}
+	isRequest := func(name string) bool { return strings.HasSuffix(name, "Input") || asked[name] }
+	refs := 0
+	var walk func(of string, in bool, s schema)
+	walk = func(of string, in bool, s schema) {
+		if name, ok := strings.CutPrefix(s.Ref, "#/definitions/"); ok {
+			refs++
+			if isRequest(name) != in {
+				t.Errorf("%s has %s", of, name)
+			}
+		}
+		for _, part := range s.AllOf {
+			walk(of, in, part)
+		}
+		for _, part := range s.Properties {
+			walk(of, in, part)
+		}
+		for _, part := range []*schema{s.Items, s.Values} {
+			if part != nil {
+				walk(of, in, *part)
+			}
+		}
+	}
+	for name, s := range doc.Definitions {
+		walk(name, isRequest(name), s)
+	}
+	for id, op := range operations {
+		for _, p := range op.Parameters {
+			if p.Schema != nil {
+				walk(id, true, *p.Schema)
+			}
+		}
+		for _, r := range op.Responses {
+			if r.Schema != nil {
+				walk(id, false, *r.Schema)
+			}
+		}
+	}
+	if refs < 100 {
+		t.Errorf("only %d references were looked at", refs)
 	}
 }
 
