@@ -232,9 +232,9 @@ func (w *writer) answers(m Method) object {
 
 // refusals are the statuses of the errors of a route.
 func refusals(m Method) []int {
-	codes := []int{400, 429, 431, 500, 503}
+	codes := []int{400, 403, 429, 431, 500, 503} // 403 is for a page of another origin, too
 	if !isPublic(m.Rule) {
-		codes = append(codes, 401, 403)
+		codes = append(codes, 401)
 	}
 	if m.Body != "" || grows(m.Output()) { // a body that is too large, or an answer
 		codes = append(codes, 413)

@@ -1924,7 +1924,7 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\bagent_id\x18\x06 \x01(\tR\aagentId\x12\x1d\n" +
 	"\n" +
 	"agent_name\x18\a \x01(\tR\tagentName\x123\n" +
-	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\bmetadata2\xb6\b\n" +
+	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\bmetadata2\xb8\b\n" +
 	"\x04Runs\x12c\n" +
 	"\bStartRun\x12\x1a.cordum.v1.StartRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1e\xd2\xf3\x18\x1a\n" +
 	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x032\tstart run\x12h\n" +
@@ -1943,9 +1943,9 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\n" +
 	"delete run\x12Y\n" +
 	"\vGetTimeline\x12\x1d.cordum.v1.GetTimelineRequest\x1a\x1e.cordum.v1.GetTimelineResponse\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12_\n" +
-	"\bRerunRun\x12\x1a.cordum.v1.RerunRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1a\xd2\xf3\x18\x16\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x032\trerun run\x12P\n" +
+	"\x01\x02\"\x02\x94\x03\x12a\n" +
+	"\bRerunRun\x12\x1a.cordum.v1.RerunRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1c\xd2\xf3\x18\x18\n" +
+	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x032\trerun run\x12P\n" +
 	"\bListChat\x12\x1a.cordum.v1.ListChatRequest\x1a\x1b.cordum.v1.ListChatResponse\"\v\xd2\xf3\x18\a\n" +
 	"\x01\x02\"\x02\x94\x03\x12\x84\x01\n" +
 	"\bPostChat\x12\x1a.cordum.v1.PostChatRequest\x1a\x16.cordum.v1.ChatMessage\"D\xd2\xf3\x18@\n" +
