@@ -11,14 +11,10 @@ import (
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
 )
 
-// described answers the statuses of the OpenAPI document, by path and verb.
-var described = sync.OnceValue(func() map[string]map[string]struct {
-	Responses map[string]json.RawMessage `json:"responses"`
-} {
+// described is the OpenAPI document: paths, verbs, and what each can answer.
+var described = sync.OnceValue(func() map[string]map[string]struct{ Responses map[string]json.RawMessage } {
 	var doc struct {
-		Paths map[string]map[string]struct {
-			Responses map[string]json.RawMessage `json:"responses"`
-		} `json:"paths"`
+		Paths map[string]map[string]struct{ Responses map[string]json.RawMessage }
 	}
 	if err := json.Unmarshal(api.Document, &doc); err != nil {
 		panic(err)
@@ -26,8 +22,8 @@ var described = sync.OnceValue(func() map[string]map[string]struct {
 	return doc.Paths
 })
 
-// documented fails the test when a route answers what the OpenAPI document does not say, whatever the test is about: a client that is made from the
-// document knows no other.
+// documented fails a test when a route answers what the OpenAPI document does not say, whatever the test is about: whoever made a client from the
+// document would not know what to do with it.
 func (r *rig) documented(method, target string, status int) {
 	r.t.Helper()
 	at, err := url.Parse(target)
@@ -36,7 +32,7 @@ func (r *rig) documented(method, target string, status int) {
 	}
 	match, malformed := routes.Default().Find(method, at.EscapedPath())
 	if malformed != nil || match.Route == nil {
-		return // nobody's path
+		return // no route's
 	}
 	path := strings.ReplaceAll(match.Route.Path, "=**}", "}")
 	if _, ok := described()[path][strings.ToLower(match.Route.Method)].Responses[strconv.Itoa(status)]; !ok {
