@@ -49,13 +49,14 @@ def filled(sample):
 
 @schemathesis.hook
 def map_case(context, case):
-    """Lay a sample over half of the requests that the document allows."""
+    """Lay a sample over half of the requests that the document allows, and over all until one has succeeded."""
     meta = case.meta
     samples = SAMPLES.get(case.operation.definition.raw["operationId"], [])
     if not samples or not meta.generation.mode.is_positive or meta.phase.name.name not in ("FUZZING", "STATEFUL"):
         return case
     dice = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode("utf-8", "replace"))
-    sample = filled(samples[dice // 2 % len(samples)]) if dice % 2 else None
+    heard = any(200 <= status < 300 for status in statuses.get(case.operation.label, ()))
+    sample = filled(samples[dice // 2 % len(samples)]) if dice % 2 or not heard else None
     if sample is None:
         return case
     case.path_parameters.update(sample.get("path", {}))
