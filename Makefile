@@ -20,7 +20,7 @@ CDK := npx --yes aws-cdk@2.1148.1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
 .PHONY: help demo dev dev-memory dev-localstack test test-quick test-aws e2e lint proto openapi docs lambdas size synth lint-infra diff deploy bench cost \
-	fuzz scan crash soak sim policy-test policy-million bench-policy audit-verify clean bench-workflows try-packs
+	fuzz fuzz-api scan crash soak sim policy-test policy-million bench-policy audit-verify clean bench-workflows try-packs
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -139,6 +139,10 @@ audit-verify: ## Verify the audit trail in $(DATA), or of the plane that CORDUM_
 
 fuzz: ## Run every fuzz target for a short while: FUZZTIME=10s each, or FUZZTOTAL=90 seconds all together
 	./tools/fuzz.sh
+
+fuzz-api: ## schemathesis against the OpenAPI document on a running plane; EXAMPLES=200 CHAINS=20 for longer, SEED=9 for others
+	@go build -o bin/cordum-local ./localdev/cmd/cordum-local
+	@./tools/fuzzapi/run.sh
 
 scan: ## gosec over our code, govulncheck over what it stands on: what is found is mended or argued
 	./tools/scan.sh

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
@@ -94,20 +95,7 @@ func TestContractIsTidy(t *testing.T) {
 
 // Everything is commented, and comments of messages, services and methods begin with the name, since they become the API reference.
 func TestEverythingIsCommented(t *testing.T) {
-	image := filepath.Join(t.TempDir(), "image.binpb")
-	buf(t, "build", "proto", "--as-file-descriptor-set", "-o", image)
-	raw, err := os.ReadFile(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var set descriptorpb.FileDescriptorSet
-	if err := proto.Unmarshal(raw, &set); err != nil {
-		t.Fatal(err)
-	}
-	registry, err := protodesc.NewFiles(&set)
-	if err != nil {
-		t.Fatal(err)
-	}
+	registry := described(t)
 	seen := 0
 	registry.RangeFiles(func(file protoreflect.FileDescriptor) bool {
 		if strings.HasPrefix(file.Path(), "cordum/") {
@@ -130,6 +118,43 @@ func TestEverythingIsCommented(t *testing.T) {
 	if seen < 1000 {
 		t.Errorf("only %d declarations were looked at", seen)
 	}
+}
+
+// described builds the contract with its comments.
+func described(t *testing.T) *protoregistry.Files {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "image.binpb")
+	buf(t, "build", "proto", "--as-file-descriptor-set", "-o", image)
+	raw, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(raw, &set); err != nil {
+		t.Fatal(err)
+	}
+	registry, err := protodesc.NewFiles(&set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return registry
+}
+
+// commented answers the fields of cordum.v1 with their comments.
+func commented(t *testing.T) map[protoreflect.FieldDescriptor]string {
+	t.Helper()
+	all := map[protoreflect.FieldDescriptor]string{}
+	described(t).RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		if file.Package() == "cordum.v1" {
+			for m := range each(file.Messages()) {
+				for f := range each(m.Fields()) {
+					all[f] = file.SourceLocations().ByDescriptor(f).LeadingComments
+				}
+			}
+		}
+		return true
+	})
+	return all
 }
 
 func named(d protoreflect.Descriptor) bool {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	optionsv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/options/v1"
@@ -159,6 +160,9 @@ func TestJSONOptions(t *testing.T) {
 				name := string(f.Name())
 				if option, _ := proto.GetExtension(f.Options(), optionsv1.E_Json).(*optionsv1.FieldJson); option != nil {
 					seen++
+					if option.GetObject() && (f.Message() == nil || f.Message().FullName() != "cordum.v1.Json" || f.IsList()) {
+						t.Errorf("%s is not any JSON", f.FullName())
+					}
 					if file.Package() != "cordum.v1" {
 						t.Errorf("%s has a JSON option", f.FullName())
 					}
@@ -176,6 +180,37 @@ func TestJSONOptions(t *testing.T) {
 	})
 	if seen == 0 {
 		t.Error("no field has an option")
+	}
+}
+
+// What a comment calls required is so by its option, which the OpenAPI document is made from, and the other way round; a path has its parameters anyway.
+func TestWhatIsRequiredIsSaidOnce(t *testing.T) {
+	seen := 0
+	for f, comment := range commented(t) {
+		option := &optionsv1.FieldJson{}
+		options := &descriptorpb.FieldOptions{}
+		raw, err := proto.Marshal(f.Options())
+		if err == nil {
+			err = proto.Unmarshal(raw, options)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if set, ok := proto.GetExtension(options, optionsv1.E_Json).(*optionsv1.FieldJson); ok && set != nil {
+			option = set
+		}
+		if said := strings.Contains(comment, "Required"); said != option.GetRequired() {
+			t.Errorf("%s: required is %v, its comment is %q", f.FullName(), option.GetRequired(), comment)
+		}
+		if option.GetRequired() {
+			seen++
+			if option.GetPresence() != 0 || f.IsList() || f.IsMap() {
+				t.Errorf("%s cannot be required", f.FullName())
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("nothing is required")
 	}
 }
 

@@ -279,6 +279,7 @@ func (r *rig) as(key, method, path string, body any, headers ...string) answer {
 	}
 	rec := httptest.NewRecorder()
 	r.plane.HTTP.ServeHTTP(rec, req)
+	r.documented(method, path, rec.Code)
 	return answer{r.t, rec.Code, rec.Header(), rec.Body.String()}
 }
 

@@ -16,7 +16,7 @@ func (c *Contract) Reference() string {
 	w := &reference{types: map[string]protoreflect.MessageDescriptor{}, enums: map[string]protoreflect.EnumDescriptor{}}
 	w.line("<!-- Generated from proto/ by `make openapi`. Do not edit. -->\n# API reference\n")
 	w.line("Every route needs a credential and names its tenant ([authentication.md](authentication.md)), unless its roles say public. Errors have one " +
-		"shape, `{\"error\":\"…\",\"status\":404}`; beside what a route names, each may answer 400, 401, 403, 429, 500 and 503. Methods without a route are gRPC only.\n")
+		"shape, `{\"error\":\"…\",\"status\":404}`; beside what a route names, each may answer 400, 401 (unless it is public), 403, 429, 431, 500 and 503, and 413 where a body or an answer may be too large. Methods without a route are gRPC only.\n")
 	for _, g := range c.Groups {
 		w.line("- [%s](#%s): %s", g.Name, strings.ToLower(g.Name), firstSentence(g.Comment))
 	}

@@ -475,10 +475,10 @@ const file_cordum_v1_auth_proto_rawDesc = "" +
 	"\x11require_principal\x18\t \x01(\bR\x10requirePrincipal\x12%\n" +
 	"\x0edefault_tenant\x18\n" +
 	" \x01(\tR\rdefaultTenant\x12!\n" +
-	"\foidc_enabled\x18\v \x01(\bR\voidcEnabled\"^\n" +
+	"\foidc_enabled\x18\v \x01(\bR\voidcEnabled\"f\n" +
 	"\fLoginRequest\x12\x1a\n" +
-	"\busername\x18\x01 \x01(\tR\busername\x12\x1a\n" +
-	"\bpassword\x18\x02 \x01(\tR\bpassword\x12\x16\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\"\n" +
+	"\bpassword\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\bpassword\x12\x16\n" +
 	"\x06tenant\x18\x03 \x01(\tR\x06tenant\"s\n" +
 	"\aSession\x12\x1c\n" +
 	"\x05token\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05token\x12%\n" +
@@ -486,10 +486,10 @@ const file_cordum_v1_auth_proto_rawDesc = "" +
 	"expires_at\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\texpiresAt\x12#\n" +
 	"\x04user\x18\x03 \x01(\v2\x0f.cordum.v1.UserR\x04user\"\x13\n" +
 	"\x11GetSessionRequest\"\x0f\n" +
-	"\rLogoutRequest\"e\n" +
-	"\x15ChangePasswordRequest\x12)\n" +
-	"\x10current_password\x18\x01 \x01(\tR\x0fcurrentPassword\x12!\n" +
-	"\fnew_password\x18\x02 \x01(\tR\vnewPassword2\xa5\x04\n" +
+	"\rLogoutRequest\"u\n" +
+	"\x15ChangePasswordRequest\x121\n" +
+	"\x10current_password\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x0fcurrentPassword\x12)\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\vnewPassword2\xa7\x04\n" +
 	"\x04Auth\x12P\n" +
 	"\rGetAuthConfig\x12\x1f.cordum.v1.GetAuthConfigRequest\x1a\x15.cordum.v1.AuthConfig\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x01\x12\x8e\x01\n" +
@@ -499,9 +499,9 @@ const file_cordum_v1_auth_proto_rawDesc = "" +
 	"GetSession\x12\x1c.cordum.v1.GetSessionRequest\x1a\x12.cordum.v1.Session\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12u\n" +
 	"\x06Logout\x12\x18.cordum.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"9\xd2\xf3\x185\n" +
-	"\x01\x02\x10\xcc\x012-none: it ends the session of the caller alone\x12t\n" +
-	"\x0eChangePassword\x12 .cordum.v1.ChangePasswordRequest\x1a\x16.google.protobuf.Empty\"(\xd2\xf3\x18$\n" +
-	"\x01\x02\x10\xcc\x01\x18\x01\"\x04\x90\x03\x94\x032\x14change_password user\x1a\x04\xd8\xf3\x18\x01BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
+	"\x01\x02\x10\xcc\x012-none: it ends the session of the caller alone\x12v\n" +
+	"\x0eChangePassword\x12 .cordum.v1.ChangePasswordRequest\x1a\x16.google.protobuf.Empty\"*\xd2\xf3\x18&\n" +
+	"\x01\x02\x10\xcc\x01\x18\x01\"\x06\x90\x03\x94\x03\x99\x032\x14change_password user\x1a\x04\xd8\xf3\x18\x01BCZAgithub.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1;cordumv1b\x06proto3"
 
 var (
 	file_cordum_v1_auth_proto_rawDescOnce sync.Once

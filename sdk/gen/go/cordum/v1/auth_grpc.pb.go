@@ -49,7 +49,7 @@ type AuthClient interface {
 	// ChangePassword replaces the caller's own password and ends the caller's other sessions.
 	//
 	// 400 "user authentication not enabled", "current_password required", "new_password required" or the broken password rule, 401
-	// "invalid current password", 404 "user not found" for a caller that is not a user.
+	// "invalid current password", 404 "user not found" for a caller that is not a user, 409 when others keep changing the user meanwhile.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
@@ -131,7 +131,7 @@ type AuthServer interface {
 	// ChangePassword replaces the caller's own password and ends the caller's other sessions.
 	//
 	// 400 "user authentication not enabled", "current_password required", "new_password required" or the broken password rule, 401
-	// "invalid current password", 404 "user not found" for a caller that is not a user.
+	// "invalid current password", 404 "user not found" for a caller that is not a user, 409 when others keep changing the user meanwhile.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*emptypb.Empty, error)
 	mustEmbedUnimplementedAuthServer()
 }

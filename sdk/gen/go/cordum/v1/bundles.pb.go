@@ -808,7 +808,7 @@ type PutBundleRequest struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The same; wins.
 	BundleId string `protobuf:"bytes,2,opt,name=bundle_id,json=bundleId,proto3" json:"bundle_id,omitempty"`
-	// The draft.
+	// The draft. Required.
 	Bundle        *BundleDraft `protobuf:"bytes,3,opt,name=bundle,proto3" json:"bundle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1055,7 +1055,7 @@ type SimulateBundleRequest struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The same; wins.
 	BundleId string `protobuf:"bytes,2,opt,name=bundle_id,json=bundleId,proto3" json:"bundle_id,omitempty"`
-	// What to try.
+	// What to try. Required.
 	Simulation    *BundleSimulation `protobuf:"bytes,3,opt,name=simulation,proto3" json:"simulation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1115,7 +1115,7 @@ func (x *SimulateBundleRequest) GetSimulation() *BundleSimulation {
 // BundleSimulation is a job, and a content to judge it by.
 type BundleSimulation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job.
+	// The job. Required.
 	Request *PolicyRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	// The YAML to use in place of the bundle's, as if enabled; when empty, the bundle's draft or what is in force.
 	Content       string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
@@ -2107,13 +2107,13 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"created_at\x18\x06 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tcreatedAt\x12%\n" +
 	"\n" +
 	"updated_at\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tupdatedAt\x12\x1c\n" +
-	"\x05draft\x18\b \x01(\bB\x06\xca\xf3\x18\x02\b\x01R\x05draft\"o\n" +
+	"\x05draft\x18\b \x01(\bB\x06\xca\xf3\x18\x02\b\x01R\x05draft\"w\n" +
 	"\x10PutBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
-	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\x12.\n" +
-	"\x06bundle\x18\x03 \x01(\v2\x16.cordum.v1.BundleDraftR\x06bundle\"\x84\x01\n" +
-	"\vBundleDraft\x12\x18\n" +
-	"\acontent\x18\x01 \x01(\tR\acontent\x12\x1d\n" +
+	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\x126\n" +
+	"\x06bundle\x18\x03 \x01(\v2\x16.cordum.v1.BundleDraftB\x06\xca\xf3\x18\x02\x18\x01R\x06bundle\"\x8c\x01\n" +
+	"\vBundleDraft\x12 \n" +
+	"\acontent\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\acontent\x12\x1d\n" +
 	"\aenabled\x18\x02 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x16\n" +
 	"\x06author\x18\x03 \x01(\tR\x06author\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessageB\n" +
@@ -2125,15 +2125,15 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"updated_at\x18\x02 \x01(\tR\tupdatedAt\"B\n" +
 	"\x13DeleteBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
-	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\"\x81\x01\n" +
+	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\"\x89\x01\n" +
 	"\x15SimulateBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
-	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\x12;\n" +
+	"\tbundle_id\x18\x02 \x01(\tR\bbundleId\x12C\n" +
 	"\n" +
-	"simulation\x18\x03 \x01(\v2\x1b.cordum.v1.BundleSimulationR\n" +
-	"simulation\"`\n" +
-	"\x10BundleSimulation\x122\n" +
-	"\arequest\x18\x01 \x01(\v2\x18.cordum.v1.PolicyRequestR\arequest\x12\x18\n" +
+	"simulation\x18\x03 \x01(\v2\x1b.cordum.v1.BundleSimulationB\x06\xca\xf3\x18\x02\x18\x01R\n" +
+	"simulation\"h\n" +
+	"\x10BundleSimulation\x12:\n" +
+	"\arequest\x18\x01 \x01(\v2\x18.cordum.v1.PolicyRequestB\x06\xca\xf3\x18\x02\x18\x01R\arequest\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\"\x1c\n" +
 	"\x1aListBundleSnapshotsRequest\"U\n" +
 	"\x1bListBundleSnapshotsResponse\x126\n" +
@@ -2165,9 +2165,9 @@ const file_cordum_v1_bundles_proto_rawDesc = "" +
 	"\x0fPublishResponse\x12'\n" +
 	"\x0fsnapshot_before\x18\x01 \x01(\tR\x0esnapshotBefore\x12%\n" +
 	"\x0esnapshot_after\x18\x02 \x01(\tR\rsnapshotAfter\x12\x1c\n" +
-	"\tpublished\x18\x03 \x03(\tR\tpublished\"x\n" +
-	"\x0fRollbackRequest\x12\x1f\n" +
-	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
+	"\tpublished\x18\x03 \x03(\tR\tpublished\"\x80\x01\n" +
+	"\x0fRollbackRequest\x12'\n" +
+	"\vsnapshot_id\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\n" +
 	"snapshotId\x12\x16\n" +
 	"\x06author\x18\x02 \x01(\tR\x06author\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x12\n" +

@@ -368,11 +368,11 @@ var File_cordum_v1_config_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x16cordum/v1/config.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"\x9b\x02\n" +
+	"\x16cordum/v1/config.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xa3\x02\n" +
 	"\x0eConfigDocument\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12\x19\n" +
-	"\bscope_id\x18\x02 \x01(\tR\ascopeId\x12#\n" +
-	"\x04data\x18\x03 \x01(\v2\x0f.cordum.v1.JsonR\x04data\x12\x1a\n" +
+	"\bscope_id\x18\x02 \x01(\tR\ascopeId\x12+\n" +
+	"\x04data\x18\x03 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x04data\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x1d\n" +
 	"\n" +
 	"updated_at\x18\x05 \x01(\tR\tupdatedAt\x12?\n" +
@@ -386,19 +386,19 @@ const file_cordum_v1_config_proto_rawDesc = "" +
 	"\benvelope\x18\x03 \x01(\tH\x02R\benvelope\x88\x01\x01B\b\n" +
 	"\x06_scopeB\v\n" +
 	"\t_scope_idB\v\n" +
-	"\t_envelope\"?\n" +
-	"\x10SetConfigRequest\x12+\n" +
-	"\bdocument\x18\x01 \x01(\v2\x0f.cordum.v1.JsonR\bdocument\"\x85\x01\n" +
+	"\t_envelope\"G\n" +
+	"\x10SetConfigRequest\x123\n" +
+	"\bdocument\x18\x01 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\bdocument\"\x85\x01\n" +
 	"\x19GetEffectiveConfigRequest\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x1f\n" +
 	"\vworkflow_id\x18\x03 \x01(\tR\n" +
 	"workflowId\x12\x17\n" +
-	"\astep_id\x18\x04 \x01(\tR\x06stepId\"d\n" +
+	"\astep_id\x18\x04 \x01(\tR\x06stepId\"l\n" +
 	"\x0fEffectiveConfig\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\tR\x04hash\x12#\n" +
-	"\x04data\x18\x03 \x01(\v2\x0f.cordum.v1.JsonR\x04data2\x99\x02\n" +
+	"\x04hash\x18\x02 \x01(\tR\x04hash\x12+\n" +
+	"\x04data\x18\x03 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x04data2\x99\x02\n" +
 	"\x06Config\x12I\n" +
 	"\tGetConfig\x12\x1b.cordum.v1.GetConfigRequest\x1a\x0f.cordum.v1.Json\"\x0e\xd2\xf3\x18\n" +
 	"\n" +

@@ -402,9 +402,9 @@ var File_cordum_v1_cordum_api_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_cordum_api_proto_rawDesc = "" +
 	"\n" +
-	"\x1acordum/v1/cordum_api.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\"\xdb\x04\n" +
-	"\x10SubmitJobRequest\x12\x16\n" +
-	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x14\n" +
+	"\x1acordum/v1/cordum_api.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\"\xe3\x04\n" +
+	"\x10SubmitJobRequest\x12\x1e\n" +
+	"\x06prompt\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x06prompt\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1d\n" +
 	"\n" +
 	"adapter_id\x18\x03 \x01(\tR\tadapterId\x12\x1a\n" +

@@ -1529,9 +1529,9 @@ var File_cordum_v1_jobs_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\n" +
-	"\x14cordum/v1/jobs.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/cordum_api.proto\x1a\x1acordum/v1/job_record.proto\x1a\x14cordum/v1/json.proto\x1a\x1ccordum/v1/policy_types.proto\"\xf9\a\n" +
-	"\x10CreateJobRequest\x12\x16\n" +
-	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x14\n" +
+	"\x14cordum/v1/jobs.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x1acordum/v1/cordum_api.proto\x1a\x1acordum/v1/job_record.proto\x1a\x14cordum/v1/json.proto\x1a\x1ccordum/v1/policy_types.proto\"\x81\b\n" +
+	"\x10CreateJobRequest\x12\x1e\n" +
+	"\x06prompt\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x06prompt\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1a\n" +
 	"\bpriority\x18\x03 \x01(\tR\bpriority\x12)\n" +
 	"\acontext\x18\x04 \x01(\v2\x0f.cordum.v1.JsonR\acontext\x12\x1d\n" +
@@ -1688,10 +1688,11 @@ const file_cordum_v1_jobs_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x06reason\"L\n" +
 	"\x13RemediateJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
-	"\x0eremediation_id\x18\x02 \x01(\tR\rremediationId2\xcd\x04\n" +
-	"\x04Jobs\x12i\n" +
-	"\tCreateJob\x12\x1b.cordum.v1.CreateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"!\xd2\xf3\x18\x1d\n" +
-	"\x03\x03\x04\x05\x18\x01\"\b\x90\x03\x99\x03\x9d\x03\xf7\x032\n" +
+	"\x0eremediation_id\x18\x02 \x01(\tR\rremediationId2\xcf\x04\n" +
+	"\x04Jobs\x12k\n" +
+	"\tCreateJob\x12\x1b.cordum.v1.CreateJobRequest\x1a\x1c.cordum.v1.SubmitJobResponse\"#\xd2\xf3\x18\x1f\n" +
+	"\x03\x03\x04\x05\x18\x01\"\n" +
+	"\x90\x03\x94\x03\x99\x03\x9d\x03\xf7\x032\n" +
 	"submit job\x12L\n" +
 	"\bListJobs\x12\x1a.cordum.v1.ListJobsRequest\x1a\x1b.cordum.v1.ListJobsResponse\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12?\n" +

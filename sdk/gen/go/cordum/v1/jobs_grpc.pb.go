@@ -41,8 +41,9 @@ type JobsClient interface {
 	// Idempotency-Key or X-Idempotency-Key or the query idempotency_key, makes a repetition answer the first job. The header X-Trace-Id of
 	// the answer is the trace.
 	// 400 for what is not acceptable ("prompt is required", "topic must start with job.", "invalid topic format", "too many labels (max
-	// 50)", "token limits must be non-negative" ...), 403 for a tenant or memory that the caller may not use, 409 "idempotency key already
-	// used" when its job cannot be found, 413 for a body over 2 MiB, 429 "job queue full (active=A, limit=L)", 503 when nothing was stored.
+	// 50)", "token limits must be non-negative" ...), 403 for a tenant or memory that the caller may not use, 404 "parent job not
+	// found", 409 "parent job was cancelled", or "idempotency key already used" when its job cannot be found, 413 for a body over 2 MiB, 429 "job
+	// queue full (active=A, limit=L)", 503 when nothing was stored.
 	CreateJob(ctx context.Context, in *CreateJobRequest, opts ...grpc.CallOption) (*SubmitJobResponse, error)
 	// ListJobs lists jobs of the tenant, newest first.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
@@ -147,8 +148,9 @@ type JobsServer interface {
 	// Idempotency-Key or X-Idempotency-Key or the query idempotency_key, makes a repetition answer the first job. The header X-Trace-Id of
 	// the answer is the trace.
 	// 400 for what is not acceptable ("prompt is required", "topic must start with job.", "invalid topic format", "too many labels (max
-	// 50)", "token limits must be non-negative" ...), 403 for a tenant or memory that the caller may not use, 409 "idempotency key already
-	// used" when its job cannot be found, 413 for a body over 2 MiB, 429 "job queue full (active=A, limit=L)", 503 when nothing was stored.
+	// 50)", "token limits must be non-negative" ...), 403 for a tenant or memory that the caller may not use, 404 "parent job not
+	// found", 409 "parent job was cancelled", or "idempotency key already used" when its job cannot be found, 413 for a body over 2 MiB, 429 "job
+	// queue full (active=A, limit=L)", 503 when nothing was stored.
 	CreateJob(context.Context, *CreateJobRequest) (*SubmitJobResponse, error)
 	// ListJobs lists jobs of the tenant, newest first.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)

@@ -475,10 +475,10 @@ var File_cordum_v1_policy_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x16cordum/v1/policy.proto\x12\tcordum.v1\x1a\x1ccordum/agent/v1/policy.proto\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\"\xd2\x04\n" +
+	"\x16cordum/v1/policy.proto\x12\tcordum.v1\x1a\x1ccordum/agent/v1/policy.proto\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\"\xda\x04\n" +
 	"\rPolicyRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
-	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1c\n" +
+	"\x05topic\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x05topic\x12\x16\n" +
 	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x15\n" +
 	"\x06org_id\x18\x04 \x01(\tR\x05orgId\x12\x17\n" +
 	"\ateam_id\x18\x05 \x01(\tR\x06teamId\x12\x1f\n" +

@@ -1763,22 +1763,22 @@ var File_cordum_v1_runs_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\n" +
-	"\x14cordum/v1/runs.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xb8\b\n" +
+	"\x14cordum/v1/runs.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xd8\b\n" +
 	"\x03Run\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vworkflow_id\x18\x02 \x01(\tR\n" +
 	"workflowId\x12\x15\n" +
 	"\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x17\n" +
-	"\ateam_id\x18\x04 \x01(\tR\x06teamId\x12%\n" +
-	"\x05input\x18\x05 \x01(\v2\x0f.cordum.v1.JsonR\x05input\x12)\n" +
-	"\acontext\x18\x06 \x01(\v2\x0f.cordum.v1.JsonR\acontext\x12\x16\n" +
+	"\ateam_id\x18\x04 \x01(\tR\x06teamId\x12-\n" +
+	"\x05input\x18\x05 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x05input\x121\n" +
+	"\acontext\x18\x06 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\acontext\x12\x16\n" +
 	"\x06status\x18\a \x01(\tR\x06status\x12%\n" +
 	"\n" +
 	"started_at\x18\b \x01(\tB\x06\xca\xf3\x18\x02\b\x02R\tstartedAt\x12)\n" +
-	"\fcompleted_at\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x02R\vcompletedAt\x12'\n" +
+	"\fcompleted_at\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x02R\vcompletedAt\x12/\n" +
 	"\x06output\x18\n" +
-	" \x01(\v2\x0f.cordum.v1.JsonR\x06output\x12%\n" +
-	"\x05error\x18\v \x01(\v2\x0f.cordum.v1.JsonR\x05error\x12/\n" +
+	" \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x06output\x12-\n" +
+	"\x05error\x18\v \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x05error\x12/\n" +
 	"\x05steps\x18\f \x03(\v2\x19.cordum.v1.Run.StepsEntryR\x05steps\x12\x1d\n" +
 	"\n" +
 	"total_cost\x18\r \x01(\x01R\ttotalCost\x12!\n" +
@@ -1830,14 +1830,14 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"workflowId\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x19\n" +
 	"\bfires_at\x18\x03 \x01(\tR\afiresAt\x12!\n" +
-	"\fremaining_ms\x18\x04 \x01(\x03R\vremainingMs\"\xba\x01\n" +
+	"\fremaining_ms\x18\x04 \x01(\x03R\vremainingMs\"\xc2\x01\n" +
 	"\x0fStartRunRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x17\n" +
 	"\ateam_id\x18\x03 \x01(\tR\x06teamId\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\tR\x06dryRun\x12'\n" +
-	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12%\n" +
-	"\x05input\x18\x06 \x01(\v2\x0f.cordum.v1.JsonR\x05input\")\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12-\n" +
+	"\x05input\x18\x06 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x05input\")\n" +
 	"\x10StartRunResponse\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\")\n" +
 	"\x17ListWorkflowRunsRequest\x12\x0e\n" +
@@ -1900,7 +1900,7 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x10ListChatResponse\x12,\n" +
 	"\x05items\x18\x01 \x03(\v2\x16.cordum.v1.ChatMessageR\x05items\x12'\n" +
 	"\vnext_cursor\x18\x02 \x01(\x03B\x06\xca\xf3\x18\x02\b\x01R\n" +
-	"nextCursor\"\xc0\x02\n" +
+	"nextCursor\"\xc2\x02\n" +
 	"\vChatMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x12\n" +
@@ -1912,19 +1912,19 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x06job_id\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\x05jobId\x12!\n" +
 	"\bagent_id\x18\b \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\aagentId\x12%\n" +
 	"\n" +
-	"agent_name\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tagentName\x123\n" +
+	"agent_name\x18\t \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tagentName\x125\n" +
 	"\bmetadata\x18\n" +
-	" \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\bmetadata\"\xe6\x01\n" +
+	" \x01(\v2\x0f.cordum.v1.JsonB\b\xca\xf3\x18\x04\b\x01 \x01R\bmetadata\"\xf6\x01\n" +
 	"\x0fPostChatRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\tR\acontent\x12\x12\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
+	"\acontent\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\acontent\x12\x12\n" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x17\n" +
 	"\astep_id\x18\x04 \x01(\tR\x06stepId\x12\x15\n" +
 	"\x06job_id\x18\x05 \x01(\tR\x05jobId\x12\x19\n" +
 	"\bagent_id\x18\x06 \x01(\tR\aagentId\x12\x1d\n" +
 	"\n" +
-	"agent_name\x18\a \x01(\tR\tagentName\x12+\n" +
-	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonR\bmetadata2\xb6\b\n" +
+	"agent_name\x18\a \x01(\tR\tagentName\x123\n" +
+	"\bmetadata\x18\b \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\bmetadata2\xb8\b\n" +
 	"\x04Runs\x12c\n" +
 	"\bStartRun\x12\x1a.cordum.v1.StartRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1e\xd2\xf3\x18\x1a\n" +
 	"\x01\x03\x18\x02\"\b\x90\x03\x94\x03\x99\x03\x9d\x032\tstart run\x12h\n" +
@@ -1943,9 +1943,9 @@ const file_cordum_v1_runs_proto_rawDesc = "" +
 	"\x01\x03\x10\xcc\x01\"\x04\x94\x03\x99\x032\n" +
 	"delete run\x12Y\n" +
 	"\vGetTimeline\x12\x1d.cordum.v1.GetTimelineRequest\x1a\x1e.cordum.v1.GetTimelineResponse\"\v\xd2\xf3\x18\a\n" +
-	"\x01\x02\"\x02\x94\x03\x12_\n" +
-	"\bRerunRun\x12\x1a.cordum.v1.RerunRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1a\xd2\xf3\x18\x16\n" +
-	"\x01\x03\x18\x02\"\x04\x90\x03\x94\x032\trerun run\x12P\n" +
+	"\x01\x02\"\x02\x94\x03\x12a\n" +
+	"\bRerunRun\x12\x1a.cordum.v1.RerunRunRequest\x1a\x1b.cordum.v1.StartRunResponse\"\x1c\xd2\xf3\x18\x18\n" +
+	"\x01\x03\x18\x02\"\x06\x90\x03\x94\x03\x99\x032\trerun run\x12P\n" +
 	"\bListChat\x12\x1a.cordum.v1.ListChatRequest\x1a\x1b.cordum.v1.ListChatResponse\"\v\xd2\xf3\x18\a\n" +
 	"\x01\x02\"\x02\x94\x03\x12\x84\x01\n" +
 	"\bPostChat\x12\x1a.cordum.v1.PostChatRequest\x1a\x16.cordum.v1.ChatMessage\"D\xd2\xf3\x18@\n" +

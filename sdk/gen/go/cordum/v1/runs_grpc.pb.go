@@ -79,7 +79,7 @@ type RunsClient interface {
 	// RerunRun starts a new run with the input of another, from the beginning or from a step.
 	//
 	// With from_step, what that step depends on is taken over as succeeded. 400 "invalid json", "step not found" or "dependency X not
-	// succeeded", 404 "run not found", 429 as for StartRun.
+	// succeeded", 404 "run not found", 409 when others keep changing the workflow meanwhile, 429 as for StartRun.
 	RerunRun(ctx context.Context, in *RerunRunRequest, opts ...grpc.CallOption) (*StartRunResponse, error)
 	// ListChat lists the chat of a run, newest first, of at most the newest 20 messages.
 	//
@@ -253,7 +253,7 @@ type RunsServer interface {
 	// RerunRun starts a new run with the input of another, from the beginning or from a step.
 	//
 	// With from_step, what that step depends on is taken over as succeeded. 400 "invalid json", "step not found" or "dependency X not
-	// succeeded", 404 "run not found", 429 as for StartRun.
+	// succeeded", 404 "run not found", 409 when others keep changing the workflow meanwhile, 429 as for StartRun.
 	RerunRun(context.Context, *RerunRunRequest) (*StartRunResponse, error)
 	// ListChat lists the chat of a run, newest first, of at most the newest 20 messages.
 	//

@@ -323,19 +323,19 @@ var File_cordum_v1_schemas_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_schemas_proto_rawDesc = "" +
 	"\n" +
-	"\x17cordum/v1/schemas.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"P\n" +
-	"\x15RegisterSchemaRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
-	"\x06schema\x18\x02 \x01(\v2\x0f.cordum.v1.JsonR\x06schema\"*\n" +
+	"\x17cordum/v1/schemas.proto\x12\tcordum.v1\x1a\x1fcordum/options/v1/options.proto\x1a\x14cordum/v1/json.proto\x1a\x1bgoogle/protobuf/empty.proto\"b\n" +
+	"\x15RegisterSchemaRequest\x12\x16\n" +
+	"\x02id\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x02id\x121\n" +
+	"\x06schema\x18\x02 \x01(\v2\x0f.cordum.v1.JsonB\b\xca\xf3\x18\x04\x18\x01 \x01R\x06schema\"*\n" +
 	"\x12ListSchemasRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\tR\x05limit\"/\n" +
 	"\x13ListSchemasResponse\x12\x18\n" +
 	"\aschemas\x18\x01 \x03(\tR\aschemas\"\"\n" +
 	"\x10GetSchemaRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"I\n" +
 	"\x06Schema\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
-	"\x06schema\x18\x02 \x01(\v2\x0f.cordum.v1.JsonR\x06schema\"%\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
+	"\x06schema\x18\x02 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x06schema\"%\n" +
 	"\x13DeleteSchemaRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id2\x90\x03\n" +
 	"\aSchemas\x12q\n" +

@@ -51,8 +51,11 @@ type UsersClient interface {
 	// DeleteUser disables a user, frees the e-mail address and ends the user's sessions.
 	//
 	// 400 "cannot delete your own account", 404 "user not found".
+	// 409 when others keep changing the user meanwhile.
 	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// SetPassword replaces a user's password and ends the user's sessions.
+	//
+	// 409 when others keep changing the user meanwhile.
 	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// ListApiKeys lists the managed API keys, without their secrets, the newest 2000.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
@@ -62,6 +65,8 @@ type UsersClient interface {
 	// {"reason":"key_scope_insufficient","details":{"required":"jobs:write","granted":["jobs:read"]}}.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// DeleteApiKey ends an API key at once.
+	//
+	// 409 when others keep changing the key meanwhile.
 	DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
@@ -172,8 +177,11 @@ type UsersServer interface {
 	// DeleteUser disables a user, frees the e-mail address and ends the user's sessions.
 	//
 	// 400 "cannot delete your own account", 404 "user not found".
+	// 409 when others keep changing the user meanwhile.
 	DeleteUser(context.Context, *DeleteUserRequest) (*emptypb.Empty, error)
 	// SetPassword replaces a user's password and ends the user's sessions.
+	//
+	// 409 when others keep changing the user meanwhile.
 	SetPassword(context.Context, *SetPasswordRequest) (*emptypb.Empty, error)
 	// ListApiKeys lists the managed API keys, without their secrets, the newest 2000.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
@@ -183,6 +191,8 @@ type UsersServer interface {
 	// {"reason":"key_scope_insufficient","details":{"required":"jobs:write","granted":["jobs:read"]}}.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// DeleteApiKey ends an API key at once.
+	//
+	// 409 when others keep changing the key meanwhile.
 	DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*emptypb.Empty, error)
 	mustEmbedUnimplementedUsersServer()
 }

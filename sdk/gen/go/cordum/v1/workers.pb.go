@@ -248,11 +248,11 @@ func (x *WriteResultResponse) GetResultPtr() string {
 // ClaimJobRequest is a ticket and who wants it.
 type ClaimJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The worker, as its heartbeats name it.
+	// The worker, as its heartbeats name it. Required.
 	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
-	// The job, as the ticket says.
+	// The job, as the ticket says. Required.
 	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// The attempt, as the ticket says.
+	// The attempt, as the ticket says, from 1. Required.
 	Attempt int64 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// A name for this claim that the worker makes up, at most 64 bytes, another one for each ticket that it receives. A claim that took effect
 	// is answered as claimed again to the same worker with the same key, and as gone to everybody else. Without a key it is gone, too.
@@ -378,7 +378,7 @@ func (x *ClaimJobResponse) GetPacket() *v1.BusPacket {
 // BeatRequest is a worker's heartbeat.
 type BeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As on the stream: worker_id and pool are required.
+	// As on the stream: worker_id and pool must be there. Required.
 	Heartbeat *v1.Heartbeat `protobuf:"bytes,1,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
 	// The worker stops: it is taken out of the registry, unless it holds jobs.
 	Leaving bool `protobuf:"varint,2,opt,name=leaving,proto3" json:"leaving,omitempty"`
@@ -498,30 +498,30 @@ var File_cordum_v1_workers_proto protoreflect.FileDescriptor
 
 const file_cordum_v1_workers_proto_rawDesc = "" +
 	"\n" +
-	"\x17cordum/v1/workers.proto\x12\tcordum.v1\x1a\x1fcordum/agent/v1/heartbeat.proto\x1a\x19cordum/agent/v1/job.proto\x1a\x1ccordum/agent/v1/packet.proto\x1a\x1fcordum/options/v1/options.proto\"E\n" +
-	"\x12ReadContextRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
+	"\x17cordum/v1/workers.proto\x12\tcordum.v1\x1a\x1fcordum/agent/v1/heartbeat.proto\x1a\x19cordum/agent/v1/job.proto\x1a\x1ccordum/agent/v1/packet.proto\x1a\x1fcordum/options/v1/options.proto\"M\n" +
+	"\x12ReadContextRequest\x12\x1d\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x05jobId\x12\x18\n" +
 	"\apointer\x18\x02 \x01(\tR\apointer\")\n" +
 	"\x13ReadContextResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"|\n" +
-	"\x12WriteResultRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x84\x01\n" +
+	"\x12WriteResultRequest\x12\x1d\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x05jobId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12!\n" +
 	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\"4\n" +
 	"\x13WriteResultResponse\x12\x1d\n" +
 	"\n" +
-	"result_ptr\x18\x01 \x01(\tR\tresultPtr\"q\n" +
-	"\x0fClaimJobRequest\x12\x1b\n" +
-	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x15\n" +
-	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\x03R\aattempt\x12\x10\n" +
+	"result_ptr\x18\x01 \x01(\tR\tresultPtr\"\x89\x01\n" +
+	"\x0fClaimJobRequest\x12#\n" +
+	"\tworker_id\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\bworkerId\x12\x1d\n" +
+	"\x06job_id\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x05jobId\x12 \n" +
+	"\aattempt\x18\x03 \x01(\x03B\x06\xca\xf3\x18\x02\x18\x01R\aattempt\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\"h\n" +
 	"\x10ClaimJobResponse\x12\x18\n" +
 	"\aoutcome\x18\x01 \x01(\tR\aoutcome\x12:\n" +
-	"\x06packet\x18\x02 \x01(\v2\x1a.cordum.agent.v1.BusPacketB\x06\xca\xf3\x18\x02\b\x01R\x06packet\"u\n" +
-	"\vBeatRequest\x128\n" +
-	"\theartbeat\x18\x01 \x01(\v2\x1a.cordum.agent.v1.HeartbeatR\theartbeat\x12\x18\n" +
+	"\x06packet\x18\x02 \x01(\v2\x1a.cordum.agent.v1.BusPacketB\x06\xca\xf3\x18\x02\b\x01R\x06packet\"}\n" +
+	"\vBeatRequest\x12@\n" +
+	"\theartbeat\x18\x01 \x01(\v2\x1a.cordum.agent.v1.HeartbeatB\x06\xca\xf3\x18\x02\x18\x01R\theartbeat\x12\x18\n" +
 	"\aleaving\x18\x02 \x01(\bR\aleaving\x12\x12\n" +
 	"\x04jobs\x18\x03 \x03(\tR\x04jobs\"i\n" +
 	"\fBeatResponse\x124\n" +

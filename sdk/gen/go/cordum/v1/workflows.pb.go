@@ -1261,7 +1261,7 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\n" +
 	"StepsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12%\n" +
-	"\x05value\x18\x02 \x01(\v2\x0f.cordum.v1.StepR\x05value:\x028\x01\"\xb9\b\n" +
+	"\x05value\x18\x02 \x01(\v2\x0f.cordum.v1.StepR\x05value:\x028\x01\"\xbb\b\n" +
 	"\x04Step\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1272,9 +1272,9 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"depends_on\x18\x06 \x03(\tB\x06\xca\xf3\x18\x02\b\x01R\tdependsOn\x12$\n" +
 	"\tcondition\x18\a \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\tcondition\x12!\n" +
 	"\bfor_each\x18\b \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\aforEach\x12)\n" +
-	"\fmax_parallel\x18\t \x01(\x05B\x06\xca\xf3\x18\x02\b\x01R\vmaxParallel\x12-\n" +
+	"\fmax_parallel\x18\t \x01(\x05B\x06\xca\xf3\x18\x02\b\x01R\vmaxParallel\x12/\n" +
 	"\x05input\x18\n" +
-	" \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\x05input\x12:\n" +
+	" \x01(\v2\x0f.cordum.v1.JsonB\b\xca\xf3\x18\x04\b\x01 \x01R\x05input\x12:\n" +
 	"\finput_schema\x18\v \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02\b\x01R\vinputSchema\x12.\n" +
 	"\x0finput_schema_id\x18\f \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\rinputSchemaId\x12'\n" +
 	"\voutput_path\x18\r \x01(\tB\x06\xca\xf3\x18\x02\b\x01R\n" +
@@ -1322,7 +1322,7 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\x14ListWorkflowsRequest\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\"J\n" +
 	"\x15ListWorkflowsResponse\x121\n" +
-	"\tworkflows\x18\x01 \x03(\v2\x13.cordum.v1.WorkflowR\tworkflows\"\xac\x04\n" +
+	"\tworkflows\x18\x01 \x03(\v2\x13.cordum.v1.WorkflowR\tworkflows\"\xb4\x04\n" +
 	"\x15CreateWorkflowRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x17\n" +
@@ -1332,8 +1332,8 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x1f\n" +
 	"\vtimeout_sec\x18\a \x01(\x03R\n" +
 	"timeoutSec\x12A\n" +
-	"\x05steps\x18\b \x03(\v2+.cordum.v1.CreateWorkflowRequest.StepsEntryR\x05steps\x12'\n" +
-	"\x06config\x18\t \x01(\v2\x0f.cordum.v1.JsonR\x06config\x122\n" +
+	"\x05steps\x18\b \x03(\v2+.cordum.v1.CreateWorkflowRequest.StepsEntryR\x05steps\x12/\n" +
+	"\x06config\x18\t \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x06config\x122\n" +
 	"\finput_schema\x18\n" +
 	" \x01(\v2\x0f.cordum.v1.JsonR\vinputSchema\x12/\n" +
 	"\n" +
@@ -1351,10 +1351,10 @@ const file_cordum_v1_workflows_proto_rawDesc = "" +
 	"\x12GetWorkflowRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"'\n" +
 	"\x15DeleteWorkflowRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"p\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"x\n" +
 	"\x15DryRunWorkflowRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
-	"\x05input\x18\x02 \x01(\v2\x0f.cordum.v1.JsonR\x05input\x12 \n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05input\x18\x02 \x01(\v2\x0f.cordum.v1.JsonB\x06\xca\xf3\x18\x02 \x01R\x05input\x12 \n" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\"f\n" +
 	"\x16DryRunWorkflowResponse\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +

@@ -276,7 +276,11 @@ type FieldJson struct {
 	// What a zero value looks like.
 	Presence Presence `protobuf:"varint,1,opt,name=presence,proto3,enum=cordum.options.v1.Presence" json:"presence,omitempty"`
 	// The member's name, where it is not the field's own snake_case name (for example "expiresAt").
-	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// A request must have it, and not empty. The code behind the route is what refuses; this says so to those who write clients.
+	Required bool `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	// Of a value of any JSON: it is an object.
+	Object        bool `protobuf:"varint,4,opt,name=object,proto3" json:"object,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +327,20 @@ func (x *FieldJson) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *FieldJson) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *FieldJson) GetObject() bool {
+	if x != nil {
+		return x.Object
+	}
+	return false
 }
 
 // MethodRule is the row of one method in the table of the API.
@@ -490,10 +508,12 @@ var File_cordum_options_v1_options_proto protoreflect.FileDescriptor
 
 const file_cordum_options_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcordum/options/v1/options.proto\x12\x11cordum.options.v1\x1a google/protobuf/descriptor.proto\"X\n" +
+	"\x1fcordum/options/v1/options.proto\x12\x11cordum.options.v1\x1a google/protobuf/descriptor.proto\"\x8c\x01\n" +
 	"\tFieldJson\x127\n" +
 	"\bpresence\x18\x01 \x01(\x0e2\x1b.cordum.options.v1.PresenceR\bpresence\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x87\x02\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\x12\x16\n" +
+	"\x06object\x18\x04 \x01(\bR\x06object\"\x87\x02\n" +
 	"\n" +
 	"MethodRule\x12-\n" +
 	"\x05roles\x18\x01 \x03(\x0e2\x17.cordum.options.v1.RoleR\x05roles\x12\x16\n" +
