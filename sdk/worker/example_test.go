@@ -106,7 +106,6 @@ func ExamplePolling_RunBatch() {
 		Messages: []worker.Message{
 			{ID: "m-1", Body: `{"job":"job-1","attempt":1}`},
 			{ID: "m-2", Body: `{"job":"job-2","attempt":1}`},
-			{ID: "m-3", Body: `{"job":"job-1","attempt":1}`},
 		},
 		Until: time.Now().Add(time.Minute),
 	})

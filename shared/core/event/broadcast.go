@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -265,7 +266,7 @@ func (b *Broadcaster) each(ctx context.Context, n int, do func(int) error) error
 	var doing sync.WaitGroup
 	for i := range n {
 		doing.Go(func() {
-			b.Yield.At(ctx, "event")
+			b.Yield.At(ctx, "event "+strconv.Itoa(i))
 			errs[i] = do(i)
 		})
 	}

@@ -26,7 +26,7 @@ func (b *Broadcaster) KeepAlive(ctx context.Context, limit int) error {
 		slots <- struct{}{}
 		keeping.Go(func() {
 			defer func() { <-slots }()
-			b.Yield.At(ctx, "keep-alive")
+			b.Yield.At(ctx, "keep-alive "+c.ID)
 			errs[i] = b.keepAlive(ctx, c)
 		})
 	}
