@@ -435,6 +435,7 @@ func TestAStreamTellsOfRuns(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		id := r.start("w", nil)
 		r.awaitRun(id, "succeeded")
+		time.Sleep(2 * time.Second) // what is said has an order of its own
 		r.post(runPath(id)+"/chat", pairs("content", "well done")).ok(200)
 		time.Sleep(2 * time.Second)
 		var told []string
