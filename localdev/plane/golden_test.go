@@ -46,6 +46,8 @@ type goldenData struct {
 	Jobs  map[string]string `json:"jobs"`
 	Runs  map[string]string `json:"runs,omitempty"`
 	Files map[string]string `json:"files,omitempty"`
+	// Credentials are secrets of nobody but this data, by what they open.
+	Credentials map[string]string `json:"credentials,omitempty"`
 }
 
 type goldenItem struct {
@@ -119,6 +121,7 @@ func TestGoldenDataOfThisRelease(t *testing.T) {
 		g = goldenData{Queues: map[string][]string{}, Answers: map[string]json.RawMessage{}}
 		g.Files = goldenPacks(r) // before anything is decided: a pack brings policy
 		g.Jobs, g.Runs = goldenLife(r), goldenRuns(r)
+		g.Credentials = goldenAccounts(r)
 		g.At = time.Now()
 		for _, key := range slices.SortedFunc(maps.Keys(table.keys), func(a, b store.Key) int { return strings.Compare(a.String(), b.String()) }) {
 			if it, err := table.Get(t.Context(), key); err == nil {
@@ -307,6 +310,48 @@ func (g goldenData) packsGoOn(r *rig) {
 	}
 }
 
+// goldenAccounts leaves a user who has logged in, one who is disabled, a key of an administrator and a key that may read, and answers what opens what.
+func goldenAccounts(r *rig) map[string]string {
+	r.user("maya", "operator")
+	r.as("k-admin", "DELETE", usersPath+"/"+r.user("noah", "viewer"), nil).ok(204)
+	_, reads := r.key("reads", "jobs:read")
+	_, all := r.key("all", "admin")
+	r.as(reads, "GET", "/api/v1/jobs", nil).ok(200)
+	opened := map[string]string{"user": r.login("maya", password), "reads": reads, "all": all}
+	var s struct {
+		Token string `json:"token"`
+	}
+	r.as("", "POST", loginPath, pairs("password", all)).ok(200).json(&s)
+	opened["session of all"] = s.Token
+	time.Sleep(time.Second)
+	return opened
+}
+
+// accountsGoOn opens what was opened by the same, logs in with the same password, and ends it.
+func (g goldenData) accountsGoOn(r *rig) {
+	if g.Credentials == nil {
+		return // of a release that had none
+	}
+	for what, credential := range g.Credentials {
+		r.as(credential, "GET", "/api/v1/jobs", nil).ok(200)
+		if what == "reads" {
+			r.as(credential, "GET", usersPath, nil).refused(403, "forbidden")
+		}
+	}
+	var me struct {
+		User struct{ ID, Username string }
+	}
+	r.as(r.login("maya", password), "GET", session, nil).ok(200).json(&me)
+	r.as("k-admin", "POST", loginPath, pairs("username", "noah", "password", password)).refused(403, "user is disabled")
+	if me.User.Username != "maya" {
+		r.t.Errorf("%+v", me)
+	}
+	r.as(g.Credentials["user"], "POST", "/api/v1/auth/logout", nil).ok(204)
+	r.as("k-admin", "DELETE", usersPath+"/"+me.User.ID, nil).ok(204)
+	time.Sleep(known)
+	r.as(g.Credentials["user"], "GET", session, nil).refused(401, "unauthorized")
+}
+
 // paths are what is asked of it.
 func (g goldenData) paths() []string {
 	paths := []string{
@@ -339,6 +384,9 @@ func (g goldenData) paths() []string {
 			paths = append(paths, "/api/v1/memory?key=mem:golden:"+part)
 		}
 	}
+	if g.Credentials != nil {
+		paths = append(paths, usersPath, keysPath, session)
+	}
 	return append(paths, "/api/v1/memory?ptr=redis://res:"+g.Jobs["succeeded"])
 }
 
@@ -346,9 +394,6 @@ func (g goldenData) paths() []string {
 var notGolden = map[string]string{
 	"/api/v1/status":                        "it is of the moment",
 	"/api/v1/auth/config":                   "it is not stored",
-	"/api/v1/auth/session":                  "part 7",
-	"/api/v1/auth/keys":                     "part 7",
-	"/api/v1/users":                         "part 7",
 	"/api/v1/traces/{id}":                   "jobs, by another index",
 	"/api/v1/policy/bundles/snapshots/{id}": "the document system/policy_snapshots has them whole",
 	"/api/v1/worker/jobs/{job_id}/context":  "a worker's, of a job that it runs",
@@ -356,7 +401,7 @@ var notGolden = map[string]string{
 
 // Every route that reads has answers in the golden data of this release, or a reason why not.
 func TestGoldenDataAsksEveryRouteThatReads(t *testing.T) {
-	asked := goldenData{Jobs: map[string]string{"a": "x"}, Runs: map[string]string{"a": "x"}, Files: map[string]string{"a": "redis://art:x"}}.paths()
+	asked := goldenData{Jobs: map[string]string{"a": "x"}, Runs: map[string]string{"a": "x"}, Files: map[string]string{"a": "redis://art:x"}, Credentials: map[string]string{}}.paths()
 	greedy, segment := regexp.MustCompile(`\\\{[a-z_]+=\\\*\\\*\\\}`), regexp.MustCompile(`\\\{[a-z_]+\\\}`)
 	for _, route := range routes.All() {
 		if route.Method != "GET" {
@@ -436,6 +481,7 @@ func (g goldenData) goOn(r *rig) {
 	}
 	g.runsGoOn(r)
 	g.packsGoOn(r)
+	g.accountsGoOn(r)
 	r.post("/api/v1/jobs/"+g.Jobs["throttled"]+"/cancel", nil).ok(200)
 	r.await(g.Jobs["throttled"], "CANCELLED")
 	r.post("/api/v1/jobs/"+g.Jobs["asked"]+"/cancel", nil).ok(200)
