@@ -139,19 +139,20 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		ports = cfg.Wrap(ports)
 	}
 	p.Dispatcher = dispatch.New(ports)
-	accounts, err := boot.Accounts(getenv, nil, ports.Table, p.Dispatcher.Events.Ended, ports.Clock, cfg.Log)
+	settings := boot.With(getenv, nil)
+	accounts, err := boot.Accounts(settings, ports.Table, p.Dispatcher.Events.Ended, ports.Clock, cfg.Log)
 	if err != nil {
 		return err
 	}
 	begin := beginning.Beginning{Catalog: boot.Catalog(getenv), Users: accounts.Users}
-	if begin.Admin, err = boot.FirstAdmin(getenv, nil); err != nil {
+	if begin.Admin, err = boot.FirstAdmin(settings); err != nil {
 		return err
 	}
 	if err := p.seed(ctx, cfg, begin); err != nil {
 		return err
 	}
 	edge := func() (rest.Config, error) {
-		e, err := boot.Edge(getenv, nil, ports.Table, ports.Clock, cfg.Log)
+		e, err := boot.Edge(settings, ports.Table, ports.Clock, cfg.Log)
 		e.Metrics = cfg.Metrics
 		return e, err
 	}
@@ -176,7 +177,7 @@ func (p *Plane) build(ctx context.Context, cfg Config) error {
 		}
 	}
 	own := apart{sealer: p.Sealer, internet: internet, begin: begin, accounts: accounts}
-	if own.artifacts, err = boot.Artifacts(getenv, nil); err != nil {
+	if own.artifacts, err = boot.Artifacts(settings); err != nil {
 		return err
 	}
 	if own.packs, err = boot.Packs(getenv); err != nil {

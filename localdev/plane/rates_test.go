@@ -43,7 +43,7 @@ func rated(perSecond, burst string) plane.Config {
 func TestTrap19_RatesHoldOverAllInstances(t *testing.T) {
 	cfg := rated("1", "9")
 	virtually(t, cfg, func(t *testing.T, r *rig) {
-		edge, err := boot.Edge(cfg.Getenv, nil, r.plane.Dispatcher.Jobs.Table, clock.System{}, cfg.Log) // another instance
+		edge, err := boot.Edge(boot.With(cfg.Getenv, nil), r.plane.Dispatcher.Jobs.Table, clock.System{}, cfg.Log) // another instance
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestTrap19_RatesHoldOverAllInstances(t *testing.T) {
 		r.get("/api/v1/jobs").ok(200)
 		// addresses likewise, on public routes
 		public := auth.Rule{Public: true}
-		second, err := boot.Edge(cfg.Getenv, nil, r.plane.Dispatcher.Jobs.Table, clock.System{}, cfg.Log)
+		second, err := boot.Edge(boot.With(cfg.Getenv, nil), r.plane.Dispatcher.Jobs.Table, clock.System{}, cfg.Log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestCostOfRates(t *testing.T) {
 	cfg.Meter = meter
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		r.work(map[string]worker.Handler{"job.test.*": succeed})
-		edge, err := boot.Edge(cfg.Getenv, nil, r.plane.Dispatcher.Jobs.Table, clock.System{}, cfg.Log)
+		edge, err := boot.Edge(boot.With(cfg.Getenv, nil), r.plane.Dispatcher.Jobs.Table, clock.System{}, cfg.Log)
 		if err != nil {
 			t.Fatal(err)
 		}

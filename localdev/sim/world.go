@@ -252,7 +252,7 @@ func env(name string) string {
 func (w *world) startAPI(gen int) {
 	w.api = newProcess(w.gate, fmt.Sprintf("api.%d", gen), &skew{})
 	d := w.dispatcher(w.api)
-	edge, err := boot.Edge(env, nil, d.Jobs.Table, w.api.skew, slog.New(slog.DiscardHandler))
+	edge, err := boot.Edge(boot.With(env, nil), d.Jobs.Table, w.api.skew, slog.New(slog.DiscardHandler))
 	if err != nil {
 		panic(err) // the keys above are wrong
 	}

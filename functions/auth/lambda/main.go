@@ -21,11 +21,11 @@ func main() {
 	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	source, table := secrets.Source(cfg, os.Getenv), dynamo.New(cfg, names.Table, nil)
-	edge, err := boot.Edge(os.Getenv, source, table, clock.System{}, log)
+	settings, table := boot.With(os.Getenv, secrets.Source(cfg, os.Getenv)), dynamo.New(cfg, names.Table, nil)
+	edge, err := boot.Edge(settings, table, clock.System{}, log)
 	boot.Must(log, err)
 	bus := &event.Bus{Table: table, Queues: sqs.New(cfg, names.QueueURL), Clock: clock.System{}, Log: log}
-	accounts, err := boot.Accounts(os.Getenv, source, table, bus.Ended, clock.System{}, log)
+	accounts, err := boot.Accounts(settings, table, bus.Ended, clock.System{}, log)
 	boot.Must(log, err)
 	lambda.Start(rest.Lambda(rest.New(edge, auth.New(accounts, edge.Gate).Group())))
 }

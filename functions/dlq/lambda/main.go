@@ -22,7 +22,7 @@ func main() {
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
 	table := dynamo.New(cfg, names.Table, nil)
-	edge, err := boot.Edge(os.Getenv, secrets.Source(cfg, os.Getenv), table, clock.System{}, log)
+	edge, err := boot.Edge(boot.With(os.Getenv, secrets.Source(cfg, os.Getenv)), table, clock.System{}, log)
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
 		Table:  table,

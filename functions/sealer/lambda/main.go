@@ -20,7 +20,7 @@ func main() {
 	log, cfg := boot.Log(), aws.FromEnv(os.Getenv)
 	names, err := aws.NamesFromEnv(os.Getenv)
 	boot.Must(log, err)
-	keys, err := boot.AuditKeys(os.Getenv, secrets.Source(cfg, os.Getenv))
+	keys, err := boot.AuditKeys(boot.With(os.Getenv, secrets.Source(cfg, os.Getenv)))
 	boot.Must(log, err)
 	lambda.Start(sealer.Handler(&chain.Sealer{
 		Table: dynamo.New(cfg, names.Table, nil), Blobs: s3.New(cfg, names.Bucket), Keys: keys, Clock: clock.System{},

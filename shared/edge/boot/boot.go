@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
@@ -75,30 +76,48 @@ func measures(getenv func(string) string, log *slog.Logger) metrics.Sink {
 // secretWait is how long a process that starts waits for its secrets.
 const secretWait = 5 * time.Second
 
-// Edge reads the configuration of authentication, limits and origins, and makes the gate that knows the sessions and keys in the table. Secrets may be
-// nil.
-func Edge(getenv func(string) string, secrets secret.Source, table store.Table, clk clock.Clock, log *slog.Logger) (rest.Config, error) {
-	reload := func(ctx context.Context) (func(string) string, error) {
-		values, err := secrets(ctx)
-		return secret.Over(getenv, values), err
-	}
-	now := getenv
-	if secrets != nil {
+// Settings are what an operator has set: an environment, and secrets that win over it.
+type Settings struct {
+	getenv  func(string) string
+	secrets secret.Source
+	// atStart answers the settings as they were when the process began; they are read once.
+	atStart func() (func(string) string, error)
+}
+
+// With makes settings. Secrets may be nil.
+func With(getenv func(string) string, secrets secret.Source) Settings {
+	s := Settings{getenv: getenv, secrets: secrets}
+	s.atStart = sync.OnceValues(func() (func(string) string, error) {
+		if secrets == nil {
+			return getenv, nil
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), secretWait)
 		defer cancel()
-		var err error
-		if now, err = reload(ctx); err != nil {
-			return rest.Config{}, err
-		}
+		return s.present(ctx)
+	})
+	return s
+}
+
+// present reads the settings as they are now.
+func (s Settings) present(ctx context.Context) (func(string) string, error) {
+	values, err := s.secrets(ctx)
+	return secret.Over(s.getenv, values), err
+}
+
+// Edge reads the configuration of authentication, limits and origins, and makes the gate that knows the sessions and keys in the table.
+func Edge(s Settings, table store.Table, clk clock.Clock, log *slog.Logger) (rest.Config, error) {
+	now, err := s.atStart()
+	if err != nil {
+		return rest.Config{}, err
 	}
 	keys, err := auth.FromEnv(now)
 	if err != nil {
 		return rest.Config{}, err
 	}
-	if secrets != nil {
-		keys.Reload = reload
+	if s.secrets != nil {
+		keys.Reload = s.present
 	}
-	accounts, err := accounts(now, table, nil, clk, log)
+	accounts, err := Accounts(s, table, nil, clk, log)
 	if err != nil {
 		return rest.Config{}, err
 	}
@@ -112,64 +131,45 @@ func Edge(getenv func(string) string, secrets secret.Source, table store.Table, 
 	}
 	gate.Share(table)
 	cfg, err := rest.FromEnv(now)
-	cfg.Gate, cfg.Log, cfg.Clock, cfg.IDs, cfg.Metrics = gate, log, clk, ids.Source{}, measures(getenv, log)
+	cfg.Gate, cfg.Log, cfg.Clock, cfg.IDs, cfg.Metrics = gate, log, clk, ids.Source{}, measures(s.getenv, log)
 	return cfg, err
 }
 
-// Accounts reads what an operator decides about users, sessions and keys; ended is told which of them open nothing any more. Secrets and ended may be nil.
-func Accounts(getenv func(string) string, secrets secret.Source, table store.Table, ended user.Ended, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
-	getenv, err := over(getenv, secrets)
+// Accounts reads what an operator decides about users, sessions and keys; ended is told which of them open nothing any more, and may be nil.
+func Accounts(s Settings, table store.Table, ended user.Ended, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
+	getenv, err := s.atStart()
 	if err != nil {
 		return nil, err
 	}
-	return accounts(getenv, table, ended, clk, log)
-}
-
-func accounts(getenv func(string) string, table store.Table, ended user.Ended, clk clock.Clock, log *slog.Logger) (*user.Accounts, error) {
 	settings, err := user.ReadSettings(getenv)
 	return user.Open(user.Platform{Table: table, Clock: clk, IDs: ids.Source{}, Log: log, Ended: ended}, settings), err
 }
 
-// FirstAdmin reads CORDUM_ADMIN_USERNAME and CORDUM_ADMIN_PASSWORD, who is made the first administrator of the tenant TENANT_ID; nil is nobody. Secrets
-// may be nil.
-func FirstAdmin(getenv func(string) string, secrets secret.Source) (*user.First, error) {
-	getenv, err := over(getenv, secrets)
+// FirstAdmin reads CORDUM_ADMIN_USERNAME and CORDUM_ADMIN_PASSWORD, who is made the first administrator of the tenant TENANT_ID; nil is nobody.
+func FirstAdmin(s Settings) (*user.First, error) {
+	getenv, err := s.atStart()
 	if err != nil {
 		return nil, err
 	}
 	return user.ReadFirst(getenv)
 }
 
-// AuditKeys reads CORDUM_AUDIT_KEY, which signs the audit trail. Secrets may be nil.
-func AuditKeys(getenv func(string) string, secrets secret.Source) (chain.Keys, error) {
-	getenv, err := over(getenv, secrets)
+// AuditKeys reads CORDUM_AUDIT_KEY, which signs the audit trail.
+func AuditKeys(s Settings) (chain.Keys, error) {
+	getenv, err := s.atStart()
 	if err != nil {
 		return chain.Keys{}, err
 	}
 	return chain.ParseKeys(getenv("CORDUM_AUDIT_KEY"))
 }
 
-// Artifacts reads what an operator decides about artifacts. Secrets may be nil.
-func Artifacts(getenv func(string) string, secrets secret.Source) (artifact.Settings, error) {
-	getenv, err := over(getenv, secrets)
+// Artifacts reads what an operator decides about artifacts.
+func Artifacts(s Settings) (artifact.Settings, error) {
+	getenv, err := s.atStart()
 	if err != nil {
 		return artifact.Settings{}, err
 	}
 	return artifact.ReadSettings(getenv), nil
-}
-
-// over is the environment with the secrets over it.
-func over(getenv func(string) string, secrets secret.Source) (func(string) string, error) {
-	if secrets == nil {
-		return getenv, nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), secretWait)
-	defer cancel()
-	values, err := secrets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return secret.Over(getenv, values), nil
 }
 
 // Senders reads CORDUM_SENDER_KEYS, the public keys of workers that sign what they say.
