@@ -198,16 +198,7 @@ func (s *Keys) get(ctx context.Context, id string) (store.Item, error) {
 
 // List answers the keys of a tenant, newest first, those whose time is over among them. One that was made within the last moments may be missing.
 func (s *Keys) List(ctx context.Context, tenant string) ([]Key, error) {
-	var listed []store.Key
-	for it, err := range store.Items(ctx, s.Table, store.Query{Index: store.ByTime, PK: keys(tenant), Desc: true, Limit: maxListed}) {
-		if err != nil {
-			return nil, err
-		}
-		if listed = append(listed, it.Key); len(listed) == maxListed {
-			break
-		}
-	}
-	items, err := s.Table.BatchGet(ctx, listed)
+	items, err := listed(ctx, s.Table, store.Query{Index: store.ByTime, PK: keys(tenant), Desc: true})
 	out := make([]Key, 0, len(items))
 	for _, it := range items {
 		out = append(out, readKey(it))

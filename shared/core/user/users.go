@@ -253,16 +253,7 @@ func (s *Users) Named(ctx context.Context, tenant, name string) (User, error) {
 
 // List answers the users of a tenant that are not disabled, by name. One who was made within the last moments may be missing.
 func (s *Users) List(ctx context.Context, tenant string) ([]User, error) {
-	var listed []store.Key
-	for it, err := range store.Items(ctx, s.Table, store.Query{Index: store.ByLink, PK: users(tenant), Limit: maxListed}) {
-		if err != nil {
-			return nil, err
-		}
-		if listed = append(listed, it.Key); len(listed) == maxListed {
-			break
-		}
-	}
-	items, err := s.Table.BatchGet(ctx, listed)
+	items, err := listed(ctx, s.Table, store.Query{Index: store.ByLink, PK: users(tenant)})
 	out := make([]User, 0, len(items))
 	for _, it := range items {
 		if u := read(it); !u.Disabled {
@@ -270,6 +261,21 @@ func (s *Users) List(ctx context.Context, tenant string) ([]User, error) {
 		}
 	}
 	return out, err
+}
+
+// listed answers the items that an index lists, whole, at most maxListed.
+func listed(ctx context.Context, table store.Table, q store.Query) ([]store.Item, error) {
+	q.Limit = maxListed
+	var keys []store.Key
+	for it, err := range store.Items(ctx, table, q) {
+		if err != nil {
+			return nil, err
+		}
+		if keys = append(keys, it.Key); len(keys) == maxListed {
+			break
+		}
+	}
+	return table.BatchGet(ctx, keys)
 }
 
 // Change is what an update changes; what is empty stays.
