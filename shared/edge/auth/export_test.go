@@ -12,3 +12,6 @@ func Remembered(g *Gate) (n int) {
 
 // ParseKeySet is for tests.
 var ParseKeySet = parseKeySet
+
+// Lasting says whether an id is of a web token.
+func Lasting(id string) bool { return lasting(id) }

@@ -170,6 +170,19 @@ func (g *Gate) Current(ctx context.Context, id string) (Credential, bool, error)
 	return Credential{}, false, unsure
 }
 
+// Still says whether the credential that has opened what lasts would open it today: it is good, a rule admits it, and it fits. A web token is good until it
+// expires, whatever happens, which its holder knows.
+func (g *Gate) Still(ctx context.Context, id string, rule Rule, fits func(Credential) bool) (bool, error) {
+	if lasting(id) {
+		return true, nil
+	}
+	c, found, err := g.Current(ctx, id)
+	if err != nil || !found {
+		return false, err
+	}
+	return rule.Admits(c) == nil && fits(c), nil
+}
+
 // standing answers a session of an API key as what the key is now; found is false when the key is no longer good.
 func (g *Gate) standing(ctx context.Context, c Credential) (as Credential, found bool, err error) {
 	if c.behind == "" {

@@ -251,8 +251,8 @@ func tokenID(parts ...string) string {
 	return tokenPrefix + hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// Lasting says whether a credential's id is of one that holds until it expires, whatever happens: a web token.
-func Lasting(id string) bool { return strings.HasPrefix(id, tokenPrefix) }
+// lasting says whether a credential's id is of one that holds until it expires, whatever happens: a web token.
+func lasting(id string) bool { return strings.HasPrefix(id, tokenPrefix) }
 
 // reader takes claims, and notes when one is of a wrong type. A claim that is null is absent.
 type reader struct {

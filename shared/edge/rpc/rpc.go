@@ -109,14 +109,11 @@ func (d door) ended(ctx context.Context, method string) bool {
 		if !id.Expires.IsZero() && !d.cfg.Clock.Now().Before(id.Expires) {
 			return true
 		}
-		if auth.Lasting(id.KeyID) {
-			continue
-		}
-		c, good, err := d.cfg.Gate.Current(ctx, id.KeyID)
+		good, err := d.cfg.Gate.Still(ctx, id.KeyID, rule, func(c auth.Credential) bool { return c.Tenant == id.Home && slices.Equal(c.Pools, id.Pools) })
 		switch {
 		case err != nil:
 			d.cfg.Log.WarnContext(ctx, "a stream stays until it is known whether its credential is good", "request_id", id.RequestID, "key", id.KeyID, "error", err)
-		case !good || rule.Admits(c) != nil || c.Tenant != id.Home || !slices.Equal(c.Pools, id.Pools):
+		case !good:
 			d.cfg.Log.InfoContext(ctx, "stream ends: its credential is not good any more", "request_id", id.RequestID, "tenant", id.Home, "key", id.KeyID)
 			return true
 		}

@@ -51,17 +51,10 @@ func Rule(job bool) auth.Rule {
 	return all
 }
 
-// Review asks whether the credential that opened a connection would open it today. A web token would until it expires, which the connection knows.
+// Review asks whether the credential that opened a connection would open it today.
 func Review(gate *auth.Gate) func(context.Context, event.Connection) (bool, error) {
 	return func(ctx context.Context, c event.Connection) (bool, error) {
-		if auth.Lasting(c.KeyID) {
-			return true, nil
-		}
-		now, found, err := gate.Current(ctx, c.KeyID)
-		if err != nil || !found {
-			return false, err
-		}
-		return Rule(c.Job != "").Admits(now) == nil && (now.CrossTenant || now.Tenant == c.Tenant), nil
+		return gate.Still(ctx, c.KeyID, Rule(c.Job != ""), func(now auth.Credential) bool { return now.CrossTenant || now.Tenant == c.Tenant })
 	}
 }
 
