@@ -30,20 +30,29 @@ func Handler(d *dispatch.Dispatcher) batch.Handler {
 	})
 }
 
-// parcel is a batch by what its messages are: events, which are of the messages in of, connections that are behind, and credentials that have ended.
+// parcel is a batch by what its messages say: events, which are of the messages in of, connections that are behind, and credentials that have ended.
 type parcel struct {
-	events            []event.Event
-	of, behind, ended []batch.Message
+	events []event.Event
+	of     []batch.Message
+	behind []said[event.Behind]
+	ended  []said[event.Ending]
+}
+
+// said is a message, and what it says.
+type said[T any] struct {
+	batch.Message
+
+	what T
 }
 
 func sorted(ctx context.Context, d *dispatch.Dispatcher, messages []batch.Message) (p parcel) {
 	for _, m := range messages {
-		if _, ok := event.ParseBehind(m.Body); ok {
-			p.behind = append(p.behind, m)
-		} else if _, ok := event.ParseEnding(m.Body); ok {
-			p.ended = append(p.ended, m)
-		} else if e, ok := event.ParseEvent(m.Body); ok {
+		if e, ok := event.ParseEvent(m.Body); ok { // most are
 			p.events, p.of = append(p.events, e), append(p.of, m)
+		} else if b, ok := event.ParseBehind(m.Body); ok {
+			p.behind = append(p.behind, said[event.Behind]{m, b})
+		} else if e, ok := event.ParseEnding(m.Body); ok {
+			p.ended = append(p.ended, said[event.Ending]{m, e})
 		} else {
 			d.Log.WarnContext(ctx, "message on the events queue is no event", "message", m.ID)
 		}
@@ -54,10 +63,9 @@ func sorted(ctx context.Context, d *dispatch.Dispatcher, messages []batch.Messag
 // end closes connections, and answers what must be tried again.
 func (p parcel) end(ctx context.Context, d *dispatch.Dispatcher) (again []batch.Message) {
 	for _, m := range p.ended {
-		e, _ := event.ParseEnding(m.Body) // it is one
-		if err := d.Streams.End(ctx, e); err != nil {
-			d.Log.ErrorContext(ctx, "connections not closed; it is tried again", "tenant", e.Tenant, "of", e.Of, "error", err)
-			again = append(again, m)
+		if err := d.Streams.End(ctx, m.what); err != nil {
+			d.Log.ErrorContext(ctx, "connections not closed; it is tried again", "tenant", m.what.Tenant, "of", m.what.Of, "error", err)
+			again = append(again, m.Message)
 		}
 	}
 	return again
@@ -70,9 +78,8 @@ func (p parcel) catchUp(ctx context.Context, d *dispatch.Dispatcher, within time
 	for i, m := range p.behind {
 		catching.Go(func() {
 			d.Yield.At(ctx, "catch up "+m.ID)
-			b, _ := event.ParseBehind(m.Body) // it is one
-			if err := d.Streams.CatchUp(ctx, b.Connection, within); err != nil {
-				d.Log.ErrorContext(ctx, "connection not caught up; it is tried again", "connection", b.Connection, "error", err)
+			if err := d.Streams.CatchUp(ctx, m.what.Connection, within); err != nil {
+				d.Log.ErrorContext(ctx, "connection not caught up; it is tried again", "connection", m.what.Connection, "error", err)
 				failed[i] = true
 			}
 		})
@@ -80,7 +87,7 @@ func (p parcel) catchUp(ctx context.Context, d *dispatch.Dispatcher, within time
 	catching.Wait()
 	for i, m := range p.behind {
 		if failed[i] {
-			again = append(again, m)
+			again = append(again, m.Message)
 		}
 	}
 	return again
