@@ -13,25 +13,11 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
-	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/embedded/embeddedtest"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
-
-func platform(t *testing.T) *embedded.Platform {
-	t.Helper()
-	p, err := embedded.Open("", embedded.Options{Memory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
 
 // large is a valid section of pools that no item holds.
 func large() string {
@@ -44,7 +30,7 @@ func large() string {
 
 // What was last valid is kept, however large, for processes that start while something is not.
 func TestALargeSectionThatWasLastValid(t *testing.T) {
-	p := platform(t)
+	p := embeddedtest.Open(t)
 	s := &config.Store{Table: p.Table(), Blobs: p.Blobs()}
 	put := func(data string) {
 		t.Helper()
@@ -67,7 +53,7 @@ func TestALargeSectionThatWasLastValid(t *testing.T) {
 
 // An item of the release before has its data and nothing else.
 func TestADocumentOfTheReleaseBefore(t *testing.T) {
-	p := platform(t)
+	p := embeddedtest.Open(t)
 	err := p.Table().Write(t.Context(), store.Put(store.Item{
 		Key: store.Key{PK: "CFG#org#acme", SK: "D"}, Attrs: store.Attrs{"data": []byte(`{"a":1}`), "rev": int64(3), "up": int64(1_700_000_000_000_001)},
 	}))
@@ -88,7 +74,7 @@ func TestADocumentOfTheReleaseBefore(t *testing.T) {
 }
 
 func TestEnsurePools(t *testing.T) {
-	p := platform(t)
+	p := embeddedtest.Open(t)
 	queues := p.Queues()
 	if err := queues.Ensure(t.Context(), resources.Queues()...); err != nil {
 		t.Fatal(err)
@@ -155,7 +141,7 @@ func (r *reading) BatchGet(ctx context.Context, keys []store.Key) ([]store.Item,
 
 // What a process remembers of configurations is bounded in bytes too: a tenant's documents may be large, and each of its subjects has a copy.
 func TestLargeConfigurationsAreForgotten(t *testing.T) {
-	p := platform(t)
+	p := embeddedtest.Open(t)
 	table := &reading{Table: p.Table()}
 	s := &config.Store{Table: table, Blobs: p.Blobs()}
 	for scope, size := range map[string]int{config.OrgScope: 1 << 20, config.TeamScope: 10} {

@@ -15,7 +15,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/user"
-	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/embedded/embeddedtest"
 	"github.com/cordum-serverless/cordum/shared/platform/ids"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -54,15 +54,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	p, err := embedded.Open("", embedded.Options{Memory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	p := embeddedtest.Open(t)
 	w := &world{t: t, table: &lossy{Table: p.Table()}, clock: &hand{}}
 	w.clock.now.Store(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).UnixMicro())
 	w.Accounts = w.process()

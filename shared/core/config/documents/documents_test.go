@@ -19,7 +19,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/chaos/mortal"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
-	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/embedded/embeddedtest"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
@@ -38,15 +38,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	p, err := embedded.Open("", embedded.Options{Memory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	p := embeddedtest.Open(t)
 	w := &world{t, p.Table(), p.Blobs(), p.Queues()}
 	w.must(w.queues.Ensure(t.Context(), resources.Queues()...))
 	return w

@@ -13,7 +13,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/schema/registry"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
-	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/embedded/embeddedtest"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -57,16 +57,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	p, err := embedded.Open("", embedded.Options{Memory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &world{t, p.Table()}
+	return &world{t, embeddedtest.Open(t).Table()}
 }
 
 func process(table store.Table) *registry.Store {

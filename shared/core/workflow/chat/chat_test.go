@@ -10,7 +10,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/memory"
 	"github.com/cordum-serverless/cordum/shared/core/workflow/chat"
-	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/embedded/embeddedtest"
 	"github.com/cordum-serverless/cordum/shared/platform/push"
 )
 
@@ -18,16 +18,7 @@ var now = time.Date(2026, 11, 23, 12, 0, 0, 123456789, time.FixedZone("", 3600))
 
 func newChats(t *testing.T) *chat.Chats {
 	t.Helper()
-	p, err := embedded.Open("", embedded.Options{Memory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &chat.Chats{Memory: &memory.Store{Table: p.Table()}}
+	return &chat.Chats{Memory: &memory.Store{Table: embeddedtest.Open(t).Table()}}
 }
 
 func TestTimesAreOfSeconds(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/blob"
 	"github.com/cordum-serverless/cordum/shared/platform/chaos/mortal"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
+	"github.com/cordum-serverless/cordum/shared/platform/embedded/embeddedtest"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
@@ -61,15 +62,7 @@ func TestFates(t *testing.T) {
 
 // All ports of a process are counted together, and each fails with its own error.
 func TestPortsShareOneFate(t *testing.T) {
-	p, err := embedded.Open("", embedded.Options{Memory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	p := embeddedtest.Open(t)
 	for at, want := range []error{1: store.ErrUnavailable, 2: blob.ErrUnavailable, 3: queue.ErrUnavailable} {
 		if want == nil {
 			continue
