@@ -38,16 +38,7 @@ const artifactsPath = "/api/v1/artifacts"
 
 // storing is the configuration of a plane that presigns, with further settings as name, value pairs.
 func storing(settings ...string) plane.Config {
-	cfg := config()
-	base := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		for i := 0; i+1 < len(settings); i += 2 {
-			if settings[i] == name {
-				return settings[i+1]
-			}
-		}
-		return base(name)
-	}
+	cfg := having(settings...)
 	cfg.Embedded.BlobURL = "http://plane.test/objects"
 	return cfg
 }

@@ -355,14 +355,7 @@ func TestAStreamEndsWithItsCredential(t *testing.T) {
 	const serves = `,{"key":"k-taken","role":"worker","pools":["main"]},{"key":"k-bound","role":"worker","pools":["main"]},{"key":"k-stays","role":"worker","pools":["main"]}`
 	write(`[` + lent + serves + `,{"key":"k-less","tenant":"default","role":"admin"},
 		{"key":"k-brief","tenant":"default","role":"admin","expires_at":"` + today.Add(5*time.Minute).Format(time.RFC3339) + `"}]`)
-	cfg := config()
-	env := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		if name == "CORDUM_API_KEYS_PATH" {
-			return file
-		}
-		return env(name)
-	}
+	cfg := having("CORDUM_API_KEYS_PATH", file)
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		job := r.submit("topic", "job.test.ask").JobID
 		kept, cross := r.watch("k-admin", "/api/v1/stream"), r.watch("k-cross", "/api/v1/stream")

@@ -100,13 +100,7 @@ const unauthorized = `{"error":"unauthorized","status":401}`
 // nothing changes.
 func TestDoors_EveryBadCredential(t *testing.T) {
 	cfg, written := house("CORDUM_JWT_HMAC_SECRET", tokenSecret, "CORDUM_AUTH_SESSION_TTL", "10m")
-	keysOf := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		if name == "CORDUM_API_KEYS" {
-			return doorKeys(`{"key":"k-late","tenant":"default","role":"admin","expires_at":"` + today.Add(5*time.Minute).Format(time.RFC3339) + `"}`)
-		}
-		return keysOf(name)
-	}
+	cfg = set(cfg, "CORDUM_API_KEYS", doorKeys(`{"key":"k-late","tenant":"default","role":"admin","expires_at":"`+today.Add(5*time.Minute).Format(time.RFC3339)+`"}`))
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		w := r.mine()
 		bad := r.badCredentials()

@@ -126,6 +126,23 @@ func config() plane.Config {
 	}
 }
 
+// having is the test plane's configuration with further variables: name, value pairs.
+func having(pairs ...string) plane.Config { return set(config(), pairs...) }
+
+// set is a configuration with further variables.
+func set(cfg plane.Config, pairs ...string) plane.Config {
+	env := cfg.Getenv
+	cfg.Getenv = func(name string) string {
+		for i := 0; i+1 < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return env(name)
+	}
+	return cfg
+}
+
 // logTo shows the plane's log only where somebody asked for it: CORDUM_TEST_LOG=1.
 func logTo() io.Writer {
 	if os.Getenv("CORDUM_TEST_LOG") != "" {

@@ -11,7 +11,7 @@ import (
 
 // Every route, with every kind of answer that it has for whom it lets in and for whom it does not, is guarded; so is what is no route.
 func TestEveryAnswerIsGuarded(t *testing.T) {
-	virtually(t, withEnv("CORDUM_ENV", "production", "GRPC_PLAINTEXT", "private"), func(t *testing.T, r *rig) {
+	virtually(t, having("CORDUM_ENV", "production", "GRPC_PLAINTEXT", "private"), func(t *testing.T, r *rig) {
 		type target struct{ method, path string }
 		targets := []target{{"GET", "/health"}, {"POST", "/health"}, {"GET", "/"}, {"GET", "/api/v1/nothing"}, {"PUT", "/api/v1/jobs"}, {"GET", "/api/v1/jobs/%zz"},
 			{"GET", stream.Path}, {"POST", stream.Path}, {"OPTIONS", "/api/v1/jobs"}}

@@ -554,14 +554,7 @@ func TestTheFirstCatalog(t *testing.T) {
 
 // A deployment runs a function that does the same, once.
 func TestADeploymentNamesTheFirstCatalog(t *testing.T) {
-	cfg := config()
-	keys := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		if name == "CORDUM_PACK_CATALOG_DEFAULT_DISABLED" {
-			return ""
-		}
-		return keys(name)
-	}
+	cfg := having("CORDUM_PACK_CATALOG_DEFAULT_DISABLED", "")
 	s := newStack(t, cfg)
 	for _, test := range []struct{ before, after string }{{"[]", marketplace.OfficialURL}, {`[{"url":"https://a.example.com/c.json","enabled":false}]`, "https://a.example.com/c.json"}} {
 		s.stock(test.before)
@@ -585,14 +578,7 @@ func TestACatalogOnThisMachine(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	for allowed, want := range map[string]string{server.URL: "", "": `unsupported url scheme "http"`, "http://localhost:1": `unsupported url scheme "http"`} {
-		cfg := config()
-		keys := cfg.Getenv
-		cfg.Getenv = func(name string) string {
-			if name == "CORDUM_MARKETPLACE_ALLOW" {
-				return allowed
-			}
-			return keys(name)
-		}
+		cfg := having("CORDUM_MARKETPLACE_ALLOW", allowed)
 		r := open(t, cfg)
 		r.stock(fmt.Sprintf(`[{"id":"here","url":"%s/catalog.json"}]`, server.URL))
 		if l := r.goods(); l.Catalogs[0].Error != want || (len(l.Items) == 1) != (want == "") {

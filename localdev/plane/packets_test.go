@@ -130,14 +130,7 @@ func signers(t *testing.T, names ...string) (plane.Config, map[string]*ecdsa.Pri
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config()
-	env := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		if name == "CORDUM_SENDER_KEYS" {
-			return string(text)
-		}
-		return env(name)
-	}
+	cfg := having("CORDUM_SENDER_KEYS", string(text))
 	return cfg, keys
 }
 

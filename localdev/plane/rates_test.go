@@ -25,18 +25,7 @@ import (
 
 // rated is a plane with these rates; "" is the default.
 func rated(perSecond, burst string) plane.Config {
-	cfg := config()
-	other := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		switch name {
-		case "API_RATE_LIMIT_RPS", "API_PUBLIC_RATE_LIMIT_RPS":
-			return perSecond
-		case "API_RATE_LIMIT_BURST", "API_PUBLIC_RATE_LIMIT_BURST":
-			return burst
-		}
-		return other(name)
-	}
-	return cfg
+	return having("API_RATE_LIMIT_RPS", perSecond, "API_PUBLIC_RATE_LIMIT_RPS", perSecond, "API_RATE_LIMIT_BURST", burst, "API_PUBLIC_RATE_LIMIT_BURST", burst)
 }
 
 // api.md 1.7 and 6.4 (19): a tenant's rate holds over all instances and doors, by the tenant of the credential, whatever a request claims.

@@ -250,15 +250,7 @@ func TestTenantHeaderIsRequired(t *testing.T) {
 
 // optional is the setting for clients that never send the tenant header.
 func optional() plane.Config {
-	cfg := config()
-	env := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		if name == "CORDUM_TENANT_HEADER" {
-			return "optional"
-		}
-		return env(name)
-	}
-	return cfg
+	return having("CORDUM_TENANT_HEADER", "optional")
 }
 
 func TestStatus(t *testing.T) {

@@ -40,13 +40,7 @@ func sealing(t *testing.T, test func(*testing.T, *vault)) {
 	t.Helper()
 	v := &vault{blobs: &goldenBlobs{keys: map[string]bool{}}, written: &goldenTable{keys: map[store.Key]bool{}}}
 	cfg := everyMinute()
-	env := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		if name == "CORDUM_AUDIT_KEY" {
-			return auditSecret
-		}
-		return env(name)
-	}
+	cfg = set(cfg, "CORDUM_AUDIT_KEY", auditSecret)
 	cfg.Wrap = func(p dispatch.Platform) dispatch.Platform {
 		v.table, v.blobs.Store, v.written.Table = p.Table, p.Blobs, p.Table
 		p.Table, p.Blobs = v.written, v.blobs

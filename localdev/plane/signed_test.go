@@ -24,14 +24,8 @@ func signedPlane(t *testing.T, text string) (plane.Config, func(text string, sig
 	t.Helper()
 	cfg := config()
 	cfg.PolicyPath = filepath.Join(t.TempDir(), "policy.yaml")
-	getenv := cfg.Getenv
 	key := hex.EncodeToString(author.Public().(ed25519.PublicKey))
-	cfg.Getenv = func(name string) string {
-		if name == "CORDUM_POLICY_PUBLIC_KEY" {
-			return key
-		}
-		return getenv(name)
-	}
+	cfg = set(cfg, "CORDUM_POLICY_PUBLIC_KEY", key)
 	write := func(text string, signature []byte) {
 		t.Helper()
 		if err := os.WriteFile(cfg.PolicyPath, []byte(text), 0o600); err != nil {

@@ -16,26 +16,10 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/cordum-serverless/cordum/localdev/plane"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 )
 
 const tokenSecret = "a secret that only these tests and their plane know"
-
-// withEnv is a plane of more settings: name, value pairs.
-func withEnv(pairs ...string) plane.Config {
-	cfg := config()
-	env := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		for i := 0; i+1 < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
-		}
-		return env(name)
-	}
-	return cfg
-}
 
 // token is a web token of the secret for so long.
 func token(t *testing.T, secret string, lasts time.Duration, more map[string]any) string {
@@ -126,7 +110,7 @@ func TestPrecedenceOfCredentials(t *testing.T) {
 	}
 	for _, tokensOnly := range []bool{false, true} {
 		t.Run(fmt.Sprint("tokens only ", tokensOnly), func(t *testing.T) {
-			cfg := withEnv("CORDUM_API_KEYS", string(text), "CORDUM_JWT_HMAC_SECRET", tokenSecret, "CORDUM_JWT_REQUIRED", fmt.Sprint(tokensOnly))
+			cfg := having("CORDUM_API_KEYS", string(text), "CORDUM_JWT_HMAC_SECRET", tokenSecret, "CORDUM_JWT_REQUIRED", fmt.Sprint(tokensOnly))
 			virtually(t, cfg, func(t *testing.T, r *rig) {
 				for _, b := range bearers(t) {
 					for _, k := range keysSent(t) {
@@ -204,7 +188,7 @@ func (r *rig) call(bearer, key, third sent) string {
 
 // A token acts for whom it names, and what it opened ends with it: streams of clients and of workers.
 func TestAStreamEndsWithItsToken(t *testing.T) {
-	cfg := withEnv("CORDUM_JWT_HMAC_SECRET", tokenSecret, "CORDUM_JWT_WORKERS", "true", "CORDUM_JWT_CLOCK_SKEW", "10s")
+	cfg := having("CORDUM_JWT_HMAC_SECRET", tokenSecret, "CORDUM_JWT_WORKERS", "true", "CORDUM_JWT_CLOCK_SKEW", "10s")
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		const lasts = 7*time.Minute + 3*time.Second
 		job := r.submit("topic", "job.test.ask").JobID
@@ -237,7 +221,7 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 
 // What a token's holder does is in the trail under the name that the issuer gave, and no header replaces it.
 func TestAJobOfATokenIsItsSubjects(t *testing.T) {
-	virtually(t, withEnv("CORDUM_JWT_HMAC_SECRET", tokenSecret), func(t *testing.T, r *rig) {
+	virtually(t, having("CORDUM_JWT_HMAC_SECRET", tokenSecret), func(t *testing.T, r *rig) {
 		bearer := "Bearer " + token(t, tokenSecret, time.Minute, map[string]any{"role": "user"})
 		a := r.as("", "POST", "/api/v1/jobs", map[string]any{"prompt": "p", "topic": "job.test.work"}, "Authorization", bearer, "X-Principal-Id", "mallory").ok(200)
 		var res receipt

@@ -39,21 +39,6 @@ const (
 // known is longer than any process remembers who may call.
 const known = 3 * time.Second
 
-// having is the test plane's configuration with further variables.
-func having(fields ...string) plane.Config {
-	cfg := config()
-	env := cfg.Getenv
-	cfg.Getenv = func(name string) string {
-		for i := 0; i+1 < len(fields); i += 2 {
-			if fields[i] == name {
-				return fields[i+1]
-			}
-		}
-		return env(name)
-	}
-	return cfg
-}
-
 // user makes a user of the default tenant and answers the id.
 func (r *rig) user(name, role string, fields ...any) string {
 	r.t.Helper()
