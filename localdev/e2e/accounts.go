@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 )
@@ -29,21 +28,21 @@ var accountCases = []testCase{
 			s.Errorf("session %+v", me)
 		}
 		kept := s.listen(token)
-		s.done(as(http.MethodPost, "/auth/password", map[string]any{"current_password": first, "new_password": second}))
+		s.gone(as(http.MethodPost, "/auth/password", map[string]any{"current_password": first, "new_password": second}))
 		s.ok(as(http.MethodGet, "/auth/session", nil), &me) // the session that asked stays
 		other := s.login(name, second)
 		left := s.listen(other)
-		s.done(s.call(call{method: http.MethodPost, path: "/api/v1/auth/logout", key: other}))
+		s.gone(s.call(call{method: http.MethodPost, path: "/api/v1/auth/logout", key: other}))
 		s.ends(other)
 		left.closes()
 		s.ok(s.call(call{method: http.MethodPut, path: "/api/v1/users/" + who, body: s.text(map[string]any{"email": name + "@e2e.test"})}), &struct{}{})
 		s.eventually(s.patience(), func() (bool, string) {
 			return slices.ContainsFunc(s.accounts("/users"), func(a account) bool { return a.ID == who }), "the user is not listed"
 		})
-		s.done(s.call(call{method: http.MethodPost, path: "/api/v1/users/" + who + "/password", body: s.text(map[string]any{"password": first})}))
+		s.gone(s.call(call{method: http.MethodPost, path: "/api/v1/users/" + who + "/password", body: s.text(map[string]any{"password": first})}))
 		s.ends(token)
 		kept.closes()
-		s.done(s.call(call{method: http.MethodDelete, path: "/api/v1/users/" + who}))
+		s.gone(s.call(call{method: http.MethodDelete, path: "/api/v1/users/" + who}))
 		s.refused(s.post("/auth/login", map[string]any{"username": name, "password": first, "tenant": s.target.Tenant}), http.StatusForbidden, "user is disabled")
 	}},
 	{"a managed key opens what its scopes do, until it is deleted", 0, func(s *story) {
@@ -72,7 +71,7 @@ var accountCases = []testCase{
 			used := slices.ContainsFunc(s.accounts("/auth/keys"), func(a account) bool { return a.ID == made.Key.ID && a.Used != "" })
 			return used, "the key is not listed as used"
 		})
-		s.done(s.call(gone))
+		s.gone(s.call(gone))
 		s.ends(made.Secret)
 		s.ends(opened.Token)
 	}},
@@ -110,25 +109,6 @@ func (s *story) login(name, password string) (token string) {
 	body := s.text(map[string]any{"username": name, "password": password, "tenant": s.target.Tenant})
 	s.ok(s.call(call{method: http.MethodPost, path: "/api/v1/auth/login", body: body, keyless: true}), &opened)
 	return opened.Token
-}
-
-// created fails the case unless the answer is 201, and reads it.
-func (s *story) created(a answer, into any) {
-	s.Helper()
-	if a.Status != http.StatusCreated {
-		s.Fatal(a)
-	}
-	if err := json.Unmarshal([]byte(a.Body), into); err != nil {
-		s.Fatalf("%v in %s", err, a)
-	}
-}
-
-// done fails the case unless the answer is 204.
-func (s *story) done(a answer) {
-	s.Helper()
-	if a.Status != http.StatusNoContent {
-		s.Error(a)
-	}
 }
 
 // ends waits until a credential is refused, which takes seconds in every instance.

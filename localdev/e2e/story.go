@@ -203,7 +203,18 @@ func (s *story) other(c call) call {
 // ok fails the case unless the answer is 200, and reads it.
 func (s *story) ok(a answer, into any) {
 	s.Helper()
-	if a.Status != http.StatusOK {
+	s.answers(a, http.StatusOK, into)
+}
+
+// created is ok for 201.
+func (s *story) created(a answer, into any) {
+	s.Helper()
+	s.answers(a, http.StatusCreated, into)
+}
+
+func (s *story) answers(a answer, status int, into any) {
+	s.Helper()
+	if a.Status != status {
 		s.Fatal(a)
 	}
 	if err := json.Unmarshal([]byte(a.Body), into); err != nil {
