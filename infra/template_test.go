@@ -139,9 +139,6 @@ func TestRecursionIsAllowedWhereItIsMeant(t *testing.T) {
 
 // TestASetupRunsWithTheFiles: the seed function is told where the files are, and may read those and no others.
 func TestASetupRunsWithTheFiles(t *testing.T) {
-	if !slices.ContainsFunc(resources.Functions, func(f resources.Function) bool { return f.Setup }) {
-		t.Skip("no function is run by deployments")
-	}
 	made, err := planes()
 	if err != nil {
 		t.Fatal(err)
