@@ -15,9 +15,26 @@ import yaml
 
 URL, KEY, WORKER_KEY = os.environ["FUZZ_URL"], os.environ["FUZZ_API_KEY"], os.environ["FUZZ_WORKER_KEY"]
 SAMPLES = yaml.safe_load((Path(__file__).parent / "samples.yaml").read_text())
+OPERATIONS = {
+    operation["operationId"]: (method, path, "multipart/form-data" in operation.get("consumes", ()))
+    for path, methods in json.loads(Path("docs/api/openapi/cordum.swagger.json").read_text())["paths"].items()
+    for method, operation in methods.items()
+}
+
+# What a request uses up, so that another one of it would only hear 409 or 404, and the samples that make it anew: operations, and which sample of each.
+MADE_BY = {
+    "job.approval_required": [("Jobs.CreateJob", 1)],
+    "job.denied": [("Jobs.CreateJob", 2)],
+    "job.polled": [("Jobs.CreateJob", 3)],
+    "job.claimed": [("Jobs.CreateJob", 3), ("Workers.ClaimJob", 0)],
+    "run.waiting": [("Runs.StartRun", 0)],
+    "run.ended": [("Runs.StartRun", 0), ("Runs.CancelRun", 0)],
+    "bundle.lost": [("Bundles.PutBundle", 0)],
+    "pack.installed": [("Packs.InstallPack", 0)],
+}
 
 numbers = itertools.count()
-seen = {"key": KEY}
+seen = {"key": KEY, "bytes": base64.b64encode(Path(os.environ["FUZZ_PACK"]).read_bytes()).decode(), "bundle.lost": "secops~lost", "pack.installed": "parcels"}
 statuses = {}
 
 
@@ -37,10 +54,13 @@ def answers(ctx, response, case):
         assert body.get("status") == response.status_code, f"status {response.status_code} is {body.get('status')} in the body"
 
 
-def filled(sample):
-    """A sample with its names replaced; None when one of them is not known yet."""
+def filled(sample, anew=False):
+    """A sample with its names replaced, anew by what is made for it; None when one of them is not known yet."""
     text = json.dumps(sample)
     names = set(re.findall(r"\{([a-z_.]+)\}", text))
+    for name in sorted(names & MADE_BY.keys()) if anew else ():
+        for operation, number in MADE_BY[name]:
+            call(operation, number)
     if not names <= {"n", *seen}:
         return None
     number = f"{os.getpid()}-{next(numbers)}"
@@ -56,7 +76,7 @@ def map_case(context, case):
         return case
     dice = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode("utf-8", "replace"))
     heard = any(200 <= status < 300 for status in statuses.get(case.operation.label, ()))
-    sample = filled(samples[dice // 2 % len(samples)]) if dice % 2 or not heard else None
+    sample = filled(samples[dice // 2 % len(samples)], anew=True) if dice % 2 or not heard else None
     if sample is None:
         return case
     case.path_parameters.update(sample.get("path", {}))
@@ -88,41 +108,47 @@ def remember(operation, path, sent, body):
         case "Workers.ClaimJob" if body["outcome"] == "claimed":
             seen["job.claimed"] = sent["job_id"]
         case "Runs.StartRun":
-            seen["run"], seen["workflow"] = body["run_id"], path["id"]
-            seen["run." + path["id"]] = body["run_id"]
+            seen["run"] = body["run_id"]
+            if path["id"] == "fuzz.look":
+                seen["run.waiting"] = seen["run.ended"] = body["run_id"]
         case "Artifacts.CreateArtifact":
-            seen["artifact"] = body["artifact_ptr"]
+            seen["pack" if sent.get("content_type") == "application/gzip" else "artifact"] = body["artifact_ptr"]
         case "Bundles.CreateBundleSnapshot":
             seen["snapshot"] = body["id"]
 
 
-def call(operation, method, path, body, key=KEY, **params):
-    """Send one request of the beginning."""
-    headers = {"X-API-Key": key, "X-Tenant-ID": "default"}
-    answer = requests.request(method, URL + "/api/v1" + path.format(**params), headers=headers, json=body, timeout=10)
-    answer.raise_for_status()
-    said = answer.json()
-    remember(operation, params, body, said)
-    return said
+def call(operation, number):
+    """Send a sample by itself. Once schemathesis is at work the plane may refuse it, as a policy that was published would have it."""
+    method, path, form = OPERATIONS[operation]
+    sample = filled(SAMPLES[operation][number])
+    sent = {name: value for name, value in sample.get("body", {}).items() if value is not None}
+    answer = requests.request(
+        method,
+        URL + path.format(**sample.get("path", {})),
+        headers={"X-API-Key": WORKER_KEY if operation.startswith("Workers.") else KEY, "X-Tenant-ID": "default"},
+        **({"files": {name: (None, value) for name, value in sent.items()}} if form else {"json": sent}),
+        timeout=10,
+    )
+    if answer.ok and answer.content:
+        remember(operation, sample.get("path", {}), sent, answer.json())
+    return answer
 
 
 def begin():
     """Make one of each thing that samples name, since a route may be tried before the one that makes what it needs."""
-    pack = base64.b64encode(Path(os.environ["FUZZ_PACK"]).read_bytes()).decode()
-    seen["pack"] = call("", "POST", "/artifacts", {"content_base64": pack, "content_type": "application/gzip"})["artifact_ptr"]
-    for operation, method, path, key in (
-        ("Artifacts.CreateArtifact", "POST", "/artifacts", KEY),
-        ("Workers.Beat", "POST", "/worker/heartbeat", WORKER_KEY),
-        ("Jobs.CreateJob", "POST", "/jobs", KEY),
-        ("Workers.ClaimJob", "POST", "/worker/claim", WORKER_KEY),
-        ("Jobs.CreateJob", "POST", "/jobs", KEY),
-        ("Workflows.CreateWorkflow", "POST", "/workflows", KEY),
-        ("Runs.StartRun", "POST", "/workflows/{id}/runs", KEY),
-        ("Bundles.PutBundle", "PUT", "/policy/bundles/{id}", KEY),
+    for operation in (
+        "Artifacts.CreateArtifact",
+        "Workers.Beat",
+        "Jobs.CreateJob",
+        "Workers.ClaimJob",
+        "Workflows.CreateWorkflow",
+        "Runs.StartRun",
+        "Bundles.PutBundle",
+        "Bundles.CreateBundleSnapshot",
+        "Packs.InstallPack",
     ):
-        for sample in map(filled, SAMPLES[operation]):
-            call(operation, method, path, sample["body"], key, **sample.get("path", {}))
-    call("Bundles.CreateBundleSnapshot", "POST", "/policy/bundles/snapshots", {})
+        for number in range(len(SAMPLES[operation])):
+            call(operation, number).raise_for_status()
 
 
 @atexit.register
