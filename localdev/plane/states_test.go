@@ -158,27 +158,43 @@ func TestT036_NoWordFromTheWorker(t *testing.T) {
 	})
 }
 
-// What is not valid is refused before anything is stored; what an operator writes later is passed over, and the defaults stay.
+// What is not valid is refused before anything is stored. What an operator or a client of packs writes later is passed over, an entry alone where it is one
+// that is wrong; a bare number is the total of a workflow.
 func TestT042_T043_TimeoutsThatAreNotValid(t *testing.T) {
-	for name, text := range map[string]string{
-		"T042 a bare number": `{"workflows":{"a":180}}`, "T043 a negative timeout": `{"reconciler":{"running_timeout_seconds":-1}}`,
+	const others = `"reconciler":{"running_timeout_seconds":60}`
+	for name, c := range map[string]struct {
+		text, logged string
+		opens        bool
+		ends         time.Duration
+	}{
+		"T042 a bare number":         {`{"workflows":{"a":180},` + others + `}`, "", true, time.Minute},
+		"T043 a negative timeout":    {`{"reconciler":{"running_timeout_seconds":-1}}`, "section refused", false, 15 * time.Minute},
+		"T043 one of a topic":        {`{"topics":{"job.other":{"timeout_seconds":-1}},` + others + `}`, "entry passed over", false, time.Minute},
+		"a topic that is no object":  {`{"topics":{"job.other":60},` + others + `}`, "entry passed over", false, time.Minute},
+		"a workflow with other keys": {`{"workflows":{"a":{"total":1}},` + others + `}`, "entry passed over", false, time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config()
-			cfg.Timeouts = []byte(text)
-			if _, err := plane.Open(t.Context(), cfg); err == nil {
-				t.Error("a plane opened with it")
+			cfg.Timeouts = []byte(c.text)
+			p, err := plane.Open(t.Context(), cfg)
+			if c.opens != (err == nil) {
+				t.Errorf("a plane opened with it: %v", err)
+			}
+			if err == nil {
+				if err := p.Close(); err != nil {
+					t.Error(err)
+				}
 			}
 			said := listenTo(&cfg)
 			cfg.Timeouts = []byte("{}")
 			virtually(t, cfg, func(t *testing.T, r *rig) {
-				r.configure(map[string]string{"timeouts": text})
+				r.configure(map[string]string{"timeouts": c.text})
 				w := r.connect("k-worker", "w1", "main", 1)
 				rc := r.submit()
 				w.send(progressOf(w.job().GetJobId()))
-				r.within(rc.JobID, "TIMEOUT", 14*time.Minute+55*time.Second, 15*time.Minute+5*time.Second)
-				if !said.said("section refused", "timeouts") {
-					t.Error("nothing was logged")
+				r.within(rc.JobID, "TIMEOUT", c.ends-5*time.Second, c.ends+5*time.Second)
+				if c.logged != "" && !said.said(c.logged, "timeouts") || c.logged == "" && (said.said("section refused") || said.said("entry passed over")) {
+					t.Errorf("logged, or not: %q", c.logged)
 				}
 			})
 		})

@@ -124,7 +124,7 @@ func (s *Store) lastValid(ctx context.Context) ([]byte, error) {
 // was when it was last valid; problems says which.
 func (s *Store) Compile(ctx context.Context, d Document, previous *schedule.Settings) (compiled *schedule.Settings, problems []error, err error) {
 	compiled, problems = schedule.ParseSettings(d.Data, previous)
-	if len(problems) == 0 || previous != nil {
+	if len(schedule.Refused(problems)) == 0 || previous != nil {
 		return compiled, problems, nil
 	}
 	kept, err := s.lastValid(ctx)

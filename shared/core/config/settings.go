@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -56,7 +57,11 @@ func (s *Settings) Current(ctx context.Context) (*schedule.Settings, error) {
 		s.log.WarnContext(ctx, "settings: keeping the last ones", "error", err)
 	case revision != s.revision:
 		for _, p := range problems {
-			s.log.ErrorContext(ctx, "settings: section refused, the previous one stays", "revision", revision, "error", p)
+			what := "settings: section refused, the previous one stays"
+			if errors.As(p, new(schedule.Entry)) {
+				what = "settings: entry passed over"
+			}
+			s.log.ErrorContext(ctx, what, "revision", revision, "error", p)
 		}
 		s.current, s.revision = next, revision
 	}

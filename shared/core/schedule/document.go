@@ -79,11 +79,18 @@ func (n node) named() (map[string]node, error) {
 		return nil, err
 	}
 	for _, k := range sortedKeys(all) {
-		if strings.TrimSpace(k) != k || k == "" {
-			return nil, all[k].errorf("a name is not empty and has no surrounding space")
+		if err := checkName(k, all[k]); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
+}
+
+func checkName(name string, n node) error {
+	if strings.TrimSpace(name) != name || name == "" {
+		return n.errorf("a name is not empty and has no surrounding space")
+	}
+	return nil
 }
 
 func (n node) children(path func(key string) string) (map[string]node, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Settings is what scheduling takes from the configuration document system/default. It is immutable.
@@ -17,7 +18,8 @@ type Settings struct {
 
 // ParseSettings compiles the data of the document: the members pools, timeouts, limits, rate_limits and placement; others are not looked
 // at. A member that is missing or null has its default. One that is not valid keeps what previous has, which may be nil for the defaults,
-// and is reported; the others take effect all the same. The Settings are never nil.
+// and is reported; the others take effect all the same. Of timeouts only the entry of a topic or workflow is passed over that is not valid, which is
+// reported as an Entry: each pack has its own there, and one must not be in another's way. The Settings are never nil.
 func ParseSettings(raw []byte, previous *Settings) (*Settings, []error) {
 	if previous == nil {
 		previous = &Settings{Topology: &Topology{}, Placement: DefaultPlacement}
@@ -27,13 +29,27 @@ func ParseSettings(raw []byte, previous *Settings) (*Settings, []error) {
 		return previous, []error{fmt.Errorf("system/default: data is not a JSON object: %w", err)}
 	}
 	var problems []error
+	timeouts := func(raw []byte) (Timeouts, error) {
+		return parseTimeouts(raw, func(err error) { problems = append(problems, Entry{fmt.Errorf("timeouts: %w", err)}) })
+	}
 	return &Settings{
 		// Not ParsePools: the last pack that is uninstalled leaves no topics, and then nothing is routed any more.
 		Topology:  section(&problems, "pools", data["pools"], parsePools, &Topology{}, previous.Topology),
-		Timeouts:  section(&problems, "timeouts", data["timeouts"], parseTimeouts, Timeouts{}, previous.Timeouts),
+		Timeouts:  section(&problems, "timeouts", data["timeouts"], timeouts, Timeouts{}, previous.Timeouts),
 		Limits:    section(&problems, "limits", raw, ParseLimits, Limits{}, previous.Limits),
 		Placement: section(&problems, "placement", data["placement"], parsePlacement, DefaultPlacement, previous.Placement),
 	}, problems
+}
+
+// Entry is what is wrong with one entry of a section, which is passed over; the rest of the section takes effect.
+type Entry struct{ error }
+
+// Unwrap answers what is wrong.
+func (e Entry) Unwrap() error { return e.error }
+
+// Refused are those of the problems for which a whole section was refused.
+func Refused(problems []error) []error {
+	return slices.DeleteFunc(slices.Clone(problems), func(p error) bool { return errors.As(p, new(Entry)) })
 }
 
 // LastValid answers the members of the document that ParseSettings reads, each as it is in raw, or, where it is not valid there, as it is in
@@ -48,7 +64,7 @@ func LastValid(raw, before []byte) ([]byte, error) {
 		v := data[name]
 		if alone, err := json.Marshal(map[string]json.RawMessage{name: v}); err != nil {
 			return nil, err
-		} else if _, problems := ParseSettings(alone, nil); len(problems) > 0 {
+		} else if _, problems := ParseSettings(alone, nil); len(Refused(problems)) > 0 {
 			v = kept[name]
 		}
 		if len(v) > 0 {

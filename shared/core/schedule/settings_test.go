@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -85,8 +86,8 @@ func TestT098_AnInvalidSectionKeepsThePreviousOne(t *testing.T) {
 	}{
 		{"pools", `{"pools":{"topics":{"job.etl.load":""}},"limits":{"max_concurrent_jobs":1}}`,
 			[]string{`pools: topics["job.etl.load"]: pool name ""`}, "etl", 300 * time.Second, 1, "arch"},
-		{"timeouts", `{"pools":{"topics":{"job.etl.load":"b"}},"timeouts":{"workflows":{"a":180}}}`,
-			[]string{`timeouts: workflows["a"]: must be an object`}, "b", 200 * time.Second, 0, "arch"},
+		{"timeouts", `{"pools":{"topics":{"job.etl.load":"b"}},"timeouts":{"reconciler":{"running_timeout_seconds":-1}}}`,
+			[]string{`timeouts: reconciler.running_timeout_seconds: must not be negative`}, "b", 200 * time.Second, 0, "arch"},
 		{"limits", `{"limits":[1]}`, []string{"limits: limits: must be an object"}, "", 300 * time.Second, 7, "arch"},
 		{"rate limits", `{"rate_limits":5}`, []string{"limits: rate_limits: must be an object"}, "", 300 * time.Second, 7, "arch"},
 		{"placement", `{"placement":{"label":[]}}`, []string{"placement: label: unknown key"}, "", 300 * time.Second, 0, "rack"},
@@ -113,6 +114,35 @@ func TestT098_AnInvalidSectionKeepsThePreviousOne(t *testing.T) {
 				t.Errorf("dispatch %v, limits %+v, placement %v", s.Timeouts.Dispatch(), s.Limits, s.Placement)
 			}
 		})
+	}
+}
+
+// What is wrong with an entry of timeouts concerns that entry alone.
+func TestParseSettings_AnEntryIsPassedOver(t *testing.T) {
+	s, problems := schedule.ParseSettings([]byte(`{"timeouts":{"reconciler":{"dispatch_timeout_seconds":9},
+		"topics":{"job.a":60,"job.[":{},"job.b":{"timeout_seconds":70}},"workflows":{"":{},"w":{"total":1},"v":-1,"u":5}}}`), nil)
+	var got []string
+	for _, p := range problems {
+		got = append(got, p.Error())
+		if !errors.As(p, new(schedule.Entry)) {
+			t.Errorf("%v is no Entry", p)
+		}
+	}
+	want := []string{
+		`timeouts: topics["job.["]: not a valid glob`,
+		`timeouts: topics["job.a"]: must be an object`,
+		`timeouts: workflows[""]: a name is not empty and has no surrounding space`,
+		`timeouts: workflows["v"]: must not be negative`,
+		`timeouts: workflows["w"].total: unknown key; known here: child_timeout_seconds, total_timeout_seconds, max_retries`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("problems\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if len(schedule.Refused(problems)) != 0 {
+		t.Errorf("refused: %v", schedule.Refused(problems))
+	}
+	if s.Timeouts.Dispatch() != 9*time.Second || s.Timeouts.Running("job.b") != 70*time.Second || s.Timeouts.Running("job.a") != 900*time.Second {
+		t.Errorf("dispatch %v, job.b %v, job.a %v", s.Timeouts.Dispatch(), s.Timeouts.Running("job.b"), s.Timeouts.Running("job.a"))
 	}
 }
 
@@ -187,6 +217,7 @@ func TestLastValid(t *testing.T) {
 		{"one of two that are read together", `{"limits":[],"rate_limits":{"queue_size":2}}`, `{"limits":{"max_concurrent_jobs":1},"rate_limits":{}}`,
 			`{"limits":{"max_concurrent_jobs":1},"rate_limits":{"queue_size":2}}`},
 		{"a member that was taken away", `{}`, `{"pools":{"topics":{"job.x":"a"}}}`, `{}`},
+		{"an entry that is not", `{"timeouts":{"topics":{"job.a":60}}}`, `{"timeouts":{}}`, `{"timeouts":{"topics":{"job.a":60}}}`},
 		{"one that never was valid", `{"timeouts":7}`, `{}`, `{}`},
 	}
 	for _, tt := range tests {

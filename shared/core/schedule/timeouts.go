@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"path"
 	"time"
 )
 
@@ -48,20 +49,21 @@ type (
 // ParseTimeouts reads the timeouts section, YAML or JSON; every value is a whole number that is not negative:
 //
 //	topics:     {<topic or glob>: {timeout_seconds, max_retries}}
-//	workflows:  {<workflow id>: {child_timeout_seconds, total_timeout_seconds, max_retries}}
+//	workflows:  {<workflow id>: {child_timeout_seconds, total_timeout_seconds, max_retries}, or a number, which is the total}
 //	reconciler: {dispatch_timeout_seconds, running_timeout_seconds, scan_interval_seconds, pending_timeout_seconds}
 //
 // The schema is closed, and everything is optional: what is missing keeps its default. An error names the key that is wrong and comes
 // with the zero Timeouts.
 func ParseTimeouts(raw []byte) (Timeouts, error) {
-	t, err := parseTimeouts(raw)
+	t, err := parseTimeouts(raw, nil)
 	if err != nil {
 		return Timeouts{}, fmt.Errorf("timeouts: %w", err)
 	}
 	return t, nil
 }
 
-func parseTimeouts(raw []byte) (t Timeouts, err error) {
+// parseTimeouts hands entries of topics and workflows that are not valid to passOver and goes on without them; without passOver they make it fail.
+func parseTimeouts(raw []byte, passOver func(error)) (t Timeouts, err error) {
 	doc, err := parse(raw)
 	if err != nil {
 		return t, err
@@ -74,8 +76,16 @@ func parseTimeouts(raw []byte) (t Timeouts, err error) {
 		return t, err
 	}
 	topics := map[string]topicTimeouts{}
-	err = sections["topics"].eachCount([]string{"timeout_seconds", "max_retries"}, func(name string, v []*int64) {
+	err = sections["topics"].each(passOver, func(name string, n node) error {
+		v, err := n.counts("timeout_seconds", "max_retries")
+		if err != nil {
+			return err
+		}
+		if _, err := path.Match(name, ""); err != nil {
+			return n.errorf("not a valid glob")
+		}
 		topics[name] = topicTimeouts{Timeout: v[0], MaxRetries: v[1]}
+		return nil
 	})
 	if err != nil {
 		return t, err
@@ -84,9 +94,20 @@ func parseTimeouts(raw []byte) (t Timeouts, err error) {
 		return t, err
 	}
 	t.workflows = map[string]workflowTimeouts{}
-	keys := []string{"child_timeout_seconds", "total_timeout_seconds", "max_retries"}
-	err = sections["workflows"].eachCount(keys, func(name string, v []*int64) {
+	err = sections["workflows"].each(passOver, func(name string, n node) error {
+		if _, bare := number(n.value); bare {
+			total, err := n.count(maxSeconds)
+			if err == nil {
+				t.workflows[name] = workflowTimeouts{Total: total}
+			}
+			return err
+		}
+		v, err := n.counts("child_timeout_seconds", "total_timeout_seconds", "max_retries")
+		if err != nil {
+			return err
+		}
 		t.workflows[name] = workflowTimeouts{Child: v[0], Total: v[1], MaxRetries: v[2]}
+		return nil
 	})
 	return t, err
 }
@@ -99,18 +120,23 @@ func parseReconciler(n node) (r reconciler, err error) {
 	return reconciler{Dispatch: value(v[0]), Running: value(v[1]), Scan: value(v[2]), Pending: value(v[3])}, nil
 }
 
-// eachCount reads an object of objects whose members are numbers, and hands each on under its name, in the order of keys.
-func (n node) eachCount(keys []string, entry func(name string, v []*int64)) error {
-	entries, err := n.named()
+// each reads the entries of an object in the order of their names. One that cannot be read goes to passOver; without it, it is the answer.
+func (n node) each(passOver func(error), read func(name string, n node) error) error {
+	entries, err := n.children(func(k string) string { return at(n.path, k).path })
 	if err != nil {
 		return err
 	}
 	for _, name := range sortedKeys(entries) {
-		v, err := entries[name].counts(keys...)
-		if err != nil {
-			return err
+		err := checkName(name, entries[name])
+		if err == nil {
+			err = read(name, entries[name])
 		}
-		entry(name, v)
+		switch {
+		case err != nil && passOver == nil:
+			return err
+		case err != nil:
+			passOver(err)
+		}
 	}
 	return nil
 }

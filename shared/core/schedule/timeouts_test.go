@@ -48,9 +48,20 @@ func TestT041_WhatIsMissingKeepsItsDefault(t *testing.T) {
 	wantDefaults(t, schedule.Timeouts{})
 }
 
+// Packs have bare numbers there (contract/workflows.md 4.4, trap 2; core.md says that the original refused them): ADR 0025.
+func TestT042_ABareNumberIsTheTotalOfAWorkflow(t *testing.T) {
+	for _, text := range []string{"workflows: {a: 180}", `{"workflows":{"a":180}}`} {
+		got, err := json.Marshal(timeouts(t, text))
+		if err != nil || !strings.Contains(string(got), `"workflows":{"a":{"total_timeout_seconds":180}}`) {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+}
+
 func TestParseTimeouts_Refusals(t *testing.T) {
 	tests := []struct{ name, text, want string }{
-		{"T042 a workflow that is a bare number", "workflows: {a: 180}", `timeouts: workflows["a"]: must be an object`},
+		{"a workflow that is a negative number", "workflows: {a: -180}", `timeouts: workflows["a"]: must not be negative`},
+		{"a workflow that is text", "workflows: {a: 180s}", `timeouts: workflows["a"]: must be an object`},
 		{"a topic that is a bare number", "topics: {job.x: 60}", `timeouts: topics["job.x"]: must be an object`},
 		{"T043 negative running timeout", "reconciler: {running_timeout_seconds: -1}",
 			"timeouts: reconciler.running_timeout_seconds: must not be negative"},

@@ -4,6 +4,7 @@ package overlay
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -91,8 +92,8 @@ func Claim(id string, o pack.ConfigOverlay) (Layer, error) {
 	return Layer{Pack: id, Name: o.Name, Undo: undo}, nil
 }
 
-// Validate says what is wrong with overlays of a pack for a document in which nothing of that pack lies: pools that are neither there nor its own, and a section
-// that would not be valid any more. It reads the document as it is and as it would be.
+// Validate says what is wrong with overlays of a pack for a document in which nothing of that pack lies: pools, also those that topics lead to, that are neither
+// there nor its own, and a section that would not be valid any more. It reads the document as it is and as it would be.
 //
 // Faults: Invalid.
 func Validate(id string, overlays []pack.ConfigOverlay, document json.RawMessage) error {
@@ -123,8 +124,16 @@ func Validate(id string, overlays []pack.ConfigOverlay, document json.RawMessage
 	if err != nil {
 		return err
 	}
-	if _, problems := schedule.ParseSettings(text, nil); len(problems) > 0 {
-		return fault.New(fault.Invalid, "the configuration would not be valid with this pack: %s", problems[0].Error())
+	_, problems := schedule.ParseSettings(text, nil)
+	if len(problems) == 0 {
+		return nil
+	}
+	_, old := schedule.ParseSettings(document, nil)
+	for _, p := range problems {
+		same := func(o error) bool { return errors.As(p, new(schedule.Entry)) && o.Error() == p.Error() }
+		if !slices.ContainsFunc(old, same) { // an entry of somebody else is passed over, now as before
+			return fault.New(fault.Invalid, "the configuration would not be valid with this pack: %s", p.Error())
+		}
 	}
 	return nil
 }
@@ -148,15 +157,38 @@ func ownPools(id string, patch, section json.RawMessage) error {
 	}
 	there, _ := read(section) // a section that cannot be read has no pools, and is refused as a whole afterwards
 	existing, _ := there["pools"].(object)
+	known := targets(there["topics"])
+	maps.Copy(known, existing)
 	pools, _ := named["pools"].(object)
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
-		_, exists := existing[name]
-		switch {
-		case exists && pools[name] == nil:
+		if _, exists := existing[name]; exists && pools[name] == nil {
 			return fault.New(fault.Invalid, "pool %q is not the pack's, and it must not remove it", name)
-		case !exists && name != id && !strings.HasPrefix(name, id+"-") && !strings.HasPrefix(name, id+"_"):
+		}
+	}
+	wanted := targets(named["topics"])
+	maps.Copy(wanted, pools)
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		if _, exists := known[name]; !exists && name != id && !strings.HasPrefix(name, id+"-") && !strings.HasPrefix(name, id+"_") {
 			return fault.New(fault.Invalid, "pool %q is not there, and the name of a new one must be %s or begin with %s- or %s_", name, id, id, id)
 		}
 	}
 	return nil
+}
+
+// targets are the pools that topics lead to, which are there without being described. What is no name is for the section's own check.
+func targets(topics any) object {
+	found := object{}
+	all, _ := topics.(object)
+	for _, to := range all {
+		names, many := to.([]any)
+		if !many {
+			names = []any{to}
+		}
+		for _, name := range names {
+			if text, ok := name.(string); ok && text != "" {
+				found[text] = object{}
+			}
+		}
+	}
+	return found
 }
