@@ -86,6 +86,9 @@ func openAPI(title string, swagger []byte, table []routes.Route, serves, uri fun
 			at = map[string]any{}
 			paths[imported] = at
 		}
+		if at[lower(r.Method)] != nil {
+			return nil, fmt.Errorf("%s %s: API Gateway has this path already", r.Method, r.Path)
+		}
 		at[lower(r.Method)] = operation
 	}
 	for path, rest := range doc.Paths {

@@ -17,6 +17,8 @@ func TestOpenAPIRefusesWhatDiffers(t *testing.T) {
 		{"a route more", document, []routes.Route{{Method: "GET", Path: "/a/{id}"}, {Method: "POST", Path: "/a/{id}"}},
 			"POST /a/{id} is not in the contract's document"},
 		{"a route less", document, nil, "get /a/{id} of the contract's document is not in the table"},
+		{"two of one path for API Gateway", `{"paths":{"/a/{id}/b":{"get":{}},"/a/{id}/c":{"get":{}}}}`,
+			[]routes.Route{{Method: "GET", Path: "/a/{id=**}/b"}, {Method: "GET", Path: "/a/{id=**}/c"}}, "GET /a/{id=**}/c: API Gateway has this path already"},
 		{"no document", "{", nil, "the contract's document"},
 	}
 	for _, tt := range tests {
@@ -34,6 +36,7 @@ func TestPathOf(t *testing.T) {
 		"/a":               {"/a", "/a", ""},
 		"/a/{id}/b/{c}":    {"/a/{id}/b/{c}", "/a/{id}/b/{c}", "id c"},
 		"/schemas/{id=**}": {"/schemas/{id}", "/schemas/{id+}", "id+"},
+		"/b/{id=**}/ask":   {"/b/{id}/ask", "/b/{id+}", "id+"},
 	} {
 		swagger, gateway, parameters := pathOf(template)
 		var names []string

@@ -110,7 +110,7 @@ var index = []struct {
 	{"GET /policy/bundles/{id=**}", "admin", 200, ""},
 	{"PUT /policy/bundles/{id=**}", "admin", 200, ""},
 	{"DELETE /policy/bundles/{id=**}", "admin", 204, ""},
-	{"POST /policy/bundles/{id}/simulate", "admin", 200, ""},
+	{"POST /policy/bundles/{id=**}/simulate", "admin", 200, ""},
 	{"GET /policy/bundles/snapshots", "admin", 200, ""},
 	{"POST /policy/bundles/snapshots", "admin", 200, ""},
 	{"GET /policy/bundles/snapshots/{id}", "admin", 200, ""},

@@ -504,6 +504,9 @@ func TestP12_Simulate(t *testing.T) {
 	if h, err = r.plane.Dispatcher.Policy.Current(t.Context()); err != nil || h.Policy.Snapshot() != v.PolicySnapshot {
 		t.Errorf("it was to be %s and is %s, %v", v.PolicySnapshot, h.Policy.Snapshot(), err)
 	}
+	for _, spelled := range []string{"/secops~a", "/secops%2Fa", "/secops%2fa", "/secops/a"} {
+		r.post(bundlesPath+spelled+"/simulate", map[string]any{"request": request}).ok(200)
+	}
 	simulate := bundlesPath + "/secops~a/simulate"
 	for _, test := range []struct{ body, want string }{
 		{``, "invalid json"}, {`[]`, "invalid json"}, {`{}`, "topic is required"}, {`{"request":{"topic":" "}}`, "topic is required"},

@@ -15,7 +15,7 @@ type Table struct{ root node }
 type node struct {
 	literal map[string]*node
 	param   *node
-	rest    *node // a greedy parameter: everything that is left
+	rest    *node // a greedy parameter: everything that is left, or all of it before what is literal there
 	routes  map[string]*bound
 }
 
@@ -41,17 +41,18 @@ func (t *Table) add(r *Route) error {
 	if !ok {
 		return fmt.Errorf("the path does not begin with /")
 	}
-	at, names, segments := &t.root, []string(nil), strings.Split(path, "/")
-	for i, segment := range segments {
+	at, names, wide := &t.root, []string(nil), false
+	for _, segment := range strings.Split(path, "/") {
 		name, greedy, err := parameter(segment)
 		switch {
 		case err != nil:
 			return err
-		case greedy && i != len(segments)-1:
-			return fmt.Errorf("{%s=**} is not the last segment", name)
+		case name != "" && wide:
+			return fmt.Errorf("{%s} follows a greedy parameter", name)
 		case name != "":
 			names = append(names, name)
 		}
+		wide = wide || greedy
 		at = at.grow(segment, name, greedy)
 	}
 	if at.routes == nil {
@@ -119,14 +120,14 @@ func (t *Table) Find(method, escaped string) (Match, error) {
 	if !ok {
 		return Match{}, nil
 	}
-	var buffer [8]string
-	values := buffer[:0]
-	at, err := t.root.find(path, &values)
-	if err != nil || at == nil {
-		return Match{}, err
-	}
 	if method == http.MethodHead {
 		method = http.MethodGet
+	}
+	var buffer [8]string
+	values := buffer[:0]
+	at, err := t.root.find(method, path, &values)
+	if err != nil || at == nil {
+		return Match{}, err
 	}
 	b := at.routes[method]
 	if b == nil {
@@ -140,7 +141,7 @@ func (t *Table) Find(method, escaped string) (Match, error) {
 }
 
 // find descends along the path and answers the node of its end; nil when there is none. The values of parameters are appended in order.
-func (n *node) find(path string, values *[]string) (*node, error) {
+func (n *node) find(method, path string, values *[]string) (*node, error) {
 	segment, rest, more := strings.Cut(path, "/")
 	decoded, err := url.PathUnescape(segment)
 	if err != nil {
@@ -148,27 +149,50 @@ func (n *node) find(path string, values *[]string) (*node, error) {
 	}
 	taken := len(*values)
 	if next := n.literal[decoded]; next != nil {
-		if end, err := next.descend(rest, more, values); end != nil || err != nil {
+		if end, err := next.descend(method, rest, more, values); end != nil || err != nil {
 			return end, err
 		}
 	}
 	if n.param != nil && decoded != "" {
 		*values = append((*values)[:taken], decoded)
-		if end, err := n.param.descend(rest, more, values); end != nil || err != nil {
+		if end, err := n.param.descend(method, rest, more, values); end != nil || err != nil {
 			return end, err
 		}
 	}
 	if n.rest != nil && path != "" {
-		whole, err := url.PathUnescape(path)
-		*values = append((*values)[:taken], whole)
-		return n.rest, err
+		*values = (*values)[:taken]
+		return n.rest.greedy(method, path, values)
 	}
 	return nil, nil
 }
 
-func (n *node) descend(rest string, more bool, values *[]string) (*node, error) {
+// greedy takes a path up to the literal end of a route, or whole; where both are routes, the one that has the method, and the end before the whole.
+func (n *node) greedy(method, path string, values *[]string) (*node, error) {
+	for i := 1; i < len(path); i++ {
+		if path[i] != '/' {
+			continue
+		}
+		end, err := n.find(method, path[i+1:], values)
+		if err != nil {
+			return nil, err
+		}
+		if end != nil && (end.routes[method] != nil || n.routes[method] == nil) {
+			before, err := url.PathUnescape(path[:i])
+			*values = append(*values, before)
+			return end, err
+		}
+	}
+	if n.routes == nil {
+		return nil, nil
+	}
+	whole, err := url.PathUnescape(path)
+	*values = append(*values, whole)
+	return n, err
+}
+
+func (n *node) descend(method, rest string, more bool, values *[]string) (*node, error) {
 	if more {
-		return n.find(rest, values)
+		return n.find(method, rest, values)
 	}
 	if n.routes == nil {
 		return nil, nil

@@ -20,10 +20,11 @@ func TestFind(t *testing.T) {
 		{Method: "POST", Path: "/api/v1/jobs", RPC: "/t/submit"},
 		get("/api/v1/policy/bundles"), get("/api/v1/policy/bundles/{id}"), {Method: "PUT", Path: "/api/v1/policy/bundles/{id}", RPC: "/t/put"},
 		get("/api/v1/policy/bundles/snapshots"), get("/api/v1/policy/bundles/snapshots/{id}"),
-		{Method: "POST", Path: "/api/v1/policy/bundles/{id}/simulate", RPC: "/t/simulate"},
+		{Method: "POST", Path: "/api/v1/policy/bundles/{id=**}/simulate", RPC: "/t/simulate"},
 		get("/api/v1/schemas"), get("/api/v1/schemas/{id=**}"), get("/api/v1/artifacts/{ptr=**}"),
 		{Method: "POST", Path: "/api/v1/workflows/{id}/runs/{run_id}/cancel", RPC: "/t/cancel"},
 		get("/back/x/{p}/end"), get("/back/{q}/{r}/other"), get("/back/{whole=**}"),
+		get("/both/{id=**}"), {Method: "POST", Path: "/both/{id=**}/simulate", RPC: "/t/both"},
 	}
 	type params = map[string]string
 	tests := []struct {
@@ -47,7 +48,16 @@ func TestFind(t *testing.T) {
 		{"below a sibling", "GET", "/api/v1/policy/bundles/snapshots/2026:01", "/api/v1/policy/bundles/snapshots/{id}", params{"id": "2026:01"}},
 		{"sibling, method of the parameter", "PUT", "/api/v1/policy/bundles/snapshots", "GET HEAD OPTIONS", nil},
 		{"sibling's name as a parameter deeper", "POST", "/api/v1/policy/bundles/snapshots/simulate", "GET HEAD OPTIONS", nil},
-		{"parameter beside the sibling", "POST", "/api/v1/policy/bundles/core~x/simulate", "/api/v1/policy/bundles/{id}/simulate", params{"id": "core~x"}},
+		{"parameter beside the sibling", "POST", "/api/v1/policy/bundles/core~x/simulate", "/api/v1/policy/bundles/{id=**}/simulate", params{"id": "core~x"}},
+		{"greedy in the middle", "POST", "/api/v1/policy/bundles/secops/x/simulate", "/api/v1/policy/bundles/{id=**}/simulate", params{"id": "secops/x"}},
+		{"greedy in the middle, escaped", "POST", "/api/v1/policy/bundles/secops%2Fx/simulate", "/api/v1/policy/bundles/{id=**}/simulate", params{"id": "secops/x"}},
+		{"greedy in the middle, its end in it too", "POST", "/api/v1/policy/bundles/a/simulate/simulate", "/api/v1/policy/bundles/{id=**}/simulate", params{"id": "a/simulate"}},
+		{"greedy whole, another method than that of its end", "GET", "/both/a/simulate", "/both/{id=**}", params{"id": "a/simulate"}},
+		{"greedy in the middle, beside the whole", "POST", "/both/a/b/simulate", "/both/{id=**}/simulate", params{"id": "a/b"}},
+		{"greedy in the middle, beside the whole, neither's method", "PUT", "/both/a/b/simulate", "OPTIONS POST", nil},
+		{"greedy in the middle, without its end", "POST", "/api/v1/policy/bundles/secops/x", "-", nil},
+		{"greedy in the middle, with an end of its own", "POST", "/api/v1/policy/bundles/secops/x/simulate/now", "-", nil},
+		{"greedy in the middle, empty", "POST", "/api/v1/policy/bundles//simulate", "-", nil},
 		{"greedy", "GET", "/api/v1/schemas/p/n", "/api/v1/schemas/{id=**}", params{"id": "p/n"}},
 		{"greedy, escaped", "GET", "/api/v1/schemas/p%2Fn", "/api/v1/schemas/{id=**}", params{"id": "p/n"}},
 		{"greedy, not there", "GET", "/api/v1/schemas", "/api/v1/schemas", params{}},
@@ -122,7 +132,8 @@ func TestNewTableRefuses(t *testing.T) {
 		{"open brace", []routes.Route{get("/{id")}, "neither {name}"},
 		{"nameless", []routes.Route{get("/{}")}, "neither {name}"},
 		{"pattern", []routes.Route{get("/{id=a/*}")}, "neither"},
-		{"greedy inside", []routes.Route{get("/{id=**}/x")}, "not the last"},
+		{"a parameter after a greedy one", []routes.Route{get("/{id=**}/x/{p}")}, "{p} follows a greedy parameter"},
+		{"two greedy ones", []routes.Route{get("/{id=**}/{p=**}")}, "{p} follows a greedy parameter"},
 		{"twice", []routes.Route{get("/jobs/{id}"), get("/jobs/{job}")}, "also the path of"},
 	}
 	for _, tt := range tests {

@@ -603,7 +603,7 @@ func RegisterBundlesHandlerServer(ctx context.Context, mux *runtime.ServeMux, se
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/cordum.v1.Bundles/SimulateBundle", runtime.WithHTTPPathPattern("/api/v1/policy/bundles/{id}/simulate"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/cordum.v1.Bundles/SimulateBundle", runtime.WithHTTPPathPattern("/api/v1/policy/bundles/{id=**}/simulate"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -866,7 +866,7 @@ func RegisterBundlesHandlerClient(ctx context.Context, mux *runtime.ServeMux, cl
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/cordum.v1.Bundles/SimulateBundle", runtime.WithHTTPPathPattern("/api/v1/policy/bundles/{id}/simulate"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/cordum.v1.Bundles/SimulateBundle", runtime.WithHTTPPathPattern("/api/v1/policy/bundles/{id=**}/simulate"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -990,7 +990,7 @@ var (
 	pattern_Bundles_ListBundles_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3}, []string{"api", "v1", "policy", "bundles"}, ""))
 	pattern_Bundles_PutBundle_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 3, 0, 4, 1, 5, 4}, []string{"api", "v1", "policy", "bundles", "id"}, ""))
 	pattern_Bundles_DeleteBundle_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 3, 0, 4, 1, 5, 4}, []string{"api", "v1", "policy", "bundles", "id"}, ""))
-	pattern_Bundles_SimulateBundle_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4, 2, 5}, []string{"api", "v1", "policy", "bundles", "id", "simulate"}, ""))
+	pattern_Bundles_SimulateBundle_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 3, 0, 4, 1, 5, 4, 2, 5}, []string{"api", "v1", "policy", "bundles", "id", "simulate"}, ""))
 	pattern_Bundles_ListBundleSnapshots_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 2, 4}, []string{"api", "v1", "policy", "bundles", "snapshots"}, ""))
 	pattern_Bundles_CreateBundleSnapshot_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 2, 4}, []string{"api", "v1", "policy", "bundles", "snapshots"}, ""))
 	pattern_Bundles_GetBundleSnapshot_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "policy", "bundles", "snapshots", "id"}, ""))
