@@ -52,7 +52,7 @@ func answer(err error) events.APIGatewayProxyResponse {
 // event from its first moment on.
 func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxyRequest) events.APIGatewayProxyResponse {
 	h := headers(e)
-	if _, err := s.edge.Gate.Origins().Check(first(h["origin"]), first(h["host"])); err != nil {
+	if err := s.edge.Gate.Origins().Check(first(h["origin"]), first(h["host"])); err != nil {
 		return answer(err)
 	}
 	jobID, one := e.QueryStringParameters[stream.JobParameter]

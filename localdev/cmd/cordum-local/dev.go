@@ -261,7 +261,7 @@ func (c *devCmd) banner(l *local) {
 `, base, l.grpc.Addr(), base, figures, key, localTenant, or(c.place(), "memory only"), faults, base, key, localTenant)
 	for _, f := range l.plane.Functions {
 		routes := f.Routes()
-		if f.Default {
+		if f.Default && len(routes) > 0 {
 			routes = append([]string{"not built yet, 501:"}, routes...)
 		}
 		if len(routes) > 0 {

@@ -705,30 +705,30 @@ func TestOrigins(t *testing.T) {
 	const host = "plane.example:8081"
 	tests := []struct {
 		name, list, origin string
-		allowed, known     bool
+		allowed            bool
 	}{
-		{"none", "", "", true, true},
-		{"localhost", "", "http://localhost:5173", true, true},
-		{"loopback", "", "http://127.0.0.1:3000", true, true},
-		{"loopback v6", "", "http://[::1]:3000", true, true},
-		{"same host, another port", "", "https://plane.example", true, true},
-		{"same host, another case", "", "https://PLANE.example", true, true},
-		{"foreign", "", "https://evil.example", false, false},
-		{"prefix", "", "https://localhost.evil.example", false, false},
-		{"user", "", "https://localhost@evil.example", false, false},
-		{"null", "", "null", false, false},
-		{"file", "", "file://localhost", false, false},
-		{"listed", "https://a.example, https://b.example", "https://b.example", true, true},
-		{"listed, exactly", "https://a.example", "https://a.example:8443", false, false},
-		{"a list replaces the default", "https://a.example", "http://localhost", false, false},
-		{"all", "*", "https://evil.example", true, false},
-		{"all and one", "*,https://a.example", "https://a.example", true, true},
+		{"none", "", "", true},
+		{"localhost", "", "http://localhost:5173", true},
+		{"loopback", "", "http://127.0.0.1:3000", true},
+		{"loopback v6", "", "http://[::1]:3000", true},
+		{"same host, another port", "", "https://plane.example", true},
+		{"same host, another case", "", "https://PLANE.example", true},
+		{"foreign", "", "https://evil.example", false},
+		{"prefix", "", "https://localhost.evil.example", false},
+		{"user", "", "https://localhost@evil.example", false},
+		{"null", "", "null", false},
+		{"file", "", "file://localhost", false},
+		{"listed", "https://a.example, https://b.example", "https://b.example", true},
+		{"listed, exactly", "https://a.example", "https://a.example:8443", false},
+		{"a list replaces the default", "https://a.example", "http://localhost", false},
+		{"all", "*", "https://evil.example", true},
+		{"all and one", "*,https://a.example", "https://a.example", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			known, err := auth.ParseOrigins(tt.list).Check(tt.origin, host)
-			if (err == nil) != tt.allowed || known != tt.known {
-				t.Errorf("got %v %v", known, err)
+			err := auth.ParseOrigins(tt.list).Check(tt.origin, host)
+			if (err == nil) != tt.allowed {
+				t.Errorf("got %v", err)
 			}
 			if err != nil && verdict(err) != "origin not allowed" {
 				t.Errorf("got %v", err)
@@ -746,10 +746,10 @@ func TestOriginVariables(t *testing.T) {
 			e[later] = "https://b.example"
 		}
 		o := gate(t, e, at()).Origins()
-		if _, err := o.Check("https://a.example", ""); err != nil {
+		if err := o.Check("https://a.example", ""); err != nil {
 			t.Errorf("%v: %v", names, err)
 		}
-		if _, err := o.Check("https://b.example", ""); err == nil {
+		if err := o.Check("https://b.example", ""); err == nil {
 			t.Errorf("%v: a later variable counts as well", names)
 		}
 	}

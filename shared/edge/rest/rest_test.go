@@ -448,6 +448,7 @@ func TestCORS(t *testing.T) {
 		name, list, origin, host string
 		allowed, credentials     bool
 	}{
+		{"no origin, all", "*", "", "", true, false},
 		{"no origin", "", "", "", true, false},
 		{"localhost", "", "http://localhost:5173", "", true, true},
 		{"loopback", "", "http://127.0.0.1:3000", "", true, true},
@@ -456,7 +457,7 @@ func TestCORS(t *testing.T) {
 		{"null", "", "null", "", false, false},
 		{"listed", "https://a.example,https://b.example", "https://b.example", "", true, true},
 		{"not listed", "https://a.example", "http://localhost:5173", "", false, false},
-		{"all", "*", "https://evil.example", "", true, false},
+		{"all", "*", "https://evil.example", "", true, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

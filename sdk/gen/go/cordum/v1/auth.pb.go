@@ -489,12 +489,12 @@ const file_cordum_v1_auth_proto_rawDesc = "" +
 	"\rLogoutRequest\"u\n" +
 	"\x15ChangePasswordRequest\x121\n" +
 	"\x10current_password\x18\x01 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\x0fcurrentPassword\x12)\n" +
-	"\fnew_password\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\vnewPassword2\xa7\x04\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x06\xca\xf3\x18\x02\x18\x01R\vnewPassword2\xbd\x04\n" +
 	"\x04Auth\x12P\n" +
 	"\rGetAuthConfig\x12\x1f.cordum.v1.GetAuthConfigRequest\x1a\x15.cordum.v1.AuthConfig\"\a\xd2\xf3\x18\x03\n" +
-	"\x01\x01\x12\x8e\x01\n" +
-	"\x05Login\x12\x17.cordum.v1.LoginRequest\x1a\x12.cordum.v1.Session\"X\xd2\xf3\x18T\n" +
-	"\x01\x01\x18\x01\"\b\x90\x03\x91\x03\x93\x03\xad\x032Cnone: a login is a fact of the log, it changes nothing that is kept\x12G\n" +
+	"\x01\x01\x12\xa4\x01\n" +
+	"\x05Login\x12\x17.cordum.v1.LoginRequest\x1a\x12.cordum.v1.Session\"n\xd2\xf3\x18j\n" +
+	"\x01\x01\x18\x01\"\b\x90\x03\x91\x03\x93\x03\xad\x03*\x14invalid request body2Cnone: a login is a fact of the log, it changes nothing that is kept\x12G\n" +
 	"\n" +
 	"GetSession\x12\x1c.cordum.v1.GetSessionRequest\x1a\x12.cordum.v1.Session\"\a\xd2\xf3\x18\x03\n" +
 	"\x01\x02\x12u\n" +

@@ -39,7 +39,7 @@ type AuthClient interface {
 	GetAuthConfig(ctx context.Context, in *GetAuthConfigRequest, opts ...grpc.CallOption) (*AuthConfig, error)
 	// Login opens a session with a password or with an API key. No credential is needed.
 	//
-	// 401 "password required" for an empty password, "invalid credentials" for everything that does not fit, 403 "user is disabled" for who
+	// 400 "invalid request body", 401 "password required" for an empty password, "invalid credentials" for everything that does not fit, 403 "user is disabled" for who
 	// knows the password, 429 "rate limit exceeded" after 5 failures of a name and address, or 50 of a name, within 15 minutes.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*Session, error)
 	// GetSession answers who the presented credential is.
@@ -121,7 +121,7 @@ type AuthServer interface {
 	GetAuthConfig(context.Context, *GetAuthConfigRequest) (*AuthConfig, error)
 	// Login opens a session with a password or with an API key. No credential is needed.
 	//
-	// 401 "password required" for an empty password, "invalid credentials" for everything that does not fit, 403 "user is disabled" for who
+	// 400 "invalid request body", 401 "password required" for an empty password, "invalid credentials" for everything that does not fit, 403 "user is disabled" for who
 	// knows the password, 429 "rate limit exceeded" after 5 failures of a name and address, or 50 of a name, within 15 minutes.
 	Login(context.Context, *LoginRequest) (*Session, error)
 	// GetSession answers who the presented credential is.
