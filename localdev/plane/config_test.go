@@ -591,18 +591,33 @@ func TestTheDocumentOfPacks(t *testing.T) {
 		// The installer keeps beside a record what undoes it; who rewrites the record keeps that, unless its overlays are others.
 		before := all()
 		mine := before.Records["a"]
-		mine.Undo, mine.Tenant = []byte("undo"), "other"
+		mine.Undo = []byte("undo")
 		if err := r.plane.Dispatcher.Jobs.Table.Write(t.Context(), registry.Put(before, mine, time.Now().UnixMicro())...); err != nil {
 			t.Fatal(err)
 		}
 		r.change("system", "packs", pairs("installed", pairs("a", record("a", "2"), "b", record("b", "1")))).ok(204)
 		s := all()
-		if a := s.Records["a"]; string(a.Undo) != "undo" || a.Tenant != "other" || a.Revision != 3 || s.Records["b"].Revision != 1 || s.Revision != 3 {
+		if a := s.Records["a"]; string(a.Undo) != "undo" || a.Tenant != "default" || a.Revision != 3 || s.Records["b"].Revision != 1 || s.Revision != 3 {
 			t.Errorf("%+v", s)
 		}
+		// What was there before a pack is known to its uninstallation alone, and what is installed for one tenant is no other's to change.
+		r.change("system", "packs", pairs("installed", pairs("b", record("b", "1")))).refused(409, "pack a is installed; uninstall it")
+		change := func(installed any) answer {
+			return r.as("k-other", "POST", configPath, pairs("scope", "system", "scope_id", "packs", "data", pairs("installed", installed)), "X-Tenant-ID", "other")
+		}
+		for _, installed := range []any{
+			pairs("a", record("a", "2", "status", "DISABLED"), "b", record("b", "1")), pairs("a", record("a", "2")), pairs("a", nil, "b", record("b", "1")), pairs(), nil,
+		} {
+			change(installed).refused(403, "tenant access denied")
+		}
+		change(pairs("a", record("a", "2"), "b", record("b", "1"), "c", record("c", "1"))).ok(204) // a client writes all of them, to add one
+		if got := all(); len(got.Records) != 3 || got.Records["c"].Tenant != "other" || got.Records["a"].Tenant != "default" {
+			t.Errorf("%+v", got)
+		}
+		change(pairs("a", record("a", "2"), "b", record("b", "1"))).ok(204)
 		r.change("system", "packs", pairs("installed", pairs("a", record("a", "2", "overlays", pairs("config", []any{pairs("name", "x")}))))).ok(204)
 		s = all()
-		if a := s.Records["a"]; a.Undo != nil || a.Tenant != "other" || len(s.Records) != 1 {
+		if a := s.Records["a"]; a.Undo != nil || a.Tenant != "default" || len(s.Records) != 1 {
 			t.Errorf("%+v", s)
 		}
 		revision := r.envelope("system", "packs").Revision

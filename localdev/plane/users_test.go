@@ -131,7 +131,7 @@ func TestLoginWithAPassword(t *testing.T) {
 		r.try("maya", password, "tenant", "other").refused(401, "invalid credentials")
 		r.try("maya", password, "tenant", "default").ok(200)
 		for _, bad := range []string{"", "null", "[]", `{"password":7}`, "{"} {
-			r.as("", "POST", loginPath, bad, "X-Tenant-ID", "").ok(400)
+			r.as("", "POST", loginPath, bad, "X-Tenant-ID", "").refused(400, "invalid request body")
 		}
 		r.as("", "GET", session, nil).refused(401, "unauthorized")
 	})

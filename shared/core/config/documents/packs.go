@@ -62,20 +62,32 @@ const (
 	maxRecordBytes = 3 << 20
 )
 
-// changed are the operations that make the records the wanted ones; none when they are.
+// changed are the operations that make the records the wanted ones; none when they are. What is installed for one tenant is no other's to change here
+// either, and what the plane has installed does not go without its uninstallation, which alone knows what was there before.
 func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant string, micros int64) ([]store.Op, error) {
 	var puts []registry.Record
 	var removals []string
 	size := 0
-	for id := range before.Records {
-		if _, there := wanted[id]; !there || null(wanted[id]) {
-			removals = append(removals, id)
+	foreign := func(r registry.Record) bool { return r.Tenant != "" && r.Tenant != tenant && !disabled(r.JSON) }
+	for id, r := range before.Records {
+		if text, there := wanted[id]; there && !null(text) {
+			continue
 		}
+		switch {
+		case foreign(r):
+			return nil, fault.New(fault.Denied, "tenant access denied")
+		case len(r.Undo) > 0:
+			return nil, fault.New(fault.Conflict, "pack %s is installed; uninstall it", id)
+		}
+		removals = append(removals, id)
 	}
 	for id, text := range wanted {
 		r, known := before.Records[id]
 		if null(text) || known && bundles.Same(r.JSON, text) {
 			continue
+		}
+		if known && foreign(r) {
+			return nil, fault.New(fault.Denied, "tenant access denied")
 		}
 		if !known || disabled(r.JSON) && !disabled(text) {
 			r.Tenant = tenant // nobody has it, until now
