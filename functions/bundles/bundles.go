@@ -14,6 +14,7 @@ import (
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/audit"
+	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
@@ -29,16 +30,20 @@ import (
 // Service serves cordum.v1.Bundles.
 type Service struct {
 	cordumv1.UnimplementedBundlesServer
-	bundles *bundles.Store
-	kernel  *asking.Kernel
-	audit   *audit.Log
+	bundles    *bundles.Store
+	kernel     *asking.Kernel
+	audit      *audit.Log
+	dispatcher *dispatch.Dispatcher
 }
+
+// policyDocument is where clients of the configuration see bundles.
+const policyDocument = config.SystemScope + "/policy"
 
 // New makes the service.
 func New(d *dispatch.Dispatcher) *Service {
 	return &Service{
 		bundles: &bundles.Store{Table: d.Jobs.Table, Head: d.Policy, Clock: d.Clock, IDs: d.IDs}, kernel: asking.NewKernel(d),
-		audit: &audit.Log{Table: d.Jobs.Table},
+		audit: &audit.Log{Table: d.Jobs.Table}, dispatcher: d,
 	}
 }
 
@@ -230,6 +235,7 @@ func (s *Service) Publish(ctx context.Context, req *cordumv1.PublishRequest) (*c
 	if err != nil {
 		return nil, err
 	}
+	s.dispatcher.ConfigChanged(ctx, identity.From(ctx).Tenant, policyDocument)
 	return &cordumv1.PublishResponse{SnapshotBefore: c.Before, SnapshotAfter: c.After, Published: c.IDs}, nil
 }
 
@@ -240,6 +246,7 @@ func (s *Service) Rollback(ctx context.Context, req *cordumv1.RollbackRequest) (
 	if err != nil {
 		return nil, err
 	}
+	s.dispatcher.ConfigChanged(ctx, identity.From(ctx).Tenant, policyDocument)
 	return &cordumv1.RollbackResponse{SnapshotBefore: c.Before, SnapshotAfter: c.After, RollbackTo: target}, nil
 }
 

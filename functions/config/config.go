@@ -98,11 +98,7 @@ func (s *Service) SetConfig(ctx context.Context, req *cordumv1.SetConfigRequest)
 	if err != nil {
 		return nil, err
 	}
-	tenant := by.Tenant
-	if strings.HasPrefix(changed, config.SystemScope+"/") {
-		tenant = identity.DefaultTenant // the system's are the plane's
-	}
-	s.dispatcher.Alert(ctx, tenant, "config changed", "config", changed)
+	s.dispatcher.ConfigChanged(ctx, by.Tenant, changed)
 	return &emptypb.Empty{}, nil
 }
 

@@ -46,6 +46,7 @@ var bundleCases = []testCase{
 		reason(unmatched)
 		simulated(map[string]any{}, "first")
 		simulated(map[string]any{"content": content("other")}, "other")
+		all := s.watch("/stream", s.admin())
 		var c struct {
 			Before    string   `json:"snapshot_before"`
 			After     string   `json:"snapshot_after"`
@@ -55,6 +56,7 @@ var bundleCases = []testCase{
 		if len(c.Published) != 1 || c.Before == "" || c.After == "" {
 			s.Errorf("publish: %+v", c)
 		}
+		all.hearsOf("system/policy")
 		reason("first")
 		var rules struct {
 			Items []struct{ ID, Reason string } `json:"items"`

@@ -16,15 +16,24 @@ type document struct {
 	Revision int64                      `json:"revision"`
 }
 
+// hearsOf waits for the word that a document has changed. Of the system's only operators of the default tenant hear.
+func (w *watcher) hearsOf(document string) {
+	w.s.Helper()
+	if strings.HasPrefix(document, "system/") && w.s.target.Tenant != "default" {
+		return
+	}
+	if f := w.tells(document, "alert"); f.Message != "config changed" {
+		w.s.Errorf("the alert: %+v", f)
+	}
+}
+
 // configCases are about configuration. What they write of the documents that all use is their own, and they take it back.
 var configCases = []testCase{
 	{"a document is merged, is an object when it is large, and is effective", 0, func(s *story) {
 		team := s.fresh()
 		all := s.watch("/stream", s.admin())
 		s.set("team", team, map[string]any{"slo": 1, "long": strings.Repeat("all of it ", 10_000)})
-		if f := all.tells("team/"+team, "alert"); f.Message != "config changed" {
-			s.Errorf("the alert: %+v", f)
-		}
+		all.hearsOf("team/" + team)
 		s.set("team", team, map[string]any{"slo": 2})
 		d := s.document("team", team)
 		if d.Revision != 2 || string(d.Data["slo"]) != "2" || len(d.Data["long"]) != 100_002 {

@@ -85,10 +85,12 @@ var packCases = []testCase{
 		id := s.fresh()
 		purge := call{method: http.MethodPost, path: "/api/v1/packs/" + id + "/uninstall", body: []byte(`{"purge":true}`)}
 		s.Cleanup(func() { _, _ = s.send(purge) }) // the case has its verdict
+		stream := s.watch("/stream", s.admin())
 		var r packRecord
 		if s.ok(s.install(s.bundle(id, "1.0.0")), &r); r != (packRecord{id, "1.0.0", "ACTIVE"}) {
 			s.Errorf("installed: %+v", r)
 		}
+		stream.hearsOf("system/packs")
 		s.ok(s.install(s.bundle(id, "1.0.0")), &r)
 		var verdict struct{ Results []struct{ OK bool } }
 		if s.ok(s.post("/packs/"+id+"/verify", nil), &verdict); len(verdict.Results) != 1 || !verdict.Results[0].OK {

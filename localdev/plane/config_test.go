@@ -788,7 +788,7 @@ func TestAChangeOfADocumentIsNeverHalfDone(t *testing.T) {
 	}
 }
 
-// Who listens hears of a change: of the system's the default tenant, of others their own.
+// Who listens hears of a change: of the system's the default tenant, of others their own. Policy and packs are documents as well, whatever changes them.
 func TestListenersHearOfChanges(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		mine, theirs := r.watch("k-admin", "/api/v1/stream"), r.watch("k-other", "/api/v1/stream")
@@ -796,11 +796,21 @@ func TestListenersHearOfChanges(t *testing.T) {
 		r.as("k-other", "POST", configPath, pairs("scope", "org", "data", pairs("x", 1))).ok(204)
 		r.as("k-other", "POST", configPath, pairs("scope", "system", "scope_id", "pack_catalogs", "data", pairs("x", 1))).ok(204)
 		r.post(configPath, pairs("scope", "orgs")).ok(400)
+		r.draft("secops/a", aRule("r", "topics: [job.a]", "allow"))
+		before := r.publishBundles(pairs()).Before
+		time.Sleep(time.Second) // alerts of one moment with one text are one
+		r.rollback(before)
+		bundle := parcels(t).tgz()
+		r.install(bundle).ok(200)
+		time.Sleep(time.Second)
+		r.install(bundle).ok(200) // changes nothing
+		r.uninstall("parcels", true).ok(200)
+		r.post("/api/v1/policy/publish", pairs("bundle_ids", []string{"secops/none"})).ok(400)
 		time.Sleep(2 * time.Second)
 		for _, side := range []struct {
 			w    *watcher
 			want []string
-		}{{mine, []string{"org/default", "system/pack_catalogs"}}, {theirs, []string{"org/other"}}} {
+		}{{mine, []string{"org/default", "system/pack_catalogs", "system/packs", "system/packs", "system/policy", "system/policy"}}, {theirs, []string{"org/other"}}} {
 			var heard []string
 			for len(side.w.frames) > 0 {
 				m := <-side.w.frames

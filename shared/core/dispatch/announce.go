@@ -3,11 +3,14 @@ package dispatch
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/agent/v1"
+	"github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
 	"github.com/cordum-serverless/cordum/shared/platform/resources"
@@ -35,6 +38,15 @@ func (d *Dispatcher) Alert(ctx context.Context, tenant, message, component, code
 		SenderId: senderGateway, CreatedAt: timestamppb.New(d.now()), ProtocolVersion: protocolVersion,
 		Payload: &agentv1.BusPacket_Alert{Alert: &agentv1.SystemAlert{Level: "INFO", Message: message, Component: component, Code: code}},
 	})
+}
+
+// ConfigChanged tells the operators of a tenant that a document of the configuration, "team/blue", is another one; of the system's, those of the default tenant,
+// whose the plane is.
+func (d *Dispatcher) ConfigChanged(ctx context.Context, tenant, document string) {
+	if strings.HasPrefix(document, config.SystemScope+"/") {
+		tenant = identity.DefaultTenant
+	}
+	d.Alert(ctx, tenant, "config changed", "config", document)
 }
 
 // bury sends the end of a job without success to the dead-letter queue. The dead letter itself is stored already: what follows, such as the

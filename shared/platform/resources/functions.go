@@ -112,7 +112,7 @@ var Functions = []Function{
 		unproven("a client that cannot be reached is caught up later", send(Events)),
 		allow(Target{Kind: Connections}, "execute-api:ManageConnections"))},
 	{Name: "bundles", Service: "cordum.v1.Bundles", Memory: 512, Timeout: 15 * time.Second, Grants: grants(serves, get, query, put, remove,
-		decides, allow(Target{Objects, PolicyObjects}, "s3:PutObject"), batchGet)},
+		decides, allow(Target{Objects, PolicyObjects}, "s3:PutObject"), batchGet, send(Events))},
 	{Name: "config", Service: "cordum.v1.Config", Memory: 512, Timeout: 25 * time.Second, Grants: grants(serves, get, batchGet, query, put, update, remove, check,
 		readObjects(PolicyObjects), allow(Target{Objects, PolicyObjects}, "s3:PutObject"), readObjects(ConfigObjects),
 		allow(Target{Objects, ConfigObjects}, "s3:PutObject"), makesPools, send(Events))},
@@ -244,7 +244,7 @@ var (
 	// installs is for whatever installs packs.
 	installs = slices.Concat(get, batchGet, query, put, remove, check, decides, allow(Target{Objects, PolicyObjects}, "s3:PutObject"),
 		readObjects(WorkflowObjects), allow(Target{Objects, WorkflowObjects}, "s3:PutObject"),
-		unproven(large, allow(Target{Objects, ConfigObjects}, "s3:PutObject")), makesPools)
+		unproven(large, allow(Target{Objects, ConfigObjects}, "s3:PutObject")), makesPools, send(Events))
 	get      = allow(Target{Kind: TheTable}, "dynamodb:GetItem")
 	batchGet = allow(Target{Kind: TheTable}, "dynamodb:BatchGetItem")
 	query    = allow(Target{Kind: TheTable}, "dynamodb:Query")

@@ -40,6 +40,8 @@ type Installer struct {
 	Queues  queue.Queues
 	Clock   clock.Clock
 	IDs     ids.Source
+	// Changed hears which document of the configuration has changed.
+	Changed func(ctx context.Context, tenant, document string)
 	// Asks is what the plane asks of packs: its own version, and whose signatures it trusts.
 	Asks pack.Options
 
@@ -53,7 +55,7 @@ func New(d *dispatch.Dispatcher, asks pack.Options) *Installer {
 		Packs: &registry.Store{Table: table}, Config: &config.Store{Table: table, Blobs: blobs},
 		Bundles: &bundles.Store{Table: table, Head: d.Policy, Clock: d.Clock, IDs: d.IDs}, Schemas: &schemas.Store{Table: table, Clock: d.Clock},
 		Catalog: &catalog.Store{Table: table, Blobs: blobs, Clock: d.Clock, IDs: d.IDs}, Locks: &lock.Store{Table: table, Clock: d.Clock},
-		Queues: d.Queues, Clock: d.Clock, IDs: d.IDs, Asks: asks,
+		Queues: d.Queues, Clock: d.Clock, IDs: d.IDs, Changed: d.ConfigChanged, Asks: asks,
 	}
 }
 
@@ -122,6 +124,9 @@ const (
 	lockFor    = time.Minute
 )
 
+// packsDocument is where clients of the configuration see packs.
+const packsDocument = config.SystemScope + "/packs"
+
 // mostOps is how many operations a change may have, beside those that put the policy in force.
 const mostOps = store.MaxTransaction - bundles.MaxEditOps
 
@@ -166,8 +171,11 @@ func (i *Installer) change(ctx context.Context, by identity.Identity, id string,
 		return out, nil
 	case errors.Is(err, store.ErrTooLarge):
 		return registry.Record{}, fault.New(fault.Invalid, "pack %s is too large to be installed at once", id)
+	case err != nil:
+		return out, err
 	}
-	return out, err
+	i.Changed(ctx, by.Tenant, packsDocument)
+	return out, nil
 }
 
 // read answers what there is.

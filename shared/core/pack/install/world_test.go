@@ -96,9 +96,11 @@ func (w *world) must(err error) {
 
 // process is another process: it shares nothing with others but the platform.
 func (w *world) process(table store.Table, blobs blob.Store, queues queue.Queues) *install.Installer {
-	return install.New(&dispatch.Dispatcher{
+	i := install.New(&dispatch.Dispatcher{
 		Jobs: &job.Store{Table: table, Blobs: blobs}, Policy: &head.Store{Table: table, Blobs: blobs}, Queues: queues, Clock: w.clock,
 	}, pack.Options{CoreVersion: "0.9.0"})
+	i.Changed = func(context.Context, string, string) {} // nobody listens
+	return i
 }
 
 // fresh is another process, a second later: entries of the trail are in the order of their times.
