@@ -99,7 +99,7 @@ func (s *StepJob) request() (*agentv1.JobRequest, error) {
 		request.Labels = map[string]string{}
 	}
 	request.GetLabels()[labelSource] = sourceWorkflow
-	request.Meta.Labels = s.MetaLabels
+	request.Meta.Labels = relabel(s.MetaLabels, nil)
 	return request, nil
 }
 
