@@ -109,7 +109,12 @@ func TestListParameters(t *testing.T) {
 		} {
 			once(t, q, ids(r.jobs(q)), want)
 		}
-		r.get("/api/v1/jobs?tenant=other").refused(403, "tenant access denied")
+		for _, name := range []string{"tenant", "tenant_id", "org_id"} {
+			r.get("/api/v1/jobs?"+name+"=other").refused(403, "tenant access denied")
+			r.get("/api/v1/jobs?"+name+"=default&"+name+"=other").refused(403, "tenant access denied")
+			r.post("/api/v1/workflows/none/runs?"+name+"=other", nil).refused(403, "tenant access denied")
+			r.get("/api/v1/jobs?" + name + "=default").ok(200)
+		}
 		once(t, "own tenant named", ids(r.jobs("tenant=default")), all)
 	})
 }
