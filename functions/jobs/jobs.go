@@ -80,15 +80,8 @@ func (s *Service) ListJobs(ctx context.Context, req *cordumv1.ListJobsRequest) (
 	if named := strings.TrimSpace(req.GetTenant()); named != "" && named != id.Tenant {
 		return nil, fault.New(fault.Denied, "tenant access denied")
 	}
-	if trace := req.GetTraceId(); trace != "" {
-		records, err := s.d.Jobs.Trace(ctx, id.Tenant, trace, now)
-		if err != nil {
-			return nil, err
-		}
-		return &cordumv1.ListJobsResponse{Items: view.Records(records)}, nil
-	}
 	f := job.Filter{
-		Topic: req.GetTopic(), Team: req.GetTeam(),
+		Topic: req.GetTopic(), Team: req.GetTeam(), Trace: req.GetTraceId(),
 		After: job.LowerBound(req.GetUpdatedAfter()), Before: job.UpperBound(req.GetUpdatedBefore()),
 	}
 	if word := req.GetState(); word != "" {

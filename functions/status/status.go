@@ -111,7 +111,7 @@ func (s *Service) probe(ctx context.Context, now time.Time) health {
 		})
 	}
 	ask("store", func(ctx context.Context) error {
-		_, err := s.d.Jobs.ActiveCount(ctx, identity.DefaultTenant)
+		_, _, err := s.d.Jobs.Counts(ctx, identity.DefaultTenant)
 		return err
 	}, &s.health.store)
 	s.health.policy = head.State{}

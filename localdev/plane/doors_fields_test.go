@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,6 +279,9 @@ func TestDoors_WhatIsTheServers(t *testing.T) {
 				"in the query": func(a ask) ask {
 					query := url.Values{}
 					for name, v := range server {
+						if slices.Contains([]string{"org_id", "tenant_id", "tenant"}, name) { // a foreign tenant is refused: TestListParameters
+							continue
+						}
 						query.Set(name, strings.Trim(fmt.Sprint(v), "[]"))
 					}
 					sep := map[bool]string{true: "&", false: "?"}[strings.Contains(a.path, "?")]

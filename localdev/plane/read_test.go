@@ -109,7 +109,12 @@ func TestListParameters(t *testing.T) {
 		} {
 			once(t, q, ids(r.jobs(q)), want)
 		}
-		r.get("/api/v1/jobs?tenant=other").refused(403, "tenant access denied")
+		for _, name := range []string{"tenant", "tenant_id", "org_id"} {
+			r.get("/api/v1/jobs?"+name+"=other").refused(403, "tenant access denied")
+			r.get("/api/v1/jobs?"+name+"=default&"+name+"=other").refused(403, "tenant access denied")
+			r.post("/api/v1/workflows/none/runs?"+name+"=other", nil).refused(403, "tenant access denied")
+			r.get("/api/v1/jobs?" + name + "=default").ok(200)
+		}
 		once(t, "own tenant named", ids(r.jobs("tenant=default")), all)
 	})
 }
@@ -125,6 +130,80 @@ func TestTraces(t *testing.T) {
 		once(t, "trace filter", ids(r.jobs("trace_id="+rc.TraceID)), []string{rc.JobID})
 		if body := r.get("/api/v1/traces/nothing").ok(200).Body; body != "[]" {
 			t.Errorf("unknown trace: %s", body)
+		}
+	})
+}
+
+func TestJobsOfATrace(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		first := r.submit()
+		r.submit()
+		all := []string{first.JobID}
+		begin := time.Now()
+		for _, fields := range [][]any{{"team_id", "core"}, {"topic", "job.test.wipe"}, {"topic", "job.test.ask"}} {
+			time.Sleep(time.Second)
+			all = append(all, r.submit(append(fields, "parent_job_id", first.JobID)...).JobID)
+		}
+		at := func(n int) int64 { return begin.Add(time.Duration(n) * time.Second).Unix() }
+		slices.Reverse(all)
+		for query, want := range map[string][]string{
+			"":                 all,
+			"&limit=1":         all, // on one page
+			"&state=denied":    all[1:2],
+			"&state=scheduled": all[2:],
+			"&topic=job.test.ask&state=APPROVAL_REQUIRED": all[:1],
+			"&topic=job.test.ask&state=denied":            {},
+			"&state=weird":                                {},
+			"&team=core":                                  all[2:3],
+			fmt.Sprint("&updated_after=", at(2)):          all[:2],
+			fmt.Sprint("&updated_before=", at(2)):         all[1:],
+		} {
+			if got := ids(r.jobs("trace_id=" + first.TraceID + query)); !slices.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", query, got, want)
+			}
+		}
+		var trace []map[string]any
+		r.get("/api/v1/traces/" + first.TraceID).ok(200).json(&trace)
+		if got := ids(trace); got[0] != all[3] || got[3] != all[0] {
+			t.Errorf("the trace itself is oldest first: %v", got)
+		}
+	})
+}
+
+func TestADeadlineGoesWhenTheJobEnds(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		rc := r.submit("deadline_ms", time.Hour.Milliseconds())
+		shown := func() []any {
+			var trace []map[string]any
+			r.get("/api/v1/traces/" + rc.TraceID).ok(200).json(&trace)
+			return []any{r.job(rc.JobID)["deadline_unix"], r.jobs("")[0]["deadline_unix"], trace[0]["deadline_unix"]}
+		}
+		want := float64(time.Now().Add(time.Hour).Unix())
+		if got := shown(); !slices.Equal(got, []any{want, want, want}) {
+			t.Errorf("deadlines %v, want %v", got, want)
+		}
+		r.post("/api/v1/jobs/"+rc.JobID+"/cancel", nil).ok(200)
+		if got := shown(); !slices.Equal(got, []any{nil, nil, nil}) {
+			t.Errorf("deadlines of a job that has ended: %v", got)
+		}
+	})
+}
+
+func TestLabelsOfTheMetadataComeLast(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		meta := pairs("labels", pairs("b", "meta", "c", "meta", "_source", "me", "approval_granted", "true"))
+		r.saved("w", "steps", pairs("a", stepJob("job.test.a", "route_labels", pairs("a", "step", "b", "step"), "meta", meta)))
+		run := r.start("w", nil)
+		time.Sleep(10 * time.Second)
+		jobs := r.jobs("trace_id=" + run)
+		if len(jobs) != 1 {
+			t.Fatalf("jobs of the run: %v", jobs)
+		}
+		labels := r.job(jobs[0]["id"].(string))["labels"].(map[string]any)
+		for name, want := range map[string]any{"a": "step", "b": "meta", "c": "meta", "_source": "workflow", "approval_granted": nil} {
+			if labels[name] != want {
+				t.Errorf("label %s is %v, want %v, of %v", name, labels[name], want, labels)
+			}
 		}
 	})
 }

@@ -88,7 +88,7 @@ func TestT032_ACancelGivesThePlaceBack(t *testing.T) {
 	cfg.Settings = limits(`{"max_concurrent_jobs":5}`)
 	virtually(t, cfg, func(t *testing.T, r *rig) {
 		active := func() int64 {
-			n, err := r.plane.Dispatcher.Jobs.ActiveCount(t.Context(), "default")
+			n, _, err := r.plane.Dispatcher.Jobs.Counts(t.Context(), "default")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -511,8 +511,8 @@ func (w *world) judge() {
 		w.judgeLetter(a, r)
 	})
 	for _, t := range tenants {
-		if n, err := w.raw.ActiveCount(context.Background(), t); err == nil && n != 0 && w.allEnded(t) {
-			w.violated("tenant %s has %d active jobs by its counter, and none is", t, n)
+		if active, queued, err := w.raw.Counts(context.Background(), t); err == nil && (active != 0 || queued != 0) && w.allEnded(t) {
+			w.violated("tenant %s has %d active jobs and %d that wait for a place by its counter, and none does", t, active, queued)
 		}
 	}
 	for _, tenant := range keysOfMap(w.heard) {

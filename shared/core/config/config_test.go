@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cordum-serverless/cordum/shared/core/config"
 	"github.com/cordum-serverless/cordum/shared/core/fault"
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded/embeddedtest"
 	"github.com/cordum-serverless/cordum/shared/platform/queue"
@@ -123,6 +125,24 @@ func TestWhatTravelsWithJobs(t *testing.T) {
 		}})
 		if err != nil || (e.Workers != nil) != travels || e.Safety == nil || len(e.Data) < size {
 			t.Errorf("%d: %d bytes travel, %v", size, len(e.Workers), err)
+		}
+	}
+}
+
+func TestLimitsAreMergedLikeTheRest(t *testing.T) {
+	for org, want := range map[string]*schedule.Limits{
+		`{}`:                                     {MaxConcurrentJobs: 9, QueueSize: 1},
+		`{"limits":{"max_concurrent_jobs":"2"}}`: {MaxConcurrentJobs: 2, QueueSize: 1},
+		`{"limits":{"max_concurrent_runs":3}}`:   {MaxConcurrentRuns: 3, QueueSize: 1},
+		`{"limits":null,"rate_limits":{"concurrent_jobs":4,"queue_size":0}}`: {MaxConcurrentJobs: 4},
+		`{"limits":[]}`: nil,
+	} {
+		e, err := config.Merge([]config.Document{
+			{Scope: config.SystemScope, Revision: 1, Data: json.RawMessage(`{"limits":{"max_concurrent_jobs":9},"rate_limits":{"queue_size":1}}`)},
+			{Scope: config.OrgScope, Revision: 1, Data: json.RawMessage(org)},
+		})
+		if err != nil || !reflect.DeepEqual(e.Limits, want) {
+			t.Errorf("%s: %+v, %v; want %+v", org, e.Limits, err, want)
 		}
 	}
 }

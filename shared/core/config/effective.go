@@ -14,6 +14,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/canonical"
 	"github.com/cordum-serverless/cordum/shared/core/policy"
 	"github.com/cordum-serverless/cordum/shared/core/policy/override"
+	"github.com/cordum-serverless/cordum/shared/core/schedule"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 	"github.com/cordum-serverless/cordum/shared/platform/turn"
 )
@@ -73,6 +74,8 @@ type Effective struct {
 	Data json.RawMessage
 	// Safety restricts decisions; nil is no restriction.
 	Safety *policy.Effective
+	// Limits are those of its members limits and rate_limits; nil where one of them is not of their form.
+	Limits *schedule.Limits
 	// Override are the rules of the subject's workflow; nil is none. They are no part of Data: workers have no use for them.
 	Override *policy.Override
 	// Workers is Data without what is only for the plane, how jobs find their pools and how long they may take; nil when that leaves nothing, or
@@ -105,6 +108,9 @@ func Merge(documents []Document) (*Effective, error) {
 		return nil, fmt.Errorf("config: encode: %w", err)
 	}
 	e := &Effective{Version: strings.Join(versions, "|"), Hash: canonical.Hash(text), Data: text, Safety: policy.ParseEffective(text)}
+	if limits, err := schedule.ParseLimits(text); err == nil {
+		e.Limits = &limits
+	}
 	for _, name := range planeOnly {
 		delete(merged, name)
 	}

@@ -252,7 +252,11 @@ func (d *Dispatcher) reconsider(ctx context.Context, r *job.Record, now time.Tim
 	if err != nil {
 		return nil, err
 	}
-	j, err := d.judge(ctx, r, body.Request, now)
+	t, err := d.terms(ctx, r, body.Request)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "%s", reasonUnavailable)
+	}
+	j, err := d.judge(ctx, t, r, body.Request, now)
 	if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "%s", reasonUnavailable)
 	}

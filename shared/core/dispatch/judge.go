@@ -14,16 +14,24 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/schedule"
 )
 
+// terms are the policy and the configuration in force for a job.
+type terms struct {
+	head      head.Head
+	settings  *schedule.Settings
+	effective *config.Effective
+	// limits are those of the effective configuration; where that has none that can be read, the last valid ones of system/default.
+	limits schedule.Limits
+}
+
 // ruling is what the policy says about a job, and what it says it by.
 type ruling struct {
-	head     head.Head
-	settings *schedule.Settings
+	*terms
 	verdict  policy.Decision
 	decision job.Decision
 }
 
-// judge asks the policy in force about a job, under the configuration in force. An error means that no decision can be made now.
-func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) (*ruling, error) {
+// terms answers what is in force. An error means that no decision can be made now.
+func (d *Dispatcher) terms(ctx context.Context, r *job.Record, request *agentv1.JobRequest) (*terms, error) {
 	settings, err := d.Settings.Current(ctx)
 	if err != nil {
 		return nil, err
@@ -36,12 +44,23 @@ func (d *Dispatcher) judge(ctx context.Context, r *job.Record, request *agentv1.
 	if err != nil {
 		return nil, err
 	}
+	t := &terms{head: h, settings: settings, effective: effective, limits: settings.Limits}
+	if effective.Limits != nil {
+		t.limits = *effective.Limits
+	}
+	return t, nil
+}
+
+// judge asks the policy about a job. An error means that no decision can be made now.
+func (d *Dispatcher) judge(ctx context.Context, t *terms, r *job.Record, request *agentv1.JobRequest, now time.Time) (*ruling, error) {
+	h := t.head
 	asked := policyRequest(r, request)
-	asked.Effective, asked.Override = effective.Safety, effective.Override
+	asked.Effective, asked.Override = t.effective.Safety, t.effective.Override
+	var err error
 	if asked.Counts, err = d.counted(r)(ctx, h.Policy.Buckets(asked), now); err != nil {
 		return nil, err
 	}
-	j := &ruling{head: h, settings: settings, verdict: h.Policy.Decide(asked)}
+	j := &ruling{terms: t, verdict: h.Policy.Decide(asked)}
 	j.decision = decision(j.verdict, request, now)
 	if g := r.Grant; g != nil && g.Snapshot == h.Policy.Snapshot() && g.JobHash == job.Hash(request) && !restricted(h.Policy, asked, j.verdict) {
 		j.decision = g.Decision(j.decision)
@@ -72,7 +91,7 @@ func (j *ruling) allows() bool {
 
 // limit is how many active jobs the tenant may have with this one; 0 is no limit.
 func (j *ruling) limit() int64 {
-	return lowest(j.verdict.MaxConcurrentJobs, int64(j.settings.Limits.MaxConcurrentJobs))
+	return lowest(j.verdict.MaxConcurrentJobs, int64(j.limits.MaxConcurrentJobs))
 }
 
 // counts says whether a job that may run is one of its tenant's that are counted.

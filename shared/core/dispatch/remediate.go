@@ -45,9 +45,6 @@ func (d *Dispatcher) Remediate(ctx context.Context, id identity.Identity, jobID,
 			return Receipt{}, fault.Wrap(fault.Internal, err, "idempotency reservation failed")
 		}
 	}
-	if err := d.queueRoom(ctx, id.Tenant); err != nil {
-		return Receipt{}, err
-	}
 	entry := audit.By(id, d.micros.Micros(now), "remediate", "job", of.ID)
 	entry.ResourceName, entry.Message, entry.Before, entry.After = of.Topic, "remediation "+chosen.ID, string(of.State), "job "+r.ID
 	rc, err := d.accept(ctx, r, remedied(of, chosen, r.ID), of.Body.Context, of.Team, audit.Caused("remediate", id), now, entry.Op())

@@ -30,7 +30,7 @@ func (d *Dispatcher) Letters() *dlq.Store {
 // key, decided and routed like any submission. The dead letter goes in the transaction that makes the new job, so that of several retries one
 // succeeds. A message that could not be handled is put back into its queue; it answers without a job.
 //
-// Faults: NotFound for no dead letter, Invalid when nobody knows the topic.
+// Faults: NotFound for no dead letter, Invalid when nobody knows the topic, Limited (queue full): the dead letter stays.
 func (d *Dispatcher) Retry(ctx context.Context, id identity.Identity, jobID string) (Receipt, error) {
 	now := d.now()
 	letter, err := d.Letters().Get(ctx, id.Tenant, jobID, now)

@@ -51,9 +51,6 @@ func (d *Dispatcher) SubmitStep(ctx context.Context, s StepJob) (Receipt, error)
 	if !fault.Is(err, fault.NotFound) {
 		return Receipt{}, err
 	}
-	if err := d.queueRoom(ctx, s.Tenant); err != nil && !s.Gate {
-		return Receipt{}, err
-	}
 	r := &job.Record{ID: s.ID, Trace: s.RunID, Tenant: s.Tenant, IdemKey: s.IdempotencyKey, Gate: s.Gate, Submitter: s.Submitter}
 	by := audit.Caused("workflow", identity.Identity{Tenant: s.Tenant, Principal: s.Principal})
 	return d.accept(ctx, r, request, s.Payload, s.Team, by, now)
@@ -102,7 +99,7 @@ func (s *StepJob) request() (*agentv1.JobRequest, error) {
 		request.Labels = map[string]string{}
 	}
 	request.GetLabels()[labelSource] = sourceWorkflow
-	request.Meta.Labels = s.MetaLabels
+	request.Meta.Labels = relabel(s.MetaLabels, nil)
 	return request, nil
 }
 

@@ -68,9 +68,6 @@ func (d *Dispatcher) Submit(ctx context.Context, id identity.Identity, s Submiss
 			return Receipt{}, fault.Wrap(fault.Internal, err, "idempotency reservation failed")
 		}
 	}
-	if err := d.queueRoom(ctx, id.Tenant); err != nil {
-		return Receipt{}, err
-	}
 	request := s.request(r.ID, id.Tenant)
 	var extra []store.Op
 	if s.Parent != "" {
@@ -109,27 +106,22 @@ func (d *Dispatcher) adopt(ctx context.Context, r *job.Record, request *agentv1.
 	return []store.Op{job.NotCancelled(p.ID)}, nil
 }
 
-// queueRoom refuses a submission when the tenant has more active jobs than its settings allow to wait.
-func (d *Dispatcher) queueRoom(ctx context.Context, tenant string) error {
-	settings, err := d.Settings.Current(ctx)
-	if err != nil {
-		d.Log.WarnContext(ctx, "no settings: the job will wait", "error", err)
+// queueRoom refuses a new job when its tenant has as many that run, or wait for a place, as the limits allow.
+func (d *Dispatcher) queueRoom(ctx context.Context, tenant string, l schedule.Limits) error {
+	if l.MaxConcurrentJobs <= 0 {
 		return nil
 	}
-	if settings.Limits.MaxConcurrentJobs <= 0 {
-		return nil
-	}
-	active, err := d.Jobs.ActiveCount(ctx, tenant)
+	active, queued, err := d.Jobs.Counts(ctx, tenant)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "job queue state is not available")
 	}
-	if limit := settings.Limits.MaxConcurrentJobs + settings.Limits.QueueSize; settings.Limits.JobsFull(int(active)) {
-		return fault.New(fault.Limited, "job queue full (active=%d, limit=%d)", active, limit)
+	if active += queued; l.JobsFull(int(active)) {
+		return fault.New(fault.Limited, "job queue full (active=%d, limit=%d)", active, l.MaxConcurrentJobs+l.QueueSize)
 	}
 	return nil
 }
 
-// accept decides, routes, stores and sends a new job. Its first decision is the audit entry of who asked for it.
+// accept decides, routes, stores and sends a new job, where its tenant's queue has room. Its first decision is the audit entry of who asked for it.
 func (d *Dispatcher) accept(
 	ctx context.Context, r *job.Record, request *agentv1.JobRequest, payload []byte, team string, by *audit.Origin, now time.Time, extra ...store.Op,
 ) (Receipt, error) {
@@ -144,12 +136,15 @@ func (d *Dispatcher) accept(
 	r.CreatedAt = d.micros.Micros(now)
 	r.UpdatedAt, r.ListedAt, r.ExpiresAt = r.CreatedAt, r.CreatedAt, job.NewExpiry(r.CreatedAt)
 
-	p := d.plan(ctx, r, request, now)
+	p, err := d.first(ctx, r, request, now)
+	if err != nil {
+		return Receipt{}, err
+	}
 	p.decision.By = by
 	setDeadline(r, request, p.decision, now, now)
 	p.apply(r, now)
 	body := &job.Body{Request: request, Context: payload, First: p.decision}
-	err := d.Jobs.Create(ctx, r, body, p.limit, append(d.letter(r), extra...)...)
+	err = d.Jobs.Create(ctx, r, body, p.limit, append(d.letter(r), extra...)...)
 	if errors.Is(err, job.ErrLimit) {
 		p.pend(reasonLimit, retryLimit)
 		p.apply(r, now)
@@ -228,6 +223,7 @@ type plan struct {
 	to       route
 	wait     time.Duration
 	counted  bool
+	queued   bool
 	limit    int64
 	hold     int64 // the job's HoldLimit
 	patience time.Duration
@@ -235,12 +231,12 @@ type plan struct {
 }
 
 func (p *plan) pend(reason string, wait time.Duration) {
-	p.state, p.reason, p.wait, p.counted = job.Pending, reason, wait, false
+	p.state, p.reason, p.wait, p.counted, p.queued = job.Pending, reason, wait, false, reason == reasonLimit
 }
 
 // apply writes the plan into a record.
 func (p *plan) apply(r *job.Record, now time.Time) {
-	r.State, r.Decision, r.PolicyRevision, r.Counted = p.state, p.decision.Head(), p.revision, p.counted
+	r.State, r.Decision, r.PolicyRevision, r.Counted, r.Queued = p.state, p.decision.Head(), p.revision, p.counted, p.queued
 	r.Reason, r.ErrorCode, r.ErrorMessage, r.DueAt, r.ApproveBy = p.reason, "", "", 0, 0
 	p.to.put(r)
 	r.Sends = 0
@@ -263,17 +259,43 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 	}
 }
 
+// first plans a new job. The only errors are those of queueRoom, before the policy has counted the job.
+func (d *Dispatcher) first(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) (*plan, error) {
+	if r.Gate {
+		return d.gate(ctx, request, now), nil
+	}
+	t, err := d.terms(ctx, r, request)
+	if err != nil {
+		return d.undecided(ctx, r, err, now), nil
+	}
+	if err := d.queueRoom(ctx, r.Tenant, t.limits); err != nil {
+		return nil, err
+	}
+	return d.planUnder(ctx, t, r, request, now), nil
+}
+
 // plan decides and routes. It never fails: what cannot be decided now waits.
 func (d *Dispatcher) plan(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) *plan {
-	if r.Gate {
-		return d.gate(ctx, request, now)
-	}
-	j, err := d.judge(ctx, r, request, now)
+	t, err := d.terms(ctx, r, request)
 	if err != nil {
-		d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", err)
-		p := &plan{decision: job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}, revision: r.PolicyRevision}
-		p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries+1, r.ID))
-		return p
+		return d.undecided(ctx, r, err, now)
+	}
+	return d.planUnder(ctx, t, r, request, now)
+}
+
+// undecided is for a job about which nothing can be decided now.
+func (d *Dispatcher) undecided(ctx context.Context, r *job.Record, why error, now time.Time) *plan {
+	d.Log.ErrorContext(ctx, "no decision can be made", "job", r.ID, "error", why)
+	p := &plan{decision: job.Decision{Verdict: job.Unavailable, Reason: reasonUnavailable, CheckedAt: now.UnixMicro()}, revision: r.PolicyRevision}
+	p.pend(reasonUnavailable, backoff(retryUnreachable, r.Tries+1, r.ID))
+	return p
+}
+
+// planUnder is plan under certain terms.
+func (d *Dispatcher) planUnder(ctx context.Context, t *terms, r *job.Record, request *agentv1.JobRequest, now time.Time) *plan {
+	j, err := d.judge(ctx, t, r, request, now)
+	if err != nil {
+		return d.undecided(ctx, r, err, now)
 	}
 	p := d.planFor(j, r)
 	if j.allows() {

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -15,15 +16,20 @@ type Filter struct {
 	State State
 	Topic string
 	Team  string
+	Trace string
 	// After and Before bound ListedAt, inclusive, in microseconds.
 	After, Before int64
 }
 
 // List answers at most limit jobs of a tenant, newest first, and the cursor of the next page: the microsecond to go on from, inclusive,
 // 0 at the end. A state is served by its family of partitions, topic, team and the state of an unsuccessful end by the hashes in the keys; only
-// jobs that may match are read.
+// jobs that may match are read. A trace is one page, whatever limit is.
 // How much a page looks at is bounded (package listing): what matches little answers short pages with a cursor.
 func (s *Store) List(ctx context.Context, tenant string, f Filter, limit int, now time.Time) ([]*Record, int64, error) {
+	if f.Trace != "" {
+		records, err := s.Trace(ctx, tenant, f.Trace, now)
+		return f.newest(records), 0, err
+	}
 	l := listing.List[Record]{
 		Table: s.Table, Partitions: s.Shards.families(tenant, f.State), After: f.After, Before: f.Before,
 		Load: func(ctx context.Context, entries []listing.Entry) ([]*Record, error) {
@@ -73,6 +79,17 @@ func (s *Store) matching(ctx context.Context, tenant string, f Filter, entries [
 
 func (f Filter) matches(r *Record) bool {
 	return (f.State == "" || r.State == f.State) && (f.Topic == "" || r.Topic == f.Topic) && (f.Team == "" || r.Team == f.Team)
+}
+
+// newest answers those of the records that the filter wants, newest first.
+func (f Filter) newest(records []*Record) []*Record {
+	records = slices.DeleteFunc(records, func(r *Record) bool {
+		return !f.matches(r) || r.ListedAt < f.After || f.Before > 0 && r.ListedAt > f.Before
+	})
+	slices.SortFunc(records, func(a, b *Record) int {
+		return cmp.Or(cmp.Compare(b.ListedAt, a.ListedAt), strings.Compare(b.ID, a.ID))
+	})
+	return records
 }
 
 // Trace answers the jobs of a trace that the tenant has, in the order of their creation.

@@ -84,6 +84,8 @@ type Record struct {
 	Grant *Grant
 	// Counted says that the job stands in its tenant's counter of active jobs.
 	Counted bool
+	// Queued says that it waits for a place there, and is counted as one that does.
+	Queued bool
 	// Reason says why a job pends or failed, where the policy's reason does not.
 	Reason string
 	// ErrorCode and ErrorMessage are of an unsuccessful end.
@@ -144,7 +146,7 @@ const (
 	aProgress, aCancel, aExpires                 = "pg", "cx", "ex"
 	aWaiting, aHold, aFailed                     = "ws", "hl", "ff"
 	aPolicyRevision, aGrant, aApproveBy, aAsked  = "pv", "gr", "ab", "as"
-	aSubmitter, aRemedy, aGate                   = "sb", "rm", "gt"
+	aSubmitter, aRemedy, aGate, aQueued          = "sb", "rm", "gt", "qd"
 )
 
 func (r *Record) attrs() store.Attrs {
@@ -182,6 +184,9 @@ func (r *Record) attrs() store.Attrs {
 	if r.Counted {
 		a[aCounted] = true
 	}
+	if r.Queued {
+		a[aQueued] = true
+	}
 	if r.Targeted {
 		a[aTargeted] = true
 	}
@@ -206,7 +211,7 @@ func parse(it store.Item) *Record {
 		ResultPtr: a.String(aResult), Artifacts: split(a.String(aArtifacts)), ExecutionMS: a.Int(aMS), CancelReason: a.String(aCancel),
 		ExpiresAt: a.Int(aExpires), WaitingSince: a.Int(aWaiting), HoldLimit: a.Int(aHold), FailedAt: a.Int(aFailed),
 		PolicyRevision: a.Int(aPolicyRevision), ApproveBy: a.Int(aApproveBy), Asked: a.Int(aAsked),
-		Submitter: a.String(aSubmitter), Remedy: a.String(aRemedy), Gate: a.Bool(aGate),
+		Submitter: a.String(aSubmitter), Remedy: a.String(aRemedy), Gate: a.Bool(aGate), Queued: a.Bool(aQueued),
 	}
 	decode(a.Bytes(aDecision), &r.Decision)
 	if b := a.Bytes(aProgress); b != nil {

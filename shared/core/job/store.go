@@ -90,9 +90,7 @@ func (s *Store) Create(ctx context.Context, r *Record, b *Body, limit int64, ext
 	}
 	free := store.Any(store.NotExists(), store.Less(aExpires, r.CreatedAt/1e6))
 	ops := []store.Op{store.Put(s.item(r)).If(free)}
-	if r.Counted {
-		ops = append(ops, count(r.Tenant, 1, limit))
-	}
+	ops = append(ops, count(&Record{Tenant: r.Tenant}, r, limit)...)
 	if r.Parent != "" {
 		ops = append(ops, store.Put(childItem(r)))
 	}
@@ -143,17 +141,10 @@ func (s *Store) move(
 	if to.Terminal() {
 		next.DueAt = 0
 	}
-	if r.Counted && !active(to) {
-		next.Counted = false
-	}
+	next.Counted = next.Counted && active(to)
+	next.Queued = next.Queued && to == Pending
 	ops := []store.Op{s.update(r, &next).If(s.unchanged(r, live(from)))}
-	if next.Counted != r.Counted {
-		n := int64(1)
-		if r.Counted {
-			n = -1
-		}
-		ops = append(ops, count(r.Tenant, n, limit))
-	}
+	ops = append(ops, count(r, &next, limit)...)
 	ops = append(append(ops, extra...), s.ended(r.State, &next)...)
 	if err := s.write(ctx, ops); err != nil {
 		return nil, err
@@ -168,17 +159,15 @@ func (s *Store) unchanged(r *Record, from []State) store.Cond {
 	for i, f := range from {
 		words[i] = string(f)
 	}
-	conds := []store.Cond{store.OneOf(aState, words...), same(aAttempts, r.Attempts), same(aWorker, r.Worker), same(aWorkerTenant, r.WorkerTenant)}
+	conds := []store.Cond{
+		store.OneOf(aState, words...), same(aAttempts, r.Attempts), same(aWorker, r.Worker), same(aWorkerTenant, r.WorkerTenant),
+		same(aCounted, r.Counted), same(aQueued, r.Queued),
+	}
 	if r.once {
 		conds = append(conds, same(aDue, r.DueAt))
 	}
 	if r.unmoved {
 		conds = append(conds, store.Equal(aState, string(r.State)), same(aUpdated, r.UpdatedAt))
-	}
-	if r.Counted {
-		conds = append(conds, store.Has(aCounted))
-	} else {
-		conds = append(conds, store.HasNot(aCounted))
 	}
 	return store.All(conds...)
 }
@@ -229,22 +218,44 @@ func equal(a, b any) bool {
 	return ok && string(x) == string(y)
 }
 
-// count changes a tenant's counter of active jobs; going up, only below the limit.
-func count(tenant string, n, limit int64) store.Op {
-	op := store.Update(counterKey(tenant)).AddInt("n", n)
-	if n > 0 {
-		op = op.If(store.Any(store.NotExists(), store.Less("n", limit)))
+// The attributes of a tenant's counter: its counted jobs that are active, and those that wait for a place among them.
+const (
+	aActive = "n"
+	aQueue  = "w"
+)
+
+// count is the change of the tenant's counter when a job goes from one record to the next, none where it stays as it is; a job becomes an active
+// one only below the limit.
+func count(r, next *Record, limit int64) []store.Op {
+	op := store.Update(counterKey(r.Tenant))
+	if next.Counted && !r.Counted {
+		op = op.If(store.Any(store.NotExists(), store.Less(aActive, limit)))
 	}
-	return op
+	changed := false
+	for _, c := range []struct {
+		attr    string
+		was, is bool
+	}{{aActive, r.Counted, next.Counted}, {aQueue, r.Queued, next.Queued}} {
+		switch {
+		case c.is && !c.was:
+			op, changed = op.AddInt(c.attr, 1), true
+		case c.was && !c.is:
+			op, changed = op.AddInt(c.attr, -1), true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return []store.Op{op}
 }
 
-// ActiveCount answers how many counted jobs of the tenant are active.
-func (s *Store) ActiveCount(ctx context.Context, tenant string) (int64, error) {
+// Counts answers how many counted jobs of the tenant are active, and how many wait for a place among them.
+func (s *Store) Counts(ctx context.Context, tenant string) (active, queued int64, err error) {
 	it, err := s.Table.Get(ctx, counterKey(tenant))
 	if errors.Is(err, store.ErrNotFound) {
-		return 0, nil
+		return 0, 0, nil
 	}
-	return it.Attrs.Int("n"), err
+	return it.Attrs.Int(aActive), it.Attrs.Int(aQueue), err
 }
 
 func (s *Store) write(ctx context.Context, ops []store.Op) error {

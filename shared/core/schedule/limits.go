@@ -8,7 +8,7 @@ import (
 
 // Limits are what a tenant may have at one time. 0 is no limit.
 type Limits struct {
-	// MaxConcurrentJobs counts jobs that are SCHEDULED, DISPATCHED or RUNNING; QueueSize is how many more a tenant may submit.
+	// MaxConcurrentJobs counts jobs that are SCHEDULED, DISPATCHED or RUNNING; QueueSize is how many more may wait for a place.
 	MaxConcurrentJobs int
 	QueueSize         int
 	// MaxConcurrentRuns counts workflow runs that are pending, running or waiting.
@@ -56,7 +56,7 @@ func firstPositive(nodes ...node) int {
 	return 0
 }
 
-// JobsFull says whether a tenant with so many active jobs may submit no more.
+// JobsFull says whether a tenant with so many jobs, active ones and those that wait for a place, may submit no more.
 func (l Limits) JobsFull(active int) bool {
 	return l.MaxConcurrentJobs > 0 && active >= l.MaxConcurrentJobs+l.QueueSize
 }

@@ -1,10 +1,12 @@
 package rest
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -112,10 +114,23 @@ func (s *server) serve(c *call, r *http.Request) error {
 	}
 	c.rec.success = match.Route.Rule.Status
 	ctx := identity.With(r.Context(), c.id)
+	if err := sameTenant(ctx, r, match.Route); err != nil {
+		return err
+	}
 	if match.Route.Service() == sessionsService {
 		ctx = auth.WithCaller(ctx, c.caller)
 	}
 	return act(c, r.WithContext(ctx))
+}
+
+// sameTenant refuses a request whose query names a tenant that it is not for, by whichever of their names: also one that the route does not read,
+// since who sends it means that tenant.
+func sameTenant(ctx context.Context, r *http.Request, route *routes.Route) error {
+	if route.Rule.Public || r.URL.RawQuery == "" {
+		return nil
+	}
+	query := r.URL.Query()
+	return auth.SameTenant(ctx, slices.Concat(query["org_id"], query["tenant_id"], query["tenant"])...)
 }
 
 // sessionsService is the one service that is told where a request comes from, and with which session.

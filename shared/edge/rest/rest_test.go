@@ -369,7 +369,7 @@ func TestTenantsAndPrincipals(t *testing.T) {
 			{"none", []string{"X-API-Key", "k-b"}, 403, "tenant id required", ""},
 			{"T-011: foreign", []string{"X-API-Key", "k-b", "X-Tenant-ID", "default"}, 403, "tenant access denied", ""},
 			{"foreign, cross-tenant", []string{"X-API-Key", "k-x", "X-Tenant-ID", "b"}, 200, "", "b"},
-			{"none, optional for the key", []string{"X-API-Key", "k-lax"}, 200, "", "default"},
+			{"none, optional for the key: the query chooses none", []string{"X-API-Key", "k-lax"}, 403, "tenant access denied", ""},
 			{"twice", []string{"X-API-Key", "k-b", "X-Tenant-ID", "b", "X-Tenant-ID", "b"}, 403, "tenant access denied", ""},
 			{"key twice", []string{"X-API-Key", "k-b", "X-API-Key", "k-b", "X-Tenant-ID", "b"}, 401, "unauthorized", ""},
 			{"authorization twice", []string{"Authorization", "Bearer k-b", "Authorization", "Bearer k-b", "X-Tenant-ID", "b"}, 401, "unauthorized", ""},

@@ -28,7 +28,7 @@ func Record(r *job.Record) *cordumv1.JobRecord {
 		Principal: r.Principal, ActorId: r.ActorID, ActorType: r.ActorType, IdempotencyKey: r.IdemKey, Capability: r.Capability,
 		PackId: r.PackID, RiskTags: r.RiskTags, Requires: r.Requires, Attempts: int32(r.Attempts), SafetyDecision: r.Decision.Verdict,
 		SafetyReason: r.Decision.Reason, SafetyRuleId: r.Decision.RuleID, SafetySnapshot: r.Decision.Snapshot,
-		DeadlineUnix: seconds(r.DeadlineAt),
+		DeadlineUnix: deadline(r),
 	}
 }
 
@@ -40,11 +40,17 @@ func TraceJob(r *job.Record) *cordumv1.TraceJob {
 		TraceId: r.Trace, Topic: r.Topic, Tenant: r.Tenant, Team: r.Team, Principal: r.Principal, ActorId: r.ActorID, ActorType: r.ActorType,
 		IdempotencyKey: r.IdemKey, Capability: r.Capability, PackId: r.PackID, RiskTags: r.RiskTags, Requires: r.Requires,
 		Attempts: int32(r.Attempts), SafetyDecision: r.Decision.Verdict, SafetyReason: r.Decision.Reason,
-		SafetyRuleId: r.Decision.RuleID, SafetySnapshot: r.Decision.Snapshot, DeadlineUnix: seconds(r.DeadlineAt),
+		SafetyRuleId: r.Decision.RuleID, SafetySnapshot: r.Decision.Snapshot, DeadlineUnix: deadline(r),
 	}
 }
 
-func seconds(micros int64) int64 { return micros / 1e6 }
+// deadline is when a job's time is up, in seconds; 0 for never, and for a job that has ended.
+func deadline(r *job.Record) int64 {
+	if r.State.Terminal() {
+		return 0
+	}
+	return r.DeadlineAt / 1e6
+}
 
 // Job shows everything about a job.
 func Job(f *job.Full) *cordumv1.Job {
@@ -58,7 +64,7 @@ func Job(f *job.Full) *cordumv1.Job {
 		SafetyConstraints: Constraints(r.Decision.Constraints), ApprovalRequired: r.Decision.ApprovalRequired && r.State == job.ApprovalRequired,
 		Labels: labels(f), WorkflowId: first(request.GetWorkflowId(), request.GetLabels()["workflow_id"]),
 		RunId: request.GetLabels()["run_id"], StepId: request.GetLabels()["step_id"],
-		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, ParentJobId: r.Parent, DeadlineUnix: seconds(r.DeadlineAt),
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, ParentJobId: r.Parent, DeadlineUnix: deadline(r),
 		WorkerId: r.Worker, ExecutionMs: r.ExecutionMS, ArtifactPtrs: r.Artifacts,
 	}
 	if out.GetResultPtr() == "" && f.ResultData != nil {
@@ -96,15 +102,15 @@ const Pending = "pending"
 // Resolutions are the statuses of approvals by how they were resolved.
 var Resolutions = map[string]string{job.Approve: "approved", job.Reject: "rejected", job.Expire: "expired"}
 
-// labels are those of the request, and of the approval that the job runs under.
+// labels are those of the approval that the job runs under, of the request, and of its metadata; of one name the last has its way.
 func labels(f *job.Full) map[string]string {
-	all := f.Body.Request.GetLabels()
-	granted := f.Labels()
-	if granted == nil {
-		return all
+	all := f.Labels()
+	if all == nil {
+		all = map[string]string{}
 	}
-	maps.Copy(granted, all)
-	return granted
+	maps.Copy(all, f.Body.Request.GetLabels())
+	maps.Copy(all, f.Body.Request.GetMeta().GetLabels())
+	return all
 }
 
 // JSON shows stored bytes: a JSON value as it is, null when there is none, and what is not JSON as null too; the memory route shows those.

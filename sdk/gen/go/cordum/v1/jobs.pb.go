@@ -591,7 +591,7 @@ type Job struct {
 	ApprovalRequired bool `protobuf:"varint,25,opt,name=approval_required,json=approvalRequired,proto3" json:"approval_required,omitempty"`
 	// What to name in an approval: its id; empty when none is needed.
 	ApprovalRef string `protobuf:"bytes,26,opt,name=approval_ref,json=approvalRef,proto3" json:"approval_ref,omitempty"`
-	// The labels, those of the plane included.
+	// The labels, those of the plane included, and over them those of the metadata.
 	Labels map[string]string `protobuf:"bytes,27,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The workflow that it is a step of.
 	WorkflowId string `protobuf:"bytes,28,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`

@@ -167,7 +167,7 @@ type TraceJob struct {
 	SafetyRuleId string `protobuf:"bytes,23,opt,name=safety_rule_id,json=safetyRuleId,proto3" json:"safety_rule_id,omitempty"`
 	// The policy that was asked.
 	SafetySnapshot string `protobuf:"bytes,24,opt,name=safety_snapshot,json=safetySnapshot,proto3" json:"safety_snapshot,omitempty"`
-	// When its time is up, in seconds since 1970.
+	// When its time is up, in seconds since 1970; left out when it has no deadline or has ended.
 	DeadlineUnix  int64 `protobuf:"varint,25,opt,name=deadline_unix,json=deadlineUnix,proto3" json:"deadline_unix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
