@@ -200,6 +200,20 @@ func TestO17_ErrorHandlersAllFail(t *testing.T) {
 		job("x@1", JobFailed).job("h1@1", JobFailed).ok("h2@1").ok("y@1").status(Succeeded)
 }
 
+// Definitions from before such circles were refused are still run.
+func TestHandlersThatOnlyLeadToEachOtherAreNoSuccess(t *testing.T) {
+	for _, steps := range []string{
+		`{"a":{"on_error":"b"},"b":{"on_error":"a","depends_on":["a"]}}`, `{"a":{"on_error":"b"},"b":{"type":"parallel","input":{"steps":["a"]}}}`,
+	} {
+		w := newWorld(t, steps, `{}`).begin().status(Failed).step("a", Skipped).step("b", Skipped).sent(DispatchKind).sent(GateKind)
+		if w.run.Error != "steps can never run: a, b" || w.shown("a").SkipReason != "can never run" {
+			t.Errorf("%s: %q, %+v", steps, w.run.Error, w.shown("a"))
+		}
+	}
+	newWorld(t, `{"x":{},"a":{"on_error":"b"},"b":{"on_error":"a"}}`, `{}`).begin().ok("x@1").status(Succeeded).step("a", "")
+	newWorld(t, `{}`, `{}`).begin().status(Succeeded)
+}
+
 func timeout(n int64) func(*world, *workflow.Workflow, *Run) {
 	return func(_ *world, d *workflow.Workflow, _ *Run) { d.TimeoutSec = n }
 }
