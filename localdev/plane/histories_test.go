@@ -376,6 +376,62 @@ func TestAStepWhoseJobTakesTooLong(t *testing.T) {
 	})
 }
 
+// The time of a gate bounds how long it waits, as that of any step bounds its job. Of it and the end that policy sets for approvals the first one counts.
+func TestAGateThatNobodyDecidesInTime(t *testing.T) {
+	cfg := config()
+	cfg.Sweep = time.Minute
+	cfg.Policy = []byte(testPolicy + "approvals: { expire_after: 40s }\n")
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		r.labourers()
+		gate := func(seconds int, more ...any) map[string]any { return pairs(append(more, "type", "approval", "timeout_sec", seconds)...) }
+		r.saved("w", "steps", pairs("g", gate(20), "a", stepJob("job.test.a", "depends_on", deps("g"))))
+		id := r.start("w", nil)
+		if j := r.job(id + ":g@1"); j["state"] != "APPROVAL_REQUIRED" || fmt.Sprint(j["deadline_unix"]) != fmt.Sprint(float64(time.Now().Add(20*time.Second).Unix())) {
+			t.Errorf("deadline %v at %d: %v", j["deadline_unix"], time.Now().Unix(), j)
+		}
+		r.within(id+":g@1", "TIMEOUT", 19*time.Second, 21*time.Second)
+		run := r.awaitRun(id, "timed_out")
+		if g, a := stepOf(run, "g"), stepOf(run, "a"); g["status"] != "timed_out" || fmt.Sprint(g["error"]) != "map[message:deadline exceeded]" || a["status"] != "skipped" {
+			t.Errorf("%v %v", g, a)
+		}
+		r.post(approvalPath(id+":g@1", "approve"), nil).ok(409)
+		r.as("k-ada", "POST", "/api/v1/workflows/w/runs/"+id+"/steps/g/approve", pairs("approved", true)).refused(400, "run terminal")
+
+		// A handler mends it, and a decision in time is all that counts; a longer time than that of policy changes nothing.
+		r.saved("w", "steps", pairs("g", gate(20, "on_error", "h"), "h", stepJob("job.test.a")))
+		run = r.awaitRun(r.start("w", nil), "succeeded")
+		if g, h := stepOf(run, "g"), stepOf(run, "h"); g["status"] != "timed_out" || h["status"] != "succeeded" {
+			t.Errorf("%v %v", g, h)
+		}
+		id = r.start("w", nil)
+		time.Sleep(18 * time.Second)
+		r.post(approvalPath(id+":g@1", "approve"), nil).ok(200)
+		time.Sleep(time.Minute)
+		if run := r.run(id); run["status"] != "succeeded" || stepOf(run, "h") != nil {
+			t.Errorf("%v", run)
+		}
+		r.saved("w", "steps", pairs("g", gate(60)))
+		id = r.start("w", nil)
+		r.within(id+":g@1", "DENIED", 39*time.Second, 41*time.Second)
+		r.awaitRun(id, "failed")
+	})
+}
+
+// The gates of a loop and of a fan-out have the same time each.
+func TestTheTimeOfGatesThatAreChildren(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.saved("fan", "steps", pairs("g", pairs("type", "approval", "for_each", "input.i", "timeout_sec", 20)))
+		r.saved("loop", "steps", pairs("l", pairs("type", "loop", "input", pairs("body", "g", "max_iterations", 2)), "g", pairs("type", "approval", "timeout_sec", 20)))
+		for workflow, child := range map[string]string{"fan": "g[1]", "loop": "l[1]"} {
+			id := r.start(workflow, pairs("i", []int{1, 2}))
+			first := strings.Replace(child, "1", "0", 1)
+			r.post(approvalPath(id+":"+first+"@1", "approve"), nil).ok(200)
+			r.awaitRun(id, "failed")
+			r.await(id+":"+child+"@1", "TIMEOUT")
+		}
+	})
+}
+
 // Delays from a second to a year.
 func TestADelayOfAYear(t *testing.T) {
 	cfg := config()
