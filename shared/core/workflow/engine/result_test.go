@@ -590,3 +590,31 @@ func chain(n int) map[string]any {
 	}
 	return steps
 }
+
+// Blamed are steps that nothing mended; Why is what the one says that ended the run, whatever was taken down with it.
+func TestWhyARunHasFailed(t *testing.T) {
+	for _, c := range []struct {
+		name, steps string
+		do          func(w *world)
+		blamed, why string
+	}{
+		{"none", `{"a":{}}`, func(w *world) { w.ok("a@1") }, "", ""},
+		{"mended", `{"a":{"on_error":"h"},"h":{},"z":{}}`, func(w *world) { w.job("a@1", JobFailed, "x").ok("h@1").job("z@1", JobFailed, "y") }, "z", "y"},
+		{"the handler too", `{"a":{"on_error":"h"},"h":{}}`, func(w *world) { w.job("a@1", JobFailed, "x").job("h@1", JobFailed, "y") }, "a", "x"},
+		{"two, one after the other", `{"a":{"on_error":"h"},"b":{},"h":{}}`,
+			func(w *world) { w.job("a@1", JobFailed, "x").after(time.Second).job("b@1", JobFailed, "y") }, "a b", "y"},
+		{"a child of a parallel", `{"p":{"type":"parallel","input":{"steps":["a"]}},"a":{}}`, func(w *world) { w.job("a@1", JobFailed, "x") }, "p", "parallel all: 1 of 1 steps failed"},
+		{"cancelled", `{"a":{},"b":{}}`, func(w *world) { w.job("b@1", JobCancelled) }, "a b", "job cancelled"},
+	} {
+		w := newWorld(t, c.steps, `{}`).begin()
+		c.do(w)
+		blamed := Blamed(w.plan, w.run)
+		var records []*Record
+		for _, id := range blamed {
+			records = append(records, w.load(id))
+		}
+		if got, why := strings.Join(blamed, " "), Why(records); got != c.blamed || why != c.why {
+			t.Errorf("%s: %q for %q", c.name, got, why)
+		}
+	}
+}

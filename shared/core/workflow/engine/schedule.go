@@ -364,7 +364,7 @@ func (t *tx) settle() {
 	t.run.CompletedAt = t.now
 	if s != Succeeded {
 		t.skipDependents()
-		t.takeDown("the run has ended", "workflow run "+string(s))
+		t.takeDown(takenDownMessage, "workflow run "+string(s))
 	}
 }
 

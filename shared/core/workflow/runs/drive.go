@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -273,10 +274,33 @@ func (r *Runs) childEnded(ctx context.Context, st *state, e inbox.Event) (engine
 		return nil, err
 	}
 	ended.Status, ended.Error = h.Status, h.Error
-	if h.Status == engine.Succeeded && !st.head.Status.Terminal() {
+	switch {
+	case st.head.Status.Terminal(): // nobody looks at it
+	case h.Status == engine.Succeeded:
 		ended.Input, ended.Context, err = r.left(ctx, h)
+	case h.Status != engine.Cancelled && h.Error == "":
+		ended.Error, err = r.why(ctx, h)
 	}
 	return ended, err
+}
+
+// why is what the step says that a run has not succeeded for: the run itself says only what went wrong with it as a whole.
+func (r *Runs) why(ctx context.Context, h *header) (string, error) {
+	plan, err := r.plan(ctx, h)
+	if err != nil {
+		return "", err
+	}
+	src := newLoaded()
+	if err := r.load(ctx, h.ID, src, engine.Blamed(plan, h.Run), nil); err != nil {
+		return "", err
+	}
+	var blamed []*engine.Record
+	for _, id := range sorted(slices.Collect(maps.Keys(src.records))) {
+		if rec := src.records[id]; rec != nil {
+			blamed = append(blamed, rec)
+		}
+	}
+	return engine.Why(blamed), nil
 }
 
 // orphaned removes what lies in the partition of a run that does not exist, unless it is being made.
