@@ -15,6 +15,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/sdk/worker"
 	docs "github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -540,6 +541,53 @@ func TestC07_C08_C09_C11_ListsOfRuns(t *testing.T) {
 		}
 		r.get("/api/v1/workflow-runs?org_id=other").refused(403, "tenant access denied")
 	})
+}
+
+// A step whose job finds the tenant's queue full is tried again after two seconds, and then after times that double up to half a minute.
+func TestStepsWaitForAPlaceInTheQueue(t *testing.T) {
+	cfg := config()
+	cfg.Sweep = time.Minute
+	cfg.Settings = map[string]json.RawMessage{"limits": json.RawMessage(`{"max_concurrent_jobs":1}`)}
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		const each = time.Second
+		r.work(map[string]worker.Handler{
+			"job.test.a": func(context.Context, *worker.Job) (any, error) { time.Sleep(each); return 1, nil },
+			"job.test.b": func(ctx context.Context, _ *worker.Job) (any, error) { <-ctx.Done(); return nil, ctx.Err() },
+		}, func(c *worker.Config) { c.MaxParallel = 4 })
+		r.saved("w", "steps", pairs("a", stepJob("job.test.a"), "b", stepJob("job.test.a"), "c", stepJob("job.test.a"), "d", stepJob("job.test.a")))
+		began := time.Now()
+		id := r.start("w", nil)
+		for r.run(id)["status"] != "succeeded" && time.Since(began) < time.Hour {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(began); took < 4*each || took > 20*time.Second {
+			t.Errorf("four jobs of %s, one after the other, took %s", each, took)
+		}
+
+		// The place is taken by somebody else's job, for longer than anybody should ask every two seconds.
+		other := r.submit("topic", "job.test.b")
+		id = r.start("w", nil)
+		before := r.version(id)
+		time.Sleep(10 * time.Minute)
+		if n := r.version(id) - before; n > 60 {
+			t.Errorf("the run was written %d times in ten minutes", n)
+		}
+		r.post("/api/v1/jobs/"+other.JobID+"/cancel", nil).ok(200)
+		time.Sleep(2 * time.Minute)
+		if run := r.run(id); run["status"] != "succeeded" {
+			t.Errorf("%v", run)
+		}
+	})
+}
+
+// version is how often a run was committed.
+func (r *rig) version(id string) int64 {
+	r.t.Helper()
+	it, err := r.plane.Dispatcher.Jobs.Table.Get(r.t.Context(), inbox.Header(id))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return it.Attrs.Int("v")
 }
 
 // A list reads headers: what it says of a step is how that stands, and what only the record of the step knows it does not make up.

@@ -308,7 +308,7 @@ func (*Runs) onceOp(run *engine.Run, now time.Time) store.Op {
 func (r *Runs) started(ctx context.Context, st *state, res *engine.Result) {
 	r.tell(ctx, st.head, res)
 	d := &driver{Runs: r, run: st.head.ID, wish: &wish{granted: true}, st: st, most: newsAtOnce, look: res.More}
-	d.sent, d.failed = r.send(ctx, st, res.Effects)
+	d.sent, d.failed, d.crowded = r.send(ctx, st, res.Effects)
 	if _, err := d.on(ctx); err != nil {
 		r.Jobs.Log.WarnContext(ctx, "run is started and goes on later", "run", st.head.ID, "error", err)
 		r.wake(ctx, st.head.ID, "")
