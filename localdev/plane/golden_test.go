@@ -439,6 +439,7 @@ func (g goldenData) outlive(t *testing.T) {
 			if err := json.Unmarshal(g.Answers[path], &was); err != nil {
 				t.Fatal(err)
 			}
+			unsay(path, was)
 			r.get(path).ok(200).json(&is)
 			if where := lacks(is, was); where != "" {
 				t.Errorf("%s: %s\nthen %s\nnow  %v", path, where, g.Answers[path], is)
@@ -446,6 +447,24 @@ func (g goldenData) outlive(t *testing.T) {
 		}
 		g.goOn(r)
 	})
+}
+
+// unsay takes out of an earlier answer what was wrong about it: lists of runs gave the end of a run as that of each of its steps, where they know no more
+// of a step than its status.
+func unsay(path string, was any) {
+	list, _ := was.([]any) // of a workflow
+	if m, ok := was.(map[string]any); ok {
+		list, _ = m["items"].([]any)
+	}
+	if !regexp.MustCompile(`^/api/v1/(workflow-runs|workflows/[^/]+/runs)(\?.*)?$`).MatchString(path) {
+		return
+	}
+	for _, run := range list {
+		steps, _ := run.(map[string]any)["steps"].(map[string]any)
+		for _, s := range steps {
+			maps.DeleteFunc(s.(map[string]any), func(name string, _ any) bool { return name != "step_id" && name != "status" })
+		}
+	}
 }
 
 // goOn takes the jobs that were on their way to their ends: those in a queue, with a worker, and in the dead letters.

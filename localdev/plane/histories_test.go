@@ -3,7 +3,9 @@ package plane_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -186,6 +188,68 @@ func TestASubworkflowIsARunOfItsOwn(t *testing.T) {
 		r.awaitRun(child, "waiting")
 		r.post("/api/v1/workflows/outer/runs/"+id+"/cancel", nil).ok(204)
 		r.awaitRun(child, "cancelled")
+	})
+}
+
+// The step above says what the step below says that its run has failed for.
+func TestAFailedSubworkflowSaysWhy(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		long := strings.Repeat("é", 3<<10)
+		r.work(map[string]worker.Handler{
+			"job.test.a": answering(1), "job.test.fail": failingJob(1 << 20), "job.test.long": func(context.Context, *worker.Job) (any, error) { return nil, errors.New(long) },
+		})
+		sub := func(workflow string, more ...any) map[string]any {
+			return pairs(append(more, "type", "subworkflow", "input", pairs("workflow_id", workflow))...)
+		}
+		fail := func(more ...any) map[string]any { return stepJob("job.test.fail", more...) }
+		for name, c := range map[string]struct {
+			steps        map[string]any
+			status, want string
+			end          func(id string)
+		}{
+			"a job":                {steps: pairs("x", fail(), "y", pairs("depends_on", deps("x"))), status: "failed", want: "not today"},
+			"a job that is denied": {steps: pairs("x", stepJob("job.test.wipe")), status: "denied", want: "nothing may be deleted"},
+			"one that waits":       {steps: pairs("a", pairs("type", "condition", "depends_on", deps("x")), "b", stepJob("job.test.a"), "x", pairs("type", "condition", "condition", "true"), "z", pairs("type", "delay", "delay_sec", 90)), status: "failed", want: "condition expression required"},
+			"a handler that fails": {steps: pairs("a", fail(), "b", stepJob("job.test.a", "on_error", "a"), "x", pairs("type", "condition", "on_error", "a")), status: "failed", want: "condition expression required"},
+			"what was mended":      {steps: pairs("a", fail(), "h", pairs("type", "transform"), "x", pairs("type", "condition", "on_error", "h")), status: "failed", want: "not today"},
+			"a child of a list":    {steps: pairs("x", pairs("type", "condition", "for_each", "input.i")), status: "failed", want: "x[0] failed: condition expression required"},
+			"a circle":             {steps: pairs("x", sub("outer")), status: "failed", want: "circular workflow reference detected: outer"},
+			"two levels":           {steps: pairs("x", sub("bad")), status: "failed", want: "not today"},
+			"a time":               {steps: pairs("x", pairs("type", "approval", "timeout_sec", 9)), status: "timed_out", want: "deadline exceeded"},
+			"a gate": {steps: pairs("x", pairs("type", "approval"), "y", pairs("type", "delay", "delay_sec", 900)), status: "failed", want: "too dear", end: func(id string) {
+				r.post(approvalPath(id+":x@1", "reject"), pairs("reason", "too dear")).ok(200)
+			}},
+			"a job that is cancelled": {steps: pairs("a", pairs("type", "approval"), "x", stepJob("job.test.ask")), status: "failed", want: "job cancelled", end: func(id string) {
+				r.post("/api/v1/jobs/"+url.PathEscape(id+":x@1")+"/cancel", nil).ok(200)
+			}},
+			"a run that is cancelled": {steps: pairs("x", pairs("type", "approval")), status: "cancelled", want: "run cancelled", end: func(id string) {
+				r.post("/api/v1/workflows/inner/runs/"+id+"/cancel", nil).ok(204)
+			}},
+			"a long text": {steps: pairs("x", stepJob("job.test.long")), status: "failed", want: long[:4<<10]},
+		} {
+			r.saved("bad", "steps", pairs("x", fail()))
+			r.saved("inner", "steps", c.steps)
+			r.saved("outer", "steps", pairs("s", pairs("type", "subworkflow", "input", pairs("workflow_id", "inner", "input", pairs("i", []int{1})))))
+			id := r.start("outer", nil)
+			child := ""
+			for child == "" {
+				time.Sleep(time.Millisecond)
+				child, _ = stepOf(r.run(id), "s")["job_id"].(string)
+			}
+			if c.end != nil {
+				time.Sleep(time.Second)
+				c.end(child)
+			}
+			want := c.status
+			if want == "cancelled" {
+				want = "failed"
+			}
+			s := stepOf(r.awaitRun(id, want), "s")
+			e, _ := s["error"].(map[string]any)
+			if s["status"] != c.status || e["message"] != c.want || e["child_run_id"] != child || e["child_status"] != c.status {
+				t.Errorf("%s: %v %v, want %s", name, s["status"], e, c.want)
+			}
+		}
 	})
 }
 
@@ -373,6 +437,64 @@ func TestAStepWhoseJobTakesTooLong(t *testing.T) {
 		r.saved("w", "steps", pairs("a", stepJob("job.test.a", "timeout_sec", 20)))
 		id := r.start("w", nil)
 		r.awaitRun(id, "timed_out")
+	})
+}
+
+// The time of a gate bounds how long it waits, as that of any step bounds its job. Of it and the end that policy sets for approvals the first one counts.
+func TestAGateThatNobodyDecidesInTime(t *testing.T) {
+	cfg := config()
+	cfg.Sweep = time.Minute
+	cfg.Policy = []byte(testPolicy + "approvals: { expire_after: 40s }\n")
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		r.labourers()
+		gate := func(seconds int, more ...any) map[string]any {
+			return pairs(append(more, "type", "approval", "timeout_sec", seconds)...)
+		}
+		r.saved("w", "steps", pairs("g", gate(20), "a", stepJob("job.test.a", "depends_on", deps("g"))))
+		id := r.start("w", nil)
+		if j := r.job(id + ":g@1"); j["state"] != "APPROVAL_REQUIRED" || fmt.Sprint(j["deadline_unix"]) != fmt.Sprint(float64(time.Now().Add(20*time.Second).Unix())) {
+			t.Errorf("deadline %v at %d: %v", j["deadline_unix"], time.Now().Unix(), j)
+		}
+		r.within(id+":g@1", "TIMEOUT", 19*time.Second, 21*time.Second)
+		run := r.awaitRun(id, "timed_out")
+		if g, a := stepOf(run, "g"), stepOf(run, "a"); g["status"] != "timed_out" || fmt.Sprint(g["error"]) != "map[message:deadline exceeded]" || a["status"] != "skipped" {
+			t.Errorf("%v %v", g, a)
+		}
+		r.post(approvalPath(id+":g@1", "approve"), nil).ok(409)
+		r.as("k-ada", "POST", "/api/v1/workflows/w/runs/"+id+"/steps/g/approve", pairs("approved", true)).refused(400, "run terminal")
+
+		// A handler mends it, and a decision in time is all that counts; a longer time than that of policy changes nothing.
+		r.saved("w", "steps", pairs("g", gate(20, "on_error", "h"), "h", stepJob("job.test.a")))
+		run = r.awaitRun(r.start("w", nil), "succeeded")
+		if g, h := stepOf(run, "g"), stepOf(run, "h"); g["status"] != "timed_out" || h["status"] != "succeeded" {
+			t.Errorf("%v %v", g, h)
+		}
+		id = r.start("w", nil)
+		time.Sleep(18 * time.Second)
+		r.post(approvalPath(id+":g@1", "approve"), nil).ok(200)
+		time.Sleep(time.Minute)
+		if run := r.run(id); run["status"] != "succeeded" || stepOf(run, "h") != nil {
+			t.Errorf("%v", run)
+		}
+		r.saved("w", "steps", pairs("g", gate(60)))
+		id = r.start("w", nil)
+		r.within(id+":g@1", "DENIED", 39*time.Second, 41*time.Second)
+		r.awaitRun(id, "failed")
+	})
+}
+
+// The gates of a loop and of a fan-out have the same time each.
+func TestTheTimeOfGatesThatAreChildren(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.saved("fan", "steps", pairs("g", pairs("type", "approval", "for_each", "input.i", "timeout_sec", 20)))
+		r.saved("loop", "steps", pairs("l", pairs("type", "loop", "input", pairs("body", "g", "max_iterations", 2)), "g", pairs("type", "approval", "timeout_sec", 20)))
+		for workflow, child := range map[string]string{"fan": "g[1]", "loop": "l[1]"} {
+			id := r.start(workflow, pairs("i", []int{1, 2}))
+			first := strings.Replace(child, "1", "0", 1)
+			r.post(approvalPath(id+":"+first+"@1", "approve"), nil).ok(200)
+			r.awaitRun(id, "failed")
+			r.await(id+":"+child+"@1", "TIMEOUT")
+		}
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cordum-serverless/cordum/sdk/worker"
 	docs "github.com/cordum-serverless/cordum/shared/core/config"
+	"github.com/cordum-serverless/cordum/shared/core/workflow/inbox"
 	"github.com/cordum-serverless/cordum/shared/platform/store"
 )
 
@@ -253,8 +254,21 @@ func TestR05_R06_ARunThatWaitsCounts(t *testing.T) {
 			t.Errorf("%s", full.Body)
 		}
 		r.post(runPath(first)+"/rerun", nil).refused(429, "max concurrent workflow runs exceeded")
+		r.saved("none")
+		r.saved("brief", "steps", pairs("t", pairs("type", "transform")))
+		for _, workflow := range []string{"none", "brief"} { // what ends at once begins as well
+			at := "/api/v1/workflows/" + workflow + "/runs"
+			full := r.as("k-admin", "POST", at, nil, "Idempotency-Key", workflow)
+			full.refused(429, "max concurrent workflow runs exceeded")
+			if o := full.object(); o["current"] != 1.0 || o["limit"] != 1.0 || r.get(at).ok(200).Body != "[]" {
+				t.Errorf("%s", full.Body)
+			}
+		}
 		r.post("/api/v1/workflows/w/runs/"+first+"/steps/g/approve", pairs("approved", true)).ok(204)
 		r.awaitRun(first, "succeeded")
+		for _, workflow := range []string{"none", "brief", "none"} {
+			r.awaitRun(r.start(workflow, nil), "succeeded")
+		}
 		second := r.start("w", nil, "Idempotency-Key", "K")
 		if r.run(second)["status"] != "waiting" || second == first {
 			t.Error("the key stands for nothing")
@@ -526,6 +540,89 @@ func TestC07_C08_C09_C11_ListsOfRuns(t *testing.T) {
 			t.Errorf("%d", n)
 		}
 		r.get("/api/v1/workflow-runs?org_id=other").refused(403, "tenant access denied")
+	})
+}
+
+// A step whose job finds the tenant's queue full is tried again after two seconds, and then after times that double up to half a minute.
+func TestStepsWaitForAPlaceInTheQueue(t *testing.T) {
+	cfg := config()
+	cfg.Sweep = time.Minute
+	cfg.Settings = map[string]json.RawMessage{"limits": json.RawMessage(`{"max_concurrent_jobs":1}`)}
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		const each = time.Second
+		r.work(map[string]worker.Handler{
+			"job.test.a": func(context.Context, *worker.Job) (any, error) { time.Sleep(each); return 1, nil },
+			"job.test.b": func(ctx context.Context, _ *worker.Job) (any, error) { <-ctx.Done(); return nil, ctx.Err() },
+		}, func(c *worker.Config) { c.MaxParallel = 4 })
+		r.saved("w", "steps", pairs("a", stepJob("job.test.a"), "b", stepJob("job.test.a"), "c", stepJob("job.test.a"), "d", stepJob("job.test.a")))
+		began := time.Now()
+		id := r.start("w", nil)
+		for r.run(id)["status"] != "succeeded" && time.Since(began) < time.Hour {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(began); took < 4*each || took > 20*time.Second {
+			t.Errorf("four jobs of %s, one after the other, took %s", each, took)
+		}
+
+		// The place is taken by somebody else's job, for longer than anybody should ask every two seconds.
+		other := r.submit("topic", "job.test.b")
+		id = r.start("w", nil)
+		before := r.version(id)
+		time.Sleep(10 * time.Minute)
+		if n := r.version(id) - before; n > 60 {
+			t.Errorf("the run was written %d times in ten minutes", n)
+		}
+		r.post("/api/v1/jobs/"+other.JobID+"/cancel", nil).ok(200)
+		time.Sleep(2 * time.Minute)
+		if run := r.run(id); run["status"] != "succeeded" {
+			t.Errorf("%v", run)
+		}
+	})
+}
+
+// version is how often a run was committed.
+func (r *rig) version(id string) int64 {
+	r.t.Helper()
+	it, err := r.plane.Dispatcher.Jobs.Table.Get(r.t.Context(), inbox.Header(id))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return it.Attrs.Int("v")
+}
+
+// A list reads headers: what it says of a step is how that stands, and what only the record of the step knows it does not make up.
+func TestListsOfRunsSayOfAStepItsStatus(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.labourers()
+		r.saved("w", "steps", pairs("a", stepJob("job.test.a"), "d", pairs("type", "delay", "delay_sec", 60), "g", pairs("type", "approval", "timeout_sec", 90),
+			"z", stepJob("job.test.a", "depends_on", deps("g"))))
+		id := r.start("w", nil)
+		r.awaitRun(id, "timed_out")
+		if a := stepOf(r.run(id), "a"); a["completed_at"] == nil || a["completed_at"] == r.run(id)["completed_at"] {
+			t.Errorf("%v", a)
+		}
+		want := fmt.Sprint(pairs("a", "succeeded", "d", "succeeded", "g", "timed_out", "z", "skipped"))
+		for _, path := range []string{"/api/v1/workflow-runs?workflow_id=w&limit=1", "/api/v1/workflows/w/runs"} {
+			var runs []map[string]any
+			if body := r.get(path).ok(200).Body; strings.HasPrefix(body, "[") {
+				r.get(path).json(&runs)
+			} else {
+				var page struct{ Items []map[string]any }
+				r.get(path).json(&page)
+				runs = page.Items
+			}
+			got := map[string]any{}
+			for step, shown := range runs[0]["steps"].(map[string]any) {
+				s := shown.(map[string]any)
+				got[step] = s["status"]
+				if len(s) != 2 || s["step_id"] != step {
+					t.Errorf("%s: %v", path, s)
+				}
+			}
+			if fmt.Sprint(got) != want {
+				t.Errorf("%s: %v, want %v", path, got, want)
+			}
+		}
 	})
 }
 

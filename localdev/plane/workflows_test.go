@@ -206,6 +206,8 @@ func TestW10_WhatCouldNotRunIsRefusedAllAtOnce(t *testing.T) {
 
 		r.saved("w", "steps", pairs("a", pairs()))
 		r.save("id", "w", "steps", pairs("a", pairs("depends_on", []string{"b"}))).refused(400, `invalid workflow: step "a": depends_on: there is no step "b"`)
+		r.save("id", "w", "steps", pairs("a", pairs("on_error", "b"), "b", pairs("on_error", "a"))).
+			refused(400, `invalid workflow: step "a": on_error: the step never begins, since nothing else leads to it: a → b → a`)
 		if w := r.workflow("w"); fmt.Sprint(w["steps"]) != "map[a:map[id:a name: type:]]" {
 			t.Errorf("what was refused has changed it: %v", w)
 		}

@@ -54,6 +54,79 @@ func (v *validator) cycles() {
 	}
 }
 
+// starts says which steps can begin another one, node 2i for a step: those that name it in on_error, that run it, or whose case it is. A parallel that
+// a template tells what to run may run any.
+func starts(w *Workflow) *graph {
+	g := &graph{ids: slices.Sorted(maps.Keys(w.Steps))}
+	index := make(map[string]int, len(g.ids))
+	for i, id := range g.ids {
+		index[id] = i
+	}
+	g.next = make([][]int, 2*len(g.ids))
+	for i, id := range g.ids {
+		s := w.Steps[id]
+		begun := append([]string{s.OnError}, s.owned()...)
+		switch {
+		case s.Kind() == Switch:
+			b, _ := s.Branches() // the step that cannot be read has its own problem
+			begun = append(begun, b.Targets()...)
+		case s.Kind() == Parallel && templated(s.Input["steps"]):
+			begun = append(begun, g.ids...)
+		}
+		for _, other := range begun {
+			if o, ok := index[other]; ok && o != i {
+				g.next[2*i] = append(g.next[2*i], 2*o)
+			}
+		}
+	}
+	return g
+}
+
+// dead leaves of the graph only the steps that nothing leads to: error handlers, and what steps run, begin when another step begins them, and no step
+// that begins by itself does, be it through others.
+func (g *graph) dead(w *Workflow) {
+	waits := map[string]bool{}
+	for _, s := range w.Steps {
+		for _, other := range append(s.owned(), s.OnError) {
+			waits[other] = waits[other] || other != s.ID
+		}
+	}
+	alive := make([]bool, len(g.next))
+	var queue []int
+	for i, id := range g.ids {
+		if !waits[id] {
+			queue = append(queue, 2*i)
+		}
+	}
+	for ; len(queue) > 0; queue = queue[1:] {
+		n := queue[0]
+		if alive[n] {
+			continue
+		}
+		alive[n] = true
+		queue = append(queue, g.next[n]...)
+	}
+	for n := range g.next {
+		if alive[n] {
+			g.next[n] = nil
+		}
+	}
+}
+
+// handlers names one circle for each knot of error handlers that nothing but themselves leads to: they would never begin, and a run of nothing else
+// would have done nothing. A circle that a step outside leads into is no fault: the run ends when each of its handlers has failed.
+func (v *validator) handlers() {
+	g := starts(v.w)
+	g.dead(v.w)
+	for _, knot := range g.knots() {
+		path := g.circle(knot)
+		if !slices.ContainsFunc(path, func(id string) bool { return slices.Contains(path, v.w.Steps[id].OnError) }) {
+			continue // steps that run each other, which is a circle of those above
+		}
+		v.add(path[0], "on_error", "the step never begins, since nothing else leads to it: %s", strings.Join(path, " → "))
+	}
+}
+
 // knots are the strongly connected components of more than one node, by Tarjan's algorithm; deep as the longest chain, which MaxSteps bounds.
 func (g *graph) knots() [][]int {
 	var knots [][]int

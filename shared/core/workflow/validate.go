@@ -62,6 +62,7 @@ func Validate(w *Workflow) Problems {
 	}
 	v.claims()
 	v.cycles()
+	v.handlers()
 	v.sort()
 	v.Problems = slices.Compact(v.Problems)
 	if len(v.Problems) > maxProblems {

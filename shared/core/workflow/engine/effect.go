@@ -199,6 +199,7 @@ func (t *tx) gateJob(r *Record, id string) *Job {
 	j := &Job{
 		ID: id, TraceID: t.run.ID, Gate: true, Topic: GateTopic, Priority: "interactive", WorkflowID: t.run.WorkflowID, RunID: t.run.ID, StepID: r.ID,
 		MemoryID: t.run.MemoryID, TenantID: t.run.OrgID, TeamID: t.run.TeamID, PrincipalID: t.run.TriggeredBy, Payload: payload, ContextPtr: contextPtr(id), Meta: m,
+		DeadlineMS: step.TimeoutSec * 1000,
 		Env: map[string]string{
 			"workflow_id": t.run.WorkflowID, "run_id": t.run.ID, "step_id": r.ID, "tenant_id": t.run.OrgID, "team_id": t.run.TeamID,
 			"memory_id": t.run.MemoryID, "context_mode": "raw",

@@ -268,7 +268,7 @@ func (r *reads) add(o reads) {
 
 // readsOf finds what the expressions of a step read. It may find too much, in quoted text, and never too little.
 func readsOf(s *workflow.Step) reads {
-	r := reads{input: len(s.Input) == 0}
+	r := reads{input: len(payloadOf(s).Input) == 0}
 	for _, text := range []string{s.Condition, s.ForEach, s.DelayUntil} {
 		r.scan(text)
 	}
@@ -283,6 +283,14 @@ func readsOf(s *workflow.Step) reads {
 	}
 	slices.Sort(r.ids)
 	return r
+}
+
+// payloadOf is the step whose input is the payload: a loop that repeats itself is the job that it repeats.
+func payloadOf(s *workflow.Step) *workflow.Step {
+	if body, err := s.Body(); s.Kind() == workflow.Loop && err == nil && body == s.ID {
+		return ownBody(s)
+	}
+	return s
 }
 
 func (r *reads) walk(v any, bare bool) {

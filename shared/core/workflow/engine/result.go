@@ -220,3 +220,36 @@ func mapped(u *unit, e ChildEnded) (any, error) {
 	}
 	return v, nil
 }
+
+// Blamed are the steps that a run has not succeeded for, by their ids: those that failed for good, without the handlers that failed after them; where
+// there are none, those that were cancelled.
+func Blamed(p *Plan, run *Run) []string {
+	t := &tx{p: p, run: run}
+	var failures, cancels []string
+	for i, n := range p.nodes {
+		switch m := run.Marks[i]; {
+		case t.owner(i) >= 0:
+		case m == cancelled:
+			cancels = append(cancels, n.ID)
+		case (m == failed || m == denied || m == timedOut) && !t.handles(n) && t.recovery(i, nil) == exhausted:
+			failures = append(failures, n.ID)
+		}
+	}
+	if len(failures) > 0 {
+		return failures
+	}
+	return cancels
+}
+
+// Why is the message of the blamed record that ended its run: the last, since one before it was still being mended; "" where none says anything.
+func Why(blamed []*Record) string {
+	var last *Record
+	why := ""
+	for _, r := range blamed {
+		message, _ := r.Error["message"].(string)
+		if message != "" && message != takenDownMessage && (last == nil || r.CompletedAt.After(last.CompletedAt)) {
+			last, why = r, message
+		}
+	}
+	return why
+}

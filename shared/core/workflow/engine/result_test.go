@@ -200,6 +200,20 @@ func TestO17_ErrorHandlersAllFail(t *testing.T) {
 		job("x@1", JobFailed).job("h1@1", JobFailed).ok("h2@1").ok("y@1").status(Succeeded)
 }
 
+// Definitions from before such circles were refused are still run.
+func TestHandlersThatOnlyLeadToEachOtherAreNoSuccess(t *testing.T) {
+	for _, steps := range []string{
+		`{"a":{"on_error":"b"},"b":{"on_error":"a","depends_on":["a"]}}`, `{"a":{"on_error":"b"},"b":{"type":"parallel","input":{"steps":["a"]}}}`,
+	} {
+		w := newWorld(t, steps, `{}`).begin().status(Failed).step("a", Skipped).step("b", Skipped).sent(DispatchKind).sent(GateKind)
+		if w.run.Error != "steps can never run: a, b" || w.shown("a").SkipReason != "can never run" {
+			t.Errorf("%s: %q, %+v", steps, w.run.Error, w.shown("a"))
+		}
+	}
+	newWorld(t, `{"x":{},"a":{"on_error":"b"},"b":{"on_error":"a"}}`, `{}`).begin().ok("x@1").status(Succeeded).step("a", "")
+	newWorld(t, `{}`, `{}`).begin().status(Succeeded)
+}
+
 func timeout(n int64) func(*world, *workflow.Workflow, *Run) {
 	return func(_ *world, d *workflow.Workflow, _ *Run) { d.TimeoutSec = n }
 }
@@ -575,4 +589,32 @@ func chain(n int) map[string]any {
 		}
 	}
 	return steps
+}
+
+// Blamed are steps that nothing mended; Why is what the one says that ended the run, whatever was taken down with it.
+func TestWhyARunHasFailed(t *testing.T) {
+	for _, c := range []struct {
+		name, steps string
+		do          func(w *world)
+		blamed, why string
+	}{
+		{"none", `{"a":{}}`, func(w *world) { w.ok("a@1") }, "", ""},
+		{"mended", `{"a":{"on_error":"h"},"h":{},"z":{}}`, func(w *world) { w.job("a@1", JobFailed, "x").ok("h@1").job("z@1", JobFailed, "y") }, "z", "y"},
+		{"the handler too", `{"a":{"on_error":"h"},"h":{}}`, func(w *world) { w.job("a@1", JobFailed, "x").job("h@1", JobFailed, "y") }, "a", "x"},
+		{"two, one after the other", `{"a":{"on_error":"h"},"b":{},"h":{}}`,
+			func(w *world) { w.job("a@1", JobFailed, "x").after(time.Second).job("b@1", JobFailed, "y") }, "a b", "y"},
+		{"a child of a parallel", `{"p":{"type":"parallel","input":{"steps":["a"]}},"a":{}}`, func(w *world) { w.job("a@1", JobFailed, "x") }, "p", "parallel all: 1 of 1 steps failed"},
+		{"cancelled", `{"a":{},"b":{}}`, func(w *world) { w.job("b@1", JobCancelled) }, "a b", "job cancelled"},
+	} {
+		w := newWorld(t, c.steps, `{}`).begin()
+		c.do(w)
+		blamed := Blamed(w.plan, w.run)
+		var records []*Record
+		for _, id := range blamed {
+			records = append(records, w.load(id))
+		}
+		if got, why := strings.Join(blamed, " "), Why(records); got != c.blamed || why != c.why {
+			t.Errorf("%s: %q for %q", c.name, got, why)
+		}
+	}
 }

@@ -379,8 +379,9 @@ func defaultError(m mark, run *Run) map[string]any {
 }
 
 const (
-	notTakenMessage = "branch not taken"
-	releasedMessage = "cancelled by parallel strategy"
+	notTakenMessage  = "branch not taken"
+	releasedMessage  = "cancelled by parallel strategy"
+	takenDownMessage = "the run has ended"
 )
 
 func showChild(id string, index int, parentMark mark, r, parent *Record) *Record {

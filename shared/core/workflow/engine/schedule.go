@@ -266,7 +266,7 @@ func (t *tx) poke(i int, seen []int) {
 // outcome is the status that the steps give the run.
 func (t *tx) outcome() Status {
 	var failures [4]bool // failed, denied, timed out; then unfinished
-	wait := false
+	wait, idle := false, t.idle()
 	for i, n := range t.p.nodes {
 		if t.owner(i) >= 0 {
 			continue
@@ -282,7 +282,7 @@ func (t *tx) outcome() Status {
 				t.countFailure(i, &failures)
 			}
 		case untouched:
-			failures[3] = failures[3] || len(n.guards) == 0
+			failures[3] = failures[3] || len(n.guards) == 0 || idle
 		default:
 			failures[3] = true
 		}
@@ -300,6 +300,11 @@ func (t *tx) outcome() Status {
 		return Running
 	}
 	return Succeeded
+}
+
+// idle says that there are steps and that none was reached: handlers that only each other's errors lead to are no success.
+func (t *tx) idle() bool {
+	return len(t.run.Marks) > 0 && !slices.ContainsFunc(t.run.Marks, func(m mark) bool { return m != untouched })
 }
 
 // handles says that a step ran as the error handler of a failed one, not because a switch chose it.
@@ -359,7 +364,7 @@ func (t *tx) settle() {
 	t.run.CompletedAt = t.now
 	if s != Succeeded {
 		t.skipDependents()
-		t.takeDown("the run has ended", "workflow run "+string(s))
+		t.takeDown(takenDownMessage, "workflow run "+string(s))
 	}
 }
 
@@ -391,9 +396,10 @@ func (t *tx) stuck() bool {
 // strand names the steps that cannot run, because of what the definition says.
 func (t *tx) strand() {
 	var ids, parents []string
+	idle := t.idle()
 	for i, n := range t.p.nodes {
 		switch m := t.run.Marks[i]; {
-		case m == chosen, m == untouched && len(n.guards) == 0:
+		case m == chosen, m == untouched && (len(n.guards) == 0 || idle):
 			ids = append(ids, n.ID)
 			t.mark(i, skipped)
 		case live(m):

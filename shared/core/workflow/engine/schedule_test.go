@@ -304,6 +304,23 @@ func TestS24_ACountedLoop(t *testing.T) {
 	}
 }
 
+// What says how long a loop goes on is no payload: a loop that is its own body and has nothing else works on the input of the run, like any step.
+func TestE06_ALoopOfItselfWithoutAPayloadGetsTheInputOfTheRun(t *testing.T) {
+	for _, c := range []struct{ input, want string }{
+		{`{"max_iterations":2}`, `{"prompt":"q"}`},
+		{`{"body":"loop","max_iterations":2,"condition":"true"}`, `{"prompt":"q"}`},
+		{`{"max_iterations":2,"until":"input.never"}`, `{"prompt":"q"}`},
+		{`{"max_iterations":2,"x":1}`, `{"x":1}`},
+	} {
+		w := newWorld(t, `{"loop":{"type":"loop","topic":"job.l","input":`+c.input+`}}`, `{"prompt":"q"}`).begin().ok("loop[0]@1", `1`)
+		for _, name := range []string{"loop[0]@1", "loop[1]@1"} {
+			if got := string(mustJSON(t, w.jobOf(name).Payload)); got != c.want {
+				t.Errorf("%s: %s works on %s, want %s", c.input, name, got, c.want)
+			}
+		}
+	}
+}
+
 func TestLoops(t *testing.T) {
 	body := func(more string) string {
 		return `{"loop":{"type":"loop","input":{"body_step":"work"` + more + `}},"work":{"topic":"job.w","input":{"i":"${loop_index}"}},"next":{"depends_on":["loop"]}}`

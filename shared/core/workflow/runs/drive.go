@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -46,6 +47,8 @@ type driver struct {
 	// sent are effects to be confirmed; failed are jobs that can never be submitted.
 	sent   []string
 	failed []engine.JobResult
+	// crowded says that a job was not sent because its tenant's queue was full.
+	crowded bool
 	// look says that a pass may find something to do without events, resend that what is outstanding is to be sent again; most is how many news a
 	// pass takes in.
 	look, resend bool
@@ -88,10 +91,30 @@ func (d *driver) on(ctx context.Context) (*header, error) {
 		case !did && d.st.full:
 			d.st = nil
 		case !did:
+			d.hasten(ctx)
 			return d.st.head, d.settle(ctx)
 		}
 	}
 	return d.leave(ctx)
+}
+
+// hasten has a run looked at sooner whose jobs wait for a place in their tenant's queue: after crowdedFor, and then, while nothing else happens to it,
+// after times that double up to patience. The time stands in the header, so that there is one however many look.
+func (d *driver) hasten(ctx context.Context) {
+	h := d.st.head
+	if !d.crowded || len(h.Outbox) == 0 {
+		return
+	}
+	now := d.now()
+	at := now.Add(min(max(now.Sub(h.UpdatedAt), crowdedFor), patience))
+	if h.due <= at.UnixMicro() {
+		return
+	}
+	if err := d.commit(ctx, d.st, &engine.Result{Run: h.Run}, part{due: at.UnixMicro()}, now); err != nil { // somebody else has the run, or it waits for its time
+		d.Jobs.Log.InfoContext(ctx, "run whose jobs have no place is not looked at sooner", "run", d.run, "error", err)
+		return
+	}
+	d.Jobs.WakeRun(ctx, d.run, "", at)
 }
 
 // leave has somebody else go on with the run. It is busy for who still wants something of it; what was granted stands.
@@ -156,7 +179,9 @@ func (d *driver) pass(ctx context.Context) (bool, error) {
 	d.st.news = d.st.news[len(b.part.taken):]
 	d.timers, d.sent, d.failed, d.look, d.resend = nil, nil, nil, res.More, false
 	d.tell(ctx, d.st.head, res)
-	d.sent, d.failed = d.send(ctx, d.st, res.Effects)
+	var crowded bool
+	d.sent, d.failed, crowded = d.send(ctx, d.st, res.Effects)
+	d.crowded = d.crowded || crowded
 	return true, nil
 }
 
@@ -273,10 +298,33 @@ func (r *Runs) childEnded(ctx context.Context, st *state, e inbox.Event) (engine
 		return nil, err
 	}
 	ended.Status, ended.Error = h.Status, h.Error
-	if h.Status == engine.Succeeded && !st.head.Status.Terminal() {
+	switch {
+	case st.head.Status.Terminal(): // nobody looks at it
+	case h.Status == engine.Succeeded:
 		ended.Input, ended.Context, err = r.left(ctx, h)
+	case h.Status != engine.Cancelled && h.Error == "":
+		ended.Error, err = r.why(ctx, h)
 	}
 	return ended, err
+}
+
+// why is what the step says that a run has not succeeded for: the run itself says only what went wrong with it as a whole.
+func (r *Runs) why(ctx context.Context, h *header) (string, error) {
+	plan, err := r.plan(ctx, h)
+	if err != nil {
+		return "", err
+	}
+	src := newLoaded()
+	if err := r.load(ctx, h.ID, src, engine.Blamed(plan, h.Run), nil); err != nil {
+		return "", err
+	}
+	var blamed []*engine.Record
+	for _, id := range sorted(slices.Collect(maps.Keys(src.records))) {
+		if rec := src.records[id]; rec != nil {
+			blamed = append(blamed, rec)
+		}
+	}
+	return engine.Why(blamed), nil
 }
 
 // orphaned removes what lies in the partition of a run that does not exist, unless it is being made.

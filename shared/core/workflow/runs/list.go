@@ -84,9 +84,20 @@ func (r *Runs) heads(ctx context.Context, tenant string, keys []store.Key, f Fil
 		if err != nil {
 			return nil, err
 		}
-		out[place[it.Key]] = &View{Run: h.Run, Input: h.Input.Inline, Steps: shown(plan, h.Run, nil)}
+		out[place[it.Key]] = &View{Run: h.Run, Input: h.Input.Inline, Steps: standing(plan, h.Run)}
 	}
 	return out, r.inputs(ctx, out)
+}
+
+// standing are the steps that were reached, as far as the header knows them: how each stands, and nothing that its record may have otherwise.
+func standing(plan *engine.Plan, run *engine.Run) map[string]*engine.Record {
+	steps := map[string]*engine.Record{}
+	for _, id := range plan.Steps() {
+		if s := engine.Show(plan, run, id, nil, nil); s != nil {
+			steps[id] = &engine.Record{ID: id, Status: s.Status}
+		}
+	}
+	return steps
 }
 
 // inputBytes is how much of large inputs a page reads.

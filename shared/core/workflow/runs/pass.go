@@ -95,6 +95,8 @@ type part struct {
 	ops   []store.Op
 	// remove has the run deleted.
 	remove bool
+	// due is when somebody must look at the header at the latest, in microseconds; 0 for as late as it says.
+	due int64
 }
 
 // commit writes what a pass has made of a run; the state is the run as it is then. It is errOvertaken when somebody else was first.
@@ -102,6 +104,12 @@ func (r *Runs) commit(ctx context.Context, st *state, res *engine.Result, p part
 	next := *st.head
 	next.Run, next.deleted = res.Run, next.deleted || p.remove
 	next.due = next.next(now, res.More)
+	if len(next.Outbox) > 0 && len(st.head.Outbox) > 0 && st.head.due > now.UnixMicro() {
+		next.due = min(next.due, st.head.due) // what waits to be sent again does not wait longer because the run goes on
+	}
+	if p.due != 0 {
+		next.due = min(next.due, p.due)
+	}
 	if !res.Changed {
 		if len(p.ops) == 0 && !p.remove && next.due == st.head.due {
 			return r.forget(ctx, p.taken)

@@ -63,6 +63,8 @@ const (
 	OnceFor = 7 * 24 * time.Hour
 	// patience is how long what is to be sent, or to be done, may lie before somebody else does it.
 	patience = 30 * time.Second
+	// crowdedFor is how long a job waits that found its tenant's queue full, as one that is over its tenant's limit does.
+	crowdedFor = 2 * time.Second
 )
 
 // maxID is the longest id, in bytes, that is looked for: ids of runs are UUIDs, and a key has its limit.

@@ -41,8 +41,8 @@ const sendAtOnce = 8
 
 // send sends effects in their order, jobs that follow each other several at once. It answers those that were received, and the jobs that nobody will
 // ever take, with the reason. What is in neither is sent again later: what fails, and what would overtake something about the same job or run that is
-// not known to have been received.
-func (r *Runs) send(ctx context.Context, st *state, effects []engine.Effect) (sent []string, refused []engine.JobResult) {
+// not known to have been received. crowded says that it is for want of a place in the tenant's queue of jobs.
+func (r *Runs) send(ctx context.Context, st *state, effects []engine.Effect) (sent []string, refused []engine.JobResult, crowded bool) {
 	targets, waits := map[string]string{}, map[string]bool{}
 	for _, p := range st.head.Outbox {
 		targets[p.ID] = p.Target
@@ -76,11 +76,12 @@ func (r *Runs) send(ctx context.Context, st *state, effects []engine.Effect) (se
 			default:
 				r.Jobs.Log.WarnContext(ctx, "effect of a run not sent; it is sent again", "run", st.head.ID, "effect", e.ID, "error", err)
 				waits[targets[e.ID]] = true
+				crowded = crowded || e.Job != nil && fault.Is(err, fault.Limited)
 			}
 		}
 		effects = slices.DeleteFunc(effects[n:], func(e engine.Effect) bool { return waits[targets[e.ID]] })
 	}
-	return sent, refused
+	return sent, refused, crowded
 }
 
 // together is how many of the first effects may be sent at once: jobs, which know nothing of each other.

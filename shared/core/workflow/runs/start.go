@@ -202,12 +202,17 @@ func (r *Runs) create(
 		onceAt = len(ops)
 		ops = append(ops, r.onceOp(run, now))
 	}
-	if next.counted {
-		if !limited {
-			limit = math.MaxInt64
-		}
+	if !limited {
+		limit = math.MaxInt64
+	}
+	room := store.Any(store.NotExists(), store.Less(attrCount, limit))
+	switch {
+	case next.counted:
 		countAt = len(ops)
-		ops = append(ops, store.Update(counterKey(run.OrgID)).AddInt(attrCount, 1).If(store.Any(store.NotExists(), store.Less(attrCount, limit))))
+		ops = append(ops, store.Update(counterKey(run.OrgID)).AddInt(attrCount, 1).If(room))
+	case limited && limit > 0: // it has ended at once and takes no place, and yet it began
+		countAt = len(ops)
+		ops = append(ops, store.Check(counterKey(run.OrgID), room))
 	}
 	err = r.write(ctx, next, ops)
 	failed, refused := errors.AsType[*store.ConditionError](err)
@@ -303,7 +308,7 @@ func (*Runs) onceOp(run *engine.Run, now time.Time) store.Op {
 func (r *Runs) started(ctx context.Context, st *state, res *engine.Result) {
 	r.tell(ctx, st.head, res)
 	d := &driver{Runs: r, run: st.head.ID, wish: &wish{granted: true}, st: st, most: newsAtOnce, look: res.More}
-	d.sent, d.failed = r.send(ctx, st, res.Effects)
+	d.sent, d.failed, d.crowded = r.send(ctx, st, res.Effects)
 	if _, err := d.on(ctx); err != nil {
 		r.Jobs.Log.WarnContext(ctx, "run is started and goes on later", "run", st.head.ID, "error", err)
 		r.wake(ctx, st.head.ID, "")
