@@ -103,3 +103,28 @@ func TestLimitsOfATenantsOwnConfiguration(t *testing.T) {
 		r.as("k-other", "POST", "/api/v1/jobs", body()).ok(200)
 	})
 }
+
+// The effective configuration may forbid memories; what a job or a run has without naming one is its own.
+func TestForbiddenMemories(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		r.change("org", "default", pairs("context", pairs("allowed_memory_ids", []string{"team:*"}, "denied_memory_ids", []string{"team:secret"}))).ok(204)
+		for memory, status := range map[string]int{"team:a": 200, "team:secret": 403, "other": 403, "": 200} {
+			r.post("/api/v1/jobs", body("memory_id", memory)).ok(status)
+		}
+		r.post("/api/v1/jobs", body("memory_id", "other")).refused(403, "memory_id other is not allowed")
+		if n := len(r.get("/api/v1/jobs").ok(200).object()["items"].([]any)); n != 2 {
+			t.Errorf("%d jobs, of which two were refused", n)
+		}
+		r.work(map[string]worker.Handler{"job.test.*": succeed})
+		r.as("k-other", "POST", "/api/v1/jobs", body("memory_id", "other"), "X-Tenant-ID", "other").ok(200) // whose lists these are not
+		r.post("/api/v1/workflows", pairs("id", "memo", "steps", pairs("a", pairs("topic", "job.test.work")))).ok(201)
+		for input, want := range map[string]string{`{}`: "succeeded", `{"memory_id":"team:b"}`: "succeeded", `{"memory_id":"team:secret"}`: "failed"} {
+			run := r.post("/api/v1/workflows/memo/runs", input).ok(200).object()["run_id"].(string)
+			time.Sleep(time.Minute)
+			got := r.get("/api/v1/workflow-runs/" + run).ok(200).object()
+			if got["status"] != want {
+				t.Errorf("with %s: %v, want %s", input, got, want)
+			}
+		}
+	})
+}

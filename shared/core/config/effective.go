@@ -76,6 +76,8 @@ type Effective struct {
 	Safety *policy.Effective
 	// Limits are those of its members limits and rate_limits; nil where one of them is not of their form.
 	Limits *schedule.Limits
+	// Memories are those that jobs may name.
+	Memories Memories
 	// Override are the rules of the subject's workflow; nil is none. They are no part of Data: workers have no use for them.
 	Override *policy.Override
 	// Workers is Data without what is only for the plane, how jobs find their pools and how long they may take; nil when that leaves nothing, or
@@ -107,7 +109,9 @@ func Merge(documents []Document) (*Effective, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: encode: %w", err)
 	}
-	e := &Effective{Version: strings.Join(versions, "|"), Hash: canonical.Hash(text), Data: text, Safety: policy.ParseEffective(text)}
+	e := &Effective{
+		Version: strings.Join(versions, "|"), Hash: canonical.Hash(text), Data: text, Safety: policy.ParseEffective(text), Memories: parseMemories(merged["context"]),
+	}
 	if limits, err := schedule.ParseLimits(text); err == nil {
 		e.Limits = &limits
 	}

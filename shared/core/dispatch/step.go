@@ -37,7 +37,7 @@ type StepJob struct {
 // SubmitStep stores the job of a step and, when the policy allows it and a pool takes it, sends it, like any job. One of that id that is there already
 // is answered as it is, so that it may be asked for again.
 //
-// Faults: Invalid for what can never be submitted, Limited and Unavailable for what can be later.
+// Faults: Invalid and Denied for what can never be submitted, Limited and Unavailable for what can be later.
 func (d *Dispatcher) SubmitStep(ctx context.Context, s StepJob) (Receipt, error) {
 	request, err := s.request()
 	if err != nil {

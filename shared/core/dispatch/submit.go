@@ -259,7 +259,7 @@ func (p *plan) apply(r *job.Record, now time.Time) {
 	}
 }
 
-// first plans a new job. The only errors are those of queueRoom, before the policy has counted the job.
+// first plans a new job. The only errors are those of queueRoom and of a memory that is not allowed, before the policy has counted the job.
 func (d *Dispatcher) first(ctx context.Context, r *job.Record, request *agentv1.JobRequest, now time.Time) (*plan, error) {
 	if r.Gate {
 		return d.gate(ctx, request, now), nil
@@ -268,10 +268,19 @@ func (d *Dispatcher) first(ctx context.Context, r *job.Record, request *agentv1.
 	if err != nil {
 		return d.undecided(ctx, r, err, now), nil
 	}
+	if memory := request.GetMemoryId(); !ownMemory(r, memory) && !t.effective.Memories.Allow(memory) {
+		return nil, fault.New(fault.Denied, "memory_id %s is not allowed", memory)
+	}
 	if err := d.queueRoom(ctx, r.Tenant, t.limits); err != nil {
 		return nil, err
 	}
 	return d.planUnder(ctx, t, r, request, now), nil
+}
+
+// ownMemory says whether a memory is the one that a job, or the run that it is a step of, has when it names none.
+func ownMemory(r *job.Record, memory string) bool {
+	run, ofRun := job.RunOf(r.ID)
+	return memory == "mem:"+r.ID || ofRun && memory == "run:"+run
 }
 
 // plan decides and routes. It never fails: what cannot be decided now waits.

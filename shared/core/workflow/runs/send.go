@@ -70,7 +70,7 @@ func (r *Runs) send(ctx context.Context, st *state, effects []engine.Effect) (se
 			switch err := errs[i]; {
 			case err == nil:
 				sent = append(sent, e.ID)
-			case e.Job != nil && fault.Is(err, fault.Invalid):
+			case e.Job != nil && (fault.Is(err, fault.Invalid) || fault.Is(err, fault.Denied)):
 				sent = append(sent, e.ID)
 				refused = append(refused, engine.JobResult{JobID: e.Job.ID, Status: engine.JobFatal, Error: err.Error()})
 			default:
