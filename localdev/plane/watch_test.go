@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -158,6 +159,26 @@ func TestAStreamTellsTheLifeOfAJob(t *testing.T) {
 		r.post("/api/v1/jobs/"+waiting.JobID+"/cancel", nil).ok(200)
 		r.post("/api/v1/jobs/"+waiting.JobID+"/cancel", nil).ok(200)
 		want(t, "cancelled", w.said(), "jobRequest "+waiting.JobID, "jobResult "+waiting.JobID+" CANCELLED by api-gateway", "jobCancel "+waiting.JobID)
+	})
+}
+
+// A job that waits is decided again and again: clients hear of it when it was submitted, and when it moves.
+func TestAJobThatWaitsIsToldOnce(t *testing.T) {
+	cfg := config()
+	cfg.Policy = []byte(strings.Replace(testPolicy, "max_runtime_ms: 2000, max_retries: 2, max_artifact_bytes: 1024, max_concurrent_jobs: 0",
+		"max_runtime_ms: 600000, max_concurrent_jobs: 1", 1))
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		w := r.watch("k-admin", "/api/v1/stream")
+		throttled, first, second := r.submit("topic", "job.test.slow").JobID, r.submit("topic", "job.test.boxed").JobID, r.submit("topic", "job.test.boxed").JobID
+		time.Sleep(30 * time.Second)
+		for id, state := range map[string]string{throttled: "PENDING", first: "SCHEDULED", second: "PENDING"} {
+			r.await(id, state)
+		}
+		asked := []string{"jobRequest " + throttled, "jobRequest " + first, "jobRequest " + second}
+		want(t, "while they wait", slices.Sorted(slices.Values(w.said())), slices.Sorted(slices.Values(asked))...)
+		r.post("/api/v1/jobs/"+first+"/cancel", nil).ok(200)
+		r.await(second, "SCHEDULED")
+		want(t, "when one can go on", w.said(), "jobResult "+first+" CANCELLED by api-gateway", "jobCancel "+first, "jobRequest "+second)
 	})
 }
 
