@@ -264,9 +264,47 @@ func TestChecklist3_Handshakes(t *testing.T) {
 			if err := json.NewDecoder(res.Body).Decode(&body); err != nil || res.StatusCode != c.status || body.Error != c.text {
 				t.Errorf("%s: %d %q %v", c.name, res.StatusCode, body.Error, err)
 			}
+			if id := res.Header.Get("X-Request-Id"); len(id) != 16 {
+				t.Errorf("%s: request id %q", c.name, id)
+			}
 		}
-		r.get("/api/v1/stream").refused(400, "this is a WebSocket: upgrade to it")
-		r.post("/api/v1/stream", nil).refused(405, "method not allowed")
+		_, res, _ := r.open("/api/v1/stream", http.Header{"X-Request-Id": {"mine"}})
+		if res == nil || res.Header.Get("X-Request-Id") != "mine" {
+			t.Errorf("the client's request id is not answered: %v", res)
+		}
+	})
+}
+
+// What is no handshake on the path of a stream is refused as on every other path: origin first, then the credential, in the one shape.
+func TestWhatIsNoHandshake(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		shake := []string{"Connection", "keep-alive, Upgrade", "Upgrade", "WebSocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
+		but := func(name, value string) []string { return append(slices.Clone(shake), name, value) }
+		for _, path := range []string{"/api/v1/stream", "/api/v1/jobs/nobody/stream"} {
+			for name, c := range map[string]struct {
+				method  string
+				headers []string
+				status  int
+				text    string
+			}{
+				"plain":   {"GET", nil, 400, "this is a WebSocket: upgrade to it"},
+				"version": {"GET", but("Sec-WebSocket-Version", "8"), 400, "this is a WebSocket: upgrade to it"},
+				"key":     {"GET", but("Sec-WebSocket-Key", "short"), 400, "this is a WebSocket: upgrade to it"},
+				"no key":  {"GET", shake[:6], 400, "this is a WebSocket: upgrade to it"},
+				"upgrade": {"GET", but("Connection", "close"), 400, "this is a WebSocket: upgrade to it"},
+				"method":  {"POST", shake, 405, "method not allowed"},
+			} {
+				r.step(name+" "+path, func() {
+					a := r.as("k-admin", c.method, path, nil, c.headers...)
+					a.refused(c.status, c.text)
+					if id := a.Header.Get("X-Request-Id"); len(id) != 16 || a.Header.Get("Sec-WebSocket-Version") != "13" {
+						t.Errorf("headers %v", a.Header)
+					}
+					r.as("", c.method, path, nil, c.headers...).refused(401, "unauthorized")
+					r.as("", c.method, path, nil, append(slices.Clone(c.headers), "Origin", "https://evil.example")...).refused(403, "origin not allowed")
+				})
+			}
+		}
 	})
 }
 
