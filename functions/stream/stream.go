@@ -102,6 +102,9 @@ func (s *service) connect(
 		}
 	}
 	s.d.Log.InfoContext(ctx, "stream opened", "connection", c.ID, "tenant", c.Tenant, "key", c.KeyID, "job", c.Job)
+	if s.edge.Gate.HidesKey() && stream.HasKey(echo) {
+		return "", nil
+	}
 	return echo, nil
 }
 

@@ -275,6 +275,31 @@ func TestChecklist3_Handshakes(t *testing.T) {
 	})
 }
 
+// The answer repeats no key where that is switched off.
+func TestTheKeyIsNotEchoed(t *testing.T) {
+	virtually(t, having("CORDUM_WS_ECHO_KEY", "off"), func(t *testing.T, r *rig) {
+		key := base64.RawURLEncoding.EncodeToString([]byte("k-admin"))
+		for _, c := range []struct {
+			offers []string
+			echo   string
+		}{
+			{[]string{"cordum-api-key." + key}, ""},
+			{[]string{"cordum-api-key", key}, "cordum-api-key"},
+			{[]string{"cordum-api-key." + key, "cordum-api-key", key}, "cordum-api-key"},
+		} {
+			conn, res, err := r.open("/api/v1/stream?tenant_id=default", nil, c.offers...)
+			if err != nil {
+				t.Errorf("%q: %v", c.offers, err)
+				continue
+			}
+			if echo := res.Header.Get("Sec-WebSocket-Protocol"); echo != c.echo {
+				t.Errorf("%q: protocol %q, want %q", c.offers, echo, c.echo)
+			}
+			_ = conn.CloseNow()
+		}
+	})
+}
+
 // What is no handshake on the path of a stream is refused as on every other path: origin first, then the credential, in the one shape.
 func TestWhatIsNoHandshake(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
