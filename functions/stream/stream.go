@@ -29,37 +29,41 @@ type service struct {
 func Handler(d *dispatch.Dispatcher, edge rest.Config) func(context.Context, events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 	s := &service{d: d, edge: edge}
 	return func(ctx context.Context, e events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
+		var echo string
+		var err error
+		h := headers(e)
+		requestID := edge.RequestID(h["x-request-id"])
 		switch e.RequestContext.EventType {
 		case "CONNECT":
-			return s.connect(ctx, e), nil
+			echo, err = s.connect(ctx, e, h, requestID)
 		case "DISCONNECT":
-			return answer(d.Streams.Connections.Close(ctx, e.RequestContext.ConnectionID, d.Clock.Now())), nil
-		default:
-			return answer(nil), nil
+			err = d.Streams.Connections.Close(ctx, e.RequestContext.ConnectionID, d.Clock.Now())
 		}
+		if err != nil {
+			status, headers, body := rest.Refusal(err, requestID)
+			return events.APIGatewayProxyResponse{StatusCode: status, Body: string(body), Headers: headers}, nil
+		}
+		res := events.APIGatewayProxyResponse{StatusCode: http.StatusOK}
+		if echo != "" {
+			res.Headers = map[string]string{"Sec-WebSocket-Protocol": echo}
+		}
+		return res, nil
 	}
-}
-
-func answer(err error) events.APIGatewayProxyResponse {
-	if err == nil {
-		return events.APIGatewayProxyResponse{StatusCode: http.StatusOK}
-	}
-	status, headers, body := rest.Refusal(err)
-	return events.APIGatewayProxyResponse{StatusCode: status, Body: string(body), Headers: headers}
 }
 
 // connect admits a client with the same code as the REST routes and records its connection before the handshake ends, so that it gets every
-// event from its first moment on.
-func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxyRequest) events.APIGatewayProxyResponse {
-	h := headers(e)
+// event from its first moment on. It answers the subprotocol that the handshake names, "" for none.
+func (s *service) connect(
+	ctx context.Context, e events.APIGatewayWebsocketProxyRequest, h map[string][]string, requestID string,
+) (echo string, err error) {
 	if err := s.edge.Gate.Origins().Check(first(h["origin"]), first(h["host"])); err != nil {
-		return answer(err)
+		return "", err
 	}
 	jobID, one := e.QueryStringParameters[stream.JobParameter]
 	key, echo := stream.Subprotocol(strings.Join(h["sec-websocket-protocol"], ","))
-	id, err := s.edge.Gate.Admit(ctx, request(e, h, key, s.address(e, h)), stream.Rule(one))
+	id, err := s.edge.Gate.Admit(ctx, request(e, h, key, s.address(e, h), requestID), stream.Rule(one))
 	if err != nil {
-		return answer(err)
+		return "", err
 	}
 	now := s.d.Clock.Now()
 	c := event.Connection{
@@ -70,39 +74,38 @@ func (s *service) connect(ctx context.Context, e events.APIGatewayWebsocketProxy
 		c.Expires = id.Expires.UnixMicro()
 	}
 	if c.From, c.Asked, err = stream.Since(e.QueryStringParameters, one); err != nil {
-		return answer(err)
+		return "", err
 	}
 	switch {
 	case one && jobID == "":
-		return answer(fault.New(fault.Invalid, "job id is required"))
+		return "", fault.New(fault.Invalid, "job id is required")
 	case one:
 		if _, err := s.d.Jobs.Load(ctx, id.Tenant, jobID, now); err != nil {
-			return answer(err)
+			return "", err
 		}
 	case id.CrossTenant:
 		c.Tenant = event.Everybody
 	}
 	firstOne, err := s.d.Streams.Connections.Open(ctx, c, now)
 	if err != nil {
-		return answer(fault.Wrap(fault.Unavailable, err, "streams are not available"))
+		return "", fault.Wrap(fault.Unavailable, err, "streams are not available")
 	}
 	if firstOne { // until everybody who sends events knows that somebody listens
 		time.Sleep(event.PresenceAge)
 	}
 	if err := s.stillGood(ctx, c); err != nil {
-		return answer(errors.Join(err, s.d.Streams.Connections.Close(ctx, c.ID, now)))
+		return "", errors.Join(err, s.d.Streams.Connections.Close(ctx, c.ID, now))
 	}
 	if c.From != 0 {
 		if err := s.d.Events.CatchUp(ctx, c.ID); err != nil {
-			return answer(fault.Wrap(fault.Unavailable, err, "streams are not available"))
+			return "", fault.Wrap(fault.Unavailable, err, "streams are not available")
 		}
 	}
 	s.d.Log.InfoContext(ctx, "stream opened", "connection", c.ID, "tenant", c.Tenant, "key", c.KeyID, "job", c.Job)
-	res := answer(nil)
-	if echo != "" {
-		res.Headers = map[string]string{"Sec-WebSocket-Protocol": echo}
+	if s.edge.Gate.HidesKey() && stream.HasKey(echo) {
+		return "", nil
 	}
-	return res
+	return echo, nil
 }
 
 // stillGood looks at the credential once more when the connection is written: who ends it from now on finds the connection.
@@ -122,10 +125,10 @@ func (s *service) address(e events.APIGatewayWebsocketProxyRequest, h map[string
 }
 
 // request is what the handshake says about its caller. Headers win over the subprotocol and the query.
-func request(e events.APIGatewayWebsocketProxyRequest, h map[string][]string, key, address string) auth.Request {
+func request(e events.APIGatewayWebsocketProxyRequest, h map[string][]string, key, address, id string) auth.Request {
 	r := auth.Request{
 		Authorization: h["authorization"], APIKey: h["x-api-key"], Tenant: h["x-tenant-id"], Principal: h["x-principal-id"],
-		Address: address, ID: e.RequestContext.RequestID,
+		Address: address, ID: id,
 	}
 	if key != "" && strings.TrimSpace(strings.Join(r.APIKey, "")) == "" {
 		r.APIKey = []string{key}

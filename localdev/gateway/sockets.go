@@ -17,7 +17,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/coder/websocket"
 
-	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 	"github.com/cordum-serverless/cordum/shared/platform/embedded"
@@ -62,32 +61,37 @@ func NewSockets(f Function, open *embedded.Connections, next http.Handler, clk c
 	return &Sockets{function: f, open: open, next: next, clock: clk, log: log, sockets: map[string]*socket{}}
 }
 
-// ServeHTTP serves the stream paths, and hands on everything else.
+// ServeHTTP serves the handshakes of streams, and hands on everything else, which refuses what is none in the order of every refusal.
 func (s *Sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	job, ok := stream.JobOf(r.URL.Path)
-	if !ok || r.Method == http.MethodOptions {
-		s.next.ServeHTTP(w, r)
+	if ok && handshake(r) {
+		s.serve(w, r, job)
 		return
 	}
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", "GET")
-		refuse(w, http.StatusMethodNotAllowed, "method not allowed")
-		return
+	if ok {
+		w.Header().Set("Sec-WebSocket-Version", version)
 	}
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		refuse(w, http.StatusBadRequest, "this is a WebSocket: upgrade to it")
-		return
-	}
-	s.serve(w, r, job)
+	s.next.ServeHTTP(w, r)
 }
 
-func refuse(w http.ResponseWriter, status int, text string) {
-	for name, value := range rest.Guards() {
-		w.Header().Set(name, value)
+// version is the one of the protocol that there is.
+const version = "13"
+
+// handshake says whether a request is one that can be accepted (RFC 6455, 4.2.1).
+func handshake(r *http.Request) bool {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key")))
+	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && has(r.Header["Connection"], "upgrade") && has(r.Header["Upgrade"], "websocket") &&
+		len(r.Header["Sec-Websocket-Key"]) == 1 && err == nil && len(key) == 16 && r.Header.Get("Sec-WebSocket-Version") == version
+}
+
+// has looks for a word in a header that lists words.
+func has(values []string, word string) bool {
+	for one := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if strings.EqualFold(strings.TrimSpace(one), word) {
+			return true
+		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": text, "status": status}) // a client that has gone hears nothing
+	return false
 }
 
 // socket is one client.
@@ -210,7 +214,7 @@ func (s *Sockets) serve(w http.ResponseWriter, r *http.Request, job string) {
 	}
 	c.active.Store(c.opened.UnixMilli())
 	if !s.enter(c) {
-		refuse(w, http.StatusServiceUnavailable, "shutting down")
+		fail(w, http.StatusServiceUnavailable)
 		return
 	}
 	defer s.leave(c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -547,5 +548,73 @@ func TestABatchThatComesAgainHasItsIDs(t *testing.T) {
 		}
 		all := dedupe(r.watch("k-admin", "/api/v1/stream?since="+lastID(first)).hear())
 		want(t, "read again", texts(all), "jobCancel x", "stream live")
+	})
+}
+
+// Who opens the stream of a job and is gone at once is forgotten, and holds up nobody; neither does who takes long to open.
+func TestConnectionsThatOpenHoldUpNoOther(t *testing.T) {
+	cfg := config()
+	door, wrap := brokenDoor()
+	cfg.Wrap = wrap
+	log := &transcript{}
+	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		other := r.watch("k-other", "/api/v1/stream")
+		of := r.submit("topic", "job.test.ask").JobID
+		time.Sleep(time.Minute)
+		opening := func(frame []byte) error { // the platform does not know the clients of this job
+			if strings.Contains(string(frame), of) {
+				return push.ErrGone
+			}
+			return nil
+		}
+		// prompt checks that another tenant has its events at once.
+		prompt := func(most time.Duration) {
+			t.Helper()
+			for range 20 {
+				began := time.Now()
+				r.submitAs("k-other", "topic", "job.test.ask")
+				<-other.frames
+				if took := time.Since(began); took > most {
+					t.Errorf("another tenant waited %v for its event", took)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		several := func(n int) (all []*watcher) {
+			for range n {
+				all = append(all, r.watch("k-viewer", "/api/v1/jobs/"+of+"/stream"))
+			}
+			return all
+		}
+		r.step("gone at once", func() {
+			door.set(opening)
+			for _, n := range []int{1, 10} { // the first waits until it is known that somebody listens
+				all := several(n)
+				synctest.Wait()
+				for _, w := range all {
+					_ = w.conn.CloseNow()
+				}
+			}
+			prompt(100 * time.Millisecond)
+		})
+		r.step("slow to open", func() {
+			slow := several(10)
+			prompt(2 * event.CatchUpBeside)
+			door.set(nil)
+			for _, w := range slow {
+				want(t, "its job from the beginning", texts(w.hear()), "jobRequest "+of)
+			}
+		})
+		r.step("gone without a word", func() {
+			door.set(opening)
+			several(10)
+			prompt(2 * event.CatchUpBeside)
+			time.Sleep(20 * time.Second)
+			prompt(10 * time.Millisecond)
+		})
+		if text := log.String(); text != "" {
+			t.Errorf("the plane complains: %s", text)
+		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -161,6 +162,26 @@ func TestAStreamTellsTheLifeOfAJob(t *testing.T) {
 	})
 }
 
+// A job that waits is decided again and again: clients hear of it when it was submitted, and when it moves.
+func TestAJobThatWaitsIsToldOnce(t *testing.T) {
+	cfg := config()
+	cfg.Policy = []byte(strings.Replace(testPolicy, "max_runtime_ms: 2000, max_retries: 2, max_artifact_bytes: 1024, max_concurrent_jobs: 0",
+		"max_runtime_ms: 600000, max_concurrent_jobs: 1", 1))
+	virtually(t, cfg, func(t *testing.T, r *rig) {
+		w := r.watch("k-admin", "/api/v1/stream")
+		throttled, first, second := r.submit("topic", "job.test.slow").JobID, r.submit("topic", "job.test.boxed").JobID, r.submit("topic", "job.test.boxed").JobID
+		time.Sleep(30 * time.Second)
+		for id, state := range map[string]string{throttled: "PENDING", first: "SCHEDULED", second: "PENDING"} {
+			r.await(id, state)
+		}
+		asked := []string{"jobRequest " + throttled, "jobRequest " + first, "jobRequest " + second}
+		want(t, "while they wait", slices.Sorted(slices.Values(w.said())), slices.Sorted(slices.Values(asked))...)
+		r.post("/api/v1/jobs/"+first+"/cancel", nil).ok(200)
+		r.await(second, "SCHEDULED")
+		want(t, "when one can go on", w.said(), "jobResult "+first+" CANCELLED by api-gateway", "jobCancel "+first, "jobRequest "+second)
+	})
+}
+
 func TestFramesAreProtobufJSON(t *testing.T) {
 	virtually(t, config(), func(t *testing.T, r *rig) {
 		w := r.watch("k-admin", "/api/v1/stream")
@@ -243,9 +264,72 @@ func TestChecklist3_Handshakes(t *testing.T) {
 			if err := json.NewDecoder(res.Body).Decode(&body); err != nil || res.StatusCode != c.status || body.Error != c.text {
 				t.Errorf("%s: %d %q %v", c.name, res.StatusCode, body.Error, err)
 			}
+			if id := res.Header.Get("X-Request-Id"); len(id) != 16 {
+				t.Errorf("%s: request id %q", c.name, id)
+			}
 		}
-		r.get("/api/v1/stream").refused(400, "this is a WebSocket: upgrade to it")
-		r.post("/api/v1/stream", nil).refused(405, "method not allowed")
+		_, res, _ := r.open("/api/v1/stream", http.Header{"X-Request-Id": {"mine"}})
+		if res == nil || res.Header.Get("X-Request-Id") != "mine" {
+			t.Errorf("the client's request id is not answered: %v", res)
+		}
+	})
+}
+
+// The answer repeats no key where that is switched off.
+func TestTheKeyIsNotEchoed(t *testing.T) {
+	virtually(t, having("CORDUM_WS_ECHO_KEY", "off"), func(t *testing.T, r *rig) {
+		key := base64.RawURLEncoding.EncodeToString([]byte("k-admin"))
+		for _, c := range []struct {
+			offers []string
+			echo   string
+		}{
+			{[]string{"cordum-api-key." + key}, ""},
+			{[]string{"cordum-api-key", key}, "cordum-api-key"},
+			{[]string{"cordum-api-key." + key, "cordum-api-key", key}, "cordum-api-key"},
+		} {
+			conn, res, err := r.open("/api/v1/stream?tenant_id=default", nil, c.offers...)
+			if err != nil {
+				t.Errorf("%q: %v", c.offers, err)
+				continue
+			}
+			if echo := res.Header.Get("Sec-WebSocket-Protocol"); echo != c.echo {
+				t.Errorf("%q: protocol %q, want %q", c.offers, echo, c.echo)
+			}
+			_ = conn.CloseNow()
+		}
+	})
+}
+
+// What is no handshake on the path of a stream is refused as on every other path: origin first, then the credential, in the one shape.
+func TestWhatIsNoHandshake(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		shake := []string{"Connection", "keep-alive, Upgrade", "Upgrade", "WebSocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
+		but := func(name, value string) []string { return append(slices.Clone(shake), name, value) }
+		for _, path := range []string{"/api/v1/stream", "/api/v1/jobs/nobody/stream"} {
+			for name, c := range map[string]struct {
+				method  string
+				headers []string
+				status  int
+				text    string
+			}{
+				"plain":   {"GET", nil, 400, "this is a WebSocket: upgrade to it"},
+				"version": {"GET", but("Sec-WebSocket-Version", "8"), 400, "this is a WebSocket: upgrade to it"},
+				"key":     {"GET", but("Sec-WebSocket-Key", "short"), 400, "this is a WebSocket: upgrade to it"},
+				"no key":  {"GET", shake[:6], 400, "this is a WebSocket: upgrade to it"},
+				"upgrade": {"GET", but("Connection", "close"), 400, "this is a WebSocket: upgrade to it"},
+				"method":  {"POST", shake, 405, "method not allowed"},
+			} {
+				r.step(name+" "+path, func() {
+					a := r.as("k-admin", c.method, path, nil, c.headers...)
+					a.refused(c.status, c.text)
+					if id := a.Header.Get("X-Request-Id"); len(id) != 16 || a.Header.Get("Sec-WebSocket-Version") != "13" {
+						t.Errorf("headers %v", a.Header)
+					}
+					r.as("", c.method, path, nil, c.headers...).refused(401, "unauthorized")
+					r.as("", c.method, path, nil, append(slices.Clone(c.headers), "Origin", "https://evil.example")...).refused(403, "origin not allowed")
+				})
+			}
+		}
 	})
 }
 

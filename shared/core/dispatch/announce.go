@@ -26,7 +26,7 @@ const (
 
 const protocolVersion = 1
 
-// announce tells clients of a job that was submitted, or goes to the workers again.
+// announce tells clients of a job that was submitted, or that a decision has moved since.
 func (d *Dispatcher) announce(ctx context.Context, r *job.Record, request *agentv1.JobRequest) {
 	p := &agentv1.BusPacket{Payload: &agentv1.BusPacket_JobRequest{JobRequest: approved(r, request)}}
 	d.Events.Job(ctx, r, 0, envelope(r, senderSubmit, d.now(), p))

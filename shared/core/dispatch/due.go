@@ -286,7 +286,7 @@ func (d *Dispatcher) carryOut(
 	switch {
 	case err != nil:
 		return nil, err
-	case moved.State == job.Scheduled && r.State == job.Scheduled: // it is in its queue
+	case moved.State == r.State: // it waits on, or is in its queue, and clients know
 		d.wake(ctx, moved)
 		return moved, nil
 	}

@@ -54,8 +54,12 @@ const (
 	// catchUpTries is how often a connection that cannot be reached is tried, catchUpPause the wait between.
 	catchUpTries = 5
 	catchUpPause = 500 * time.Millisecond
-	// logPause is the wait for what is on its way into the log, or to a connection that opens.
+	// logPause is the wait for what is on its way into the log.
 	logPause = 50 * time.Millisecond
+	// openWait is how long one message waits for a connection that opens, since others wait for it meanwhile; another message goes on after that.
+	// openPause is the first wait before it is looked at again; each is twice as long as the one before.
+	openWait  = CatchUpBeside
+	openPause = 20 * time.Millisecond
 	// storyRoom is how many positions the story of a job has.
 	storyRoom = 8
 )
@@ -77,7 +81,7 @@ func (b *Broadcaster) CatchUp(ctx context.Context, connection string, within tim
 		b.forget(ctx, f.c)
 		return nil
 	case errors.Is(err, errPause):
-		return errors.Join(b.Connections.advance(ctx, f.c, f.from(), 0), b.Bus.CatchUp(ctx, c.ID))
+		return f.again(ctx, 0, 0)
 	case errors.Is(err, errUnreached):
 		return f.failed(ctx, err)
 	}
@@ -115,12 +119,32 @@ type follower struct {
 
 func (f *follower) log() Log { return f.Connections.log() }
 
-// from is what stands with the connection about how far it is.
+// from is what stands with the connection about how far it is. A story that was not told to its end is told anew: what the log has of it only its
+// beginning leads to.
 func (f *follower) from() int64 {
-	if f.at == 0 {
+	switch {
+	case f.at == 0:
 		return f.c.From
+	case f.at < f.story:
+		return FromBeginning
 	}
 	return f.at
+}
+
+// again has another message go on, after a pause; tries is how often the client was not reached. A connection that was closed meanwhile, or that another
+// message has caught up, needs none.
+func (f *follower) again(ctx context.Context, tries int64, pause time.Duration) error {
+	err := f.Connections.advance(ctx, f.c, f.from(), tries)
+	if _, elsewhere := errors.AsType[*store.ConditionError](err); elsewhere {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := clock.Pause(ctx, pause); err != nil {
+		return err
+	}
+	return f.Bus.CatchUp(ctx, f.c.ID)
 }
 
 // failed tries again later, or drops a connection that is tried in vain: the client comes back, and says how far it is.
@@ -129,13 +153,7 @@ func (f *follower) failed(ctx context.Context, why error) error {
 		f.Log.InfoContext(ctx, "connection dropped: it cannot be caught up", "connection", f.c.ID, "tenant", f.c.Tenant, "error", why)
 		return f.drop(ctx, f.c, push.Slow)
 	}
-	if err := f.Connections.advance(ctx, f.c, f.from(), f.c.Tries+1); err != nil {
-		return err
-	}
-	if err := clock.Pause(ctx, catchUpPause); err != nil {
-		return err
-	}
-	return f.Bus.CatchUp(ctx, f.c.ID)
+	return f.again(ctx, f.c.Tries+1, catchUpPause)
 }
 
 func (f *follower) follow(ctx context.Context) error {
@@ -350,9 +368,10 @@ func (f *follower) tell(ctx context.Context, state, reason string) error {
 	return f.say(ctx, []byte(text))
 }
 
-// say posts a frame; a connection that is opening is waited for.
+// say posts a frame; a connection that is opening is waited for, unless it was closed meanwhile.
 func (f *follower) say(ctx context.Context, frame []byte) error {
-	for {
+	until := f.Clock.Now().Add(openWait)
+	for pause := openPause; ; pause *= 2 {
 		err := f.frame(ctx, f.c, frame, catchUpPost)
 		switch now := f.Clock.Now(); {
 		case err == nil:
@@ -363,11 +382,14 @@ func (f *follower) say(ctx context.Context, frame []byte) error {
 			return nil
 		case errors.Is(err, push.ErrGone) && f.c.Settled(now):
 			return err
-		case errors.Is(err, push.ErrGone) && now.After(f.end):
+		case errors.Is(err, push.ErrGone) && !now.Before(until):
 			return errPause
 		case errors.Is(err, push.ErrGone):
-			if err := clock.Pause(ctx, logPause); err != nil {
+			if err := clock.Pause(ctx, pause); err != nil {
 				return err
+			}
+			if _, there, err := f.Connections.find(ctx, f.c.ID); err != nil || !there {
+				return cmp.Or(err, push.ErrGone)
 			}
 		default:
 			return fmt.Errorf("%w: %w", errUnreached, err)

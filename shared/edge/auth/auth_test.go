@@ -205,6 +205,7 @@ func TestMalformedConfiguration(t *testing.T) {
 		{"principal", "CORDUM_API_KEYS", `[{"key":"` + secret + `","principal_id":"a\u0000b"}]`, "principal_id"},
 		{"flag", "CORDUM_ALLOW_INSECURE_NO_AUTH", "maybe", "CORDUM_ALLOW_INSECURE_NO_AUTH must be true or false"},
 		{"tenant header setting", "CORDUM_TENANT_HEADER", "sometimes", "CORDUM_TENANT_HEADER must be one of required, optional"},
+		{"echo of keys", "CORDUM_WS_ECHO_KEY", "maybe", "CORDUM_WS_ECHO_KEY must be one of on, off"},
 		{"environment", "CORDUM_ENV", "producton", "CORDUM_ENV must be one of"},
 		{"rate", "API_RATE_LIMIT_RPS", "0", "API_RATE_LIMIT_RPS must be"},
 		{"burst", "API_PUBLIC_RATE_LIMIT_BURST", "many", "API_PUBLIC_RATE_LIMIT_BURST must be"},

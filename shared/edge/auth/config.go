@@ -28,6 +28,8 @@ type Config struct {
 	HeaderPrincipal bool
 	// TenantOptional lets a request that names no tenant act for its credential's tenant.
 	TenantOptional bool
+	// HideKey names no subprotocol that has the key in it in a handshake's answer.
+	HideKey bool
 	// Origins are the browsers' origins that may call.
 	Origins Origins
 	// Protected is the rate of one tenant, Open the rate of one client address on public routes.
@@ -51,6 +53,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		Anonymous:      e.flag("CORDUM_ALLOW_INSECURE_NO_AUTH"),
 		TokensOnly:     e.flag("CORDUM_JWT_REQUIRED"),
 		TenantOptional: e.word("CORDUM_TENANT_HEADER", "required", "required", "optional") == "optional",
+		HideKey:        e.word("CORDUM_WS_ECHO_KEY", "on", "on", "off") == "off",
 		Origins:        ParseOrigins(e.first("CORDUM_ALLOWED_ORIGINS", "CORDUM_CORS_ALLOW_ORIGINS", "CORS_ALLOW_ORIGINS")),
 		Protected:      rate.Rate{PerSecond: e.number("API_RATE_LIMIT_RPS", 2000), Burst: e.number("API_RATE_LIMIT_BURST", 4000)},
 		Open:           rate.Rate{PerSecond: e.number("API_PUBLIC_RATE_LIMIT_RPS", 20), Burst: e.number("API_PUBLIC_RATE_LIMIT_BURST", 40)},

@@ -113,6 +113,9 @@ func (g *Gate) Share(t store.Table) {
 // Production says whether this is a production plane.
 func (g *Gate) Production() bool { return g.cfg.Production }
 
+// HidesKey says whether a handshake's answer must not name a subprotocol that has the key in it.
+func (g *Gate) HidesKey() bool { return g.cfg.HideKey }
+
 // Origins answers which origins may call.
 func (g *Gate) Origins() Origins { return g.cfg.Origins }
 

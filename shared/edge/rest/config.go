@@ -44,3 +44,11 @@ func FromEnv(getenv func(string) string) (Config, error) {
 	}
 	return cfg, nil
 }
+
+// RequestID takes the client's id, by the values of its header, when it is one plain word, so that it can stand in logs and headers, and makes one otherwise.
+func (c Config) RequestID(sent []string) string {
+	if len(sent) == 1 && auth.PlainID(sent[0]) {
+		return sent[0]
+	}
+	return c.IDs.Hex(8)
+}

@@ -36,7 +36,7 @@ func (s *server) fail(ctx context.Context, c *call, err error) {
 	}
 	h := c.rec.Header()
 	if o.HTTP == http.StatusTooManyRequests {
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", retryAfter)
 	}
 	h.Set("Content-Type", "application/json")
 	c.rec.WriteHeader(o.HTTP)
@@ -44,10 +44,17 @@ func (s *server) fail(ctx context.Context, c *call, err error) {
 }
 
 // Refusal is an error as the HTTP answer of a door that is not a route: its status, its headers, and the body in the one JSON shape.
-func Refusal(err error) (status int, headers map[string]string, body []byte) {
-	o := outcome.Of(err)
-	return o.HTTP, refusalHeaders(), errorBody(o)
+func Refusal(err error, requestID string) (status int, headers map[string]string, body []byte) {
+	o, h := outcome.Of(err), refusalHeaders()
+	h["X-Request-Id"] = requestID
+	if o.HTTP == http.StatusTooManyRequests {
+		h["Retry-After"] = retryAfter
+	}
+	return o.HTTP, h, errorBody(o)
 }
+
+// retryAfter is how many seconds who was over a rate waits.
+const retryAfter = "1"
 
 func refusalHeaders() map[string]string {
 	h := Guards()

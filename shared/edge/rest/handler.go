@@ -15,6 +15,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/routes"
+	"github.com/cordum-serverless/cordum/shared/edge/stream"
 	"github.com/cordum-serverless/cordum/shared/platform/metrics"
 )
 
@@ -50,7 +51,7 @@ type call struct {
 // ServeHTTP answers a request and writes its line to the log.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{rec: &recorder{w: w, head: r.Method == http.MethodHead, success: http.StatusOK}, began: s.cfg.Clock.Now()}
-	c.id.RequestID = s.requestID(r)
+	c.id.RequestID = s.cfg.RequestID(r.Header.Values("X-Request-Id"))
 	defer s.finish(r, c)
 	s.headers(c.rec.Header(), r, c.id.RequestID)
 	if err := s.serve(c, r); err != nil {
@@ -102,7 +103,7 @@ func (s *server) serve(c *call, r *http.Request) error {
 	case malformed != nil || !utf8.ValidString(r.URL.Path):
 		return fault.New(fault.Invalid, "invalid path")
 	case match.Route == nil && match.Allow == nil:
-		return errNotFound
+		return s.nowhere(c, r)
 	case match.Route == nil:
 		c.rec.Header().Set("Allow", strings.Join(match.Allow, ", "))
 		return fault.New(fault.Method, "method not allowed")
@@ -137,6 +138,18 @@ func sameTenant(ctx context.Context, r *http.Request, route *routes.Route) error
 const sessionsService = "cordum.v1.Auth"
 
 var errNotFound = fault.New(fault.NotFound, "not found")
+
+// nowhere answers what is no route; a stream is one to who upgrades to it.
+func (s *server) nowhere(c *call, r *http.Request) error {
+	if _, ok := stream.JobOf(r.URL.Path); !ok {
+		return errNotFound
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		c.rec.Header().Set("Allow", "GET, HEAD, OPTIONS")
+		return fault.New(fault.Method, "method not allowed")
+	}
+	return fault.New(fault.Invalid, "this is a WebSocket: upgrade to it")
+}
 
 // admit asks the gate. A path that is nobody's needs a credential too, so that paths cannot be probed without one.
 func (s *server) admit(c *call, r *http.Request, route *routes.Route) error {
@@ -174,14 +187,6 @@ func health(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err := w.Write([]byte("ok"))
 	return err
-}
-
-// requestID takes the client's id when it is one plain word, so that it can stand in logs and headers, and makes one otherwise.
-func (s *server) requestID(r *http.Request) string {
-	if sent := r.Header.Values("X-Request-Id"); len(sent) == 1 && auth.PlainID(sent[0]) {
-		return sent[0]
-	}
-	return s.cfg.IDs.Hex(8)
 }
 
 func headerBytes(h http.Header) int {

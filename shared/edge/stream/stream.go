@@ -124,6 +124,9 @@ func Subprotocol(header string) (key, echo string) {
 	return "", ""
 }
 
+// HasKey says whether a protocol that Subprotocol answers has the key in it.
+func HasKey(echo string) bool { return echo != "" && !strings.EqualFold(echo, protocol) }
+
 // decode reads base64url without padding, then standard base64, then takes the text as it is, also where it could be base64 of what is no key.
 func decode(text string) string {
 	for _, enc := range []*base64.Encoding{base64.RawURLEncoding, base64.URLEncoding, base64.StdEncoding, base64.RawStdEncoding} {
