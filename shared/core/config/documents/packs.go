@@ -68,16 +68,12 @@ func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant
 	var puts []registry.Record
 	var removals []string
 	size := 0
-	foreign := func(r registry.Record) bool { return r.Tenant != "" && r.Tenant != tenant && !disabled(r.JSON) }
 	for id, r := range before.Records {
 		if text, there := wanted[id]; there && !null(text) {
 			continue
 		}
-		switch {
-		case foreign(r):
-			return nil, fault.New(fault.Denied, "tenant access denied")
-		case len(r.Undo) > 0:
-			return nil, fault.New(fault.Conflict, "pack %s is installed; uninstall it", id)
+		if err := mayGo(r, tenant); err != nil {
+			return nil, err
 		}
 		removals = append(removals, id)
 	}
@@ -86,8 +82,8 @@ func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant
 		if null(text) || known && bundles.Same(r.JSON, text) {
 			continue
 		}
-		if known && foreign(r) {
-			return nil, fault.New(fault.Denied, "tenant access denied")
+		if foreign(r, tenant) {
+			return nil, errForeign
 		}
 		if !known || disabled(r.JSON) && !disabled(text) {
 			r.Tenant = tenant // nobody has it, until now
@@ -111,6 +107,24 @@ func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant
 		return nil, err
 	}
 	return registry.Change(before, puts, removals, micros), nil
+}
+
+var errForeign = fault.New(fault.Denied, "tenant access denied")
+
+// foreign says that a pack is installed for another tenant.
+func foreign(r registry.Record, tenant string) bool {
+	return r.Tenant != "" && r.Tenant != tenant && !disabled(r.JSON)
+}
+
+// mayGo says why a tenant may not leave a record out.
+func mayGo(r registry.Record, tenant string) error {
+	switch {
+	case foreign(r, tenant):
+		return errForeign
+	case len(r.Undo) > 0:
+		return fault.New(fault.Conflict, "pack %s is installed; uninstall it", r.ID)
+	}
+	return nil
 }
 
 // overlays are what a record says that its pack changed; nil for one that says nothing.
