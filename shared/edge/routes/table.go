@@ -42,7 +42,7 @@ func (t *Table) add(r *Route) error {
 		return fmt.Errorf("the path does not begin with /")
 	}
 	at, names, wide := &t.root, []string(nil), false
-	for _, segment := range strings.SplitSeq(path, "/") {
+	for segment := range strings.SplitSeq(path, "/") {
 		name, greedy, err := parameter(segment)
 		switch {
 		case err != nil:
