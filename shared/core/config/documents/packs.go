@@ -66,17 +66,11 @@ const (
 // either, and what the plane has installed does not go without its uninstallation, which alone knows what was there before.
 func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant string, micros int64) ([]store.Op, error) {
 	var puts []registry.Record
-	var removals []string
-	size := 0
-	for id, r := range before.Records {
-		if text, there := wanted[id]; there && !null(text) {
-			continue
-		}
-		if err := mayGo(r, tenant); err != nil {
-			return nil, err
-		}
-		removals = append(removals, id)
+	removals, err := leftOut(before, wanted, tenant)
+	if err != nil {
+		return nil, err
 	}
+	size := 0
 	for id, text := range wanted {
 		r, known := before.Records[id]
 		if null(text) || known && bundles.Same(r.JSON, text) {
@@ -116,15 +110,21 @@ func foreign(r registry.Record, tenant string) bool {
 	return r.Tenant != "" && r.Tenant != tenant && !disabled(r.JSON)
 }
 
-// mayGo says why a tenant may not leave a record out.
-func mayGo(r registry.Record, tenant string) error {
-	switch {
-	case foreign(r, tenant):
-		return errForeign
-	case len(r.Undo) > 0:
-		return fault.New(fault.Conflict, "pack %s is installed; uninstall it", r.ID)
+// leftOut are the records that are not among the wanted ones.
+func leftOut(before registry.Snapshot, wanted map[string]json.RawMessage, tenant string) (ids []string, err error) {
+	for id, r := range before.Records {
+		if text, there := wanted[id]; there && !null(text) {
+			continue
+		}
+		switch {
+		case foreign(r, tenant):
+			return nil, errForeign
+		case len(r.Undo) > 0:
+			return nil, fault.New(fault.Conflict, "pack %s is installed; uninstall it", id)
+		}
+		ids = append(ids, id)
 	}
-	return nil
+	return ids, nil
 }
 
 // overlays are what a record says that its pack changed; nil for one that says nothing.
