@@ -13,6 +13,7 @@ import (
 	"github.com/cordum-serverless/cordum/shared/platform/aws/dynamo"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/s3"
 	"github.com/cordum-serverless/cordum/shared/platform/aws/secrets"
+	"github.com/cordum-serverless/cordum/shared/platform/aws/sqs"
 	"github.com/cordum-serverless/cordum/shared/platform/clock"
 )
 
@@ -24,8 +25,9 @@ func main() {
 	edge, err := boot.Edge(boot.With(os.Getenv, secrets.Source(cfg, os.Getenv)), table, clock.System{}, log)
 	boot.Must(log, err)
 	d, err := boot.Dispatcher(os.Getenv, boot.Ports{
-		Table: table,
-		Blobs: s3.New(cfg, names.Bucket),
+		Table:  table,
+		Queues: sqs.New(cfg, names.QueueURL),
+		Blobs:  s3.New(cfg, names.Bucket),
 	}, log)
 	boot.Must(log, err)
 	lambda.Start(rest.Lambda(rest.New(edge, bundles.New(d).Group())))

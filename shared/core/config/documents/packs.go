@@ -66,10 +66,6 @@ const (
 // either, and what the plane has installed does not go without its uninstallation, which alone knows what was there before.
 func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant string, micros int64) ([]store.Op, error) {
 	var puts []registry.Record
-	removals, err := leftOut(before, wanted, tenant)
-	if err != nil {
-		return nil, err
-	}
 	size := 0
 	for id, text := range wanted {
 		r, known := before.Records[id]
@@ -90,6 +86,10 @@ func changed(before registry.Snapshot, wanted map[string]json.RawMessage, tenant
 			return nil, err
 		}
 		puts, size = append(puts, r), size+len(r.JSON)+len(r.Undo)
+	}
+	removals, err := leftOut(before, wanted, tenant)
+	if err != nil {
+		return nil, err
 	}
 	if len(puts)+len(removals) == 0 {
 		return nil, nil
