@@ -5,8 +5,9 @@ GOFLAGS ?=
 export GOFLAGS
 PKGS := ./...
 # without the race detector: jsii, which infra runs on, is not free of races of its own, and weighing binaries has none; tests of the plane, and of installations, are many, and most
-# of them do one thing after the other; commands run whole planes, as the end-to-end suite does with it
-RACED = $$(go list ./... | grep -vE '/(infra(/app)?|localdev/(build|plane|cmd/.*)|shared/core/pack/install)$$')
+# of them do one thing after the other; commands run whole planes, as the end-to-end suite does with it; the policy's evaluator and the engine of runs are functions, of which random ones
+# are asked by the ten thousand
+RACED = $$(go list ./... | grep -vE '/(infra(/app)?|localdev/(build|plane|cmd/.*)|shared/core/(pack/install|policy|workflow/engine))$$')
 # tests of those where many things happen at one time
 TOGETHER := AtOnce|Many|Never|Together|Race|Concurrent|T100
 DATA ?= .cordum
@@ -45,7 +46,7 @@ test: ## All tests, with the race detector wherever things happen at one time
 	go vet $(PKGS)
 	go test -race -timeout 25m $(RACED)
 	go test -race -timeout 15m -run '$(TOGETHER)' ./localdev/plane ./shared/core/pack/install
-	go test -timeout 15m ./localdev/plane ./localdev/cmd/... ./shared/core/pack/install ./infra ./localdev/build
+	go test -timeout 15m ./localdev/plane ./localdev/cmd/... ./shared/core/pack/install ./shared/core/policy ./shared/core/workflow/engine ./infra ./localdev/build
 	go test -timeout 15m -run TestEachProtectionIsNeeded ./localdev/sim
 
 test-quick: ## All tests, without the race detector
