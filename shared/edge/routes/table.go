@@ -120,14 +120,14 @@ func (t *Table) Find(method, escaped string) (Match, error) {
 	if !ok {
 		return Match{}, nil
 	}
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
 	var buffer [8]string
 	values := buffer[:0]
-	at, err := t.root.find(method, path, &values)
+	at, err := t.root.find(path, &values)
 	if err != nil || at == nil {
 		return Match{}, err
+	}
+	if method == http.MethodHead {
+		method = http.MethodGet
 	}
 	b := at.routes[method]
 	if b == nil {
@@ -141,7 +141,7 @@ func (t *Table) Find(method, escaped string) (Match, error) {
 }
 
 // find descends along the path and answers the node of its end; nil when there is none. The values of parameters are appended in order.
-func (n *node) find(method, path string, values *[]string) (*node, error) {
+func (n *node) find(path string, values *[]string) (*node, error) {
 	segment, rest, more := strings.Cut(path, "/")
 	decoded, err := url.PathUnescape(segment)
 	if err != nil {
@@ -149,34 +149,34 @@ func (n *node) find(method, path string, values *[]string) (*node, error) {
 	}
 	taken := len(*values)
 	if next := n.literal[decoded]; next != nil {
-		if end, err := next.descend(method, rest, more, values); end != nil || err != nil {
+		if end, err := next.descend(rest, more, values); end != nil || err != nil {
 			return end, err
 		}
 	}
 	if n.param != nil && decoded != "" {
 		*values = append((*values)[:taken], decoded)
-		if end, err := n.param.descend(method, rest, more, values); end != nil || err != nil {
+		if end, err := n.param.descend(rest, more, values); end != nil || err != nil {
 			return end, err
 		}
 	}
 	if n.rest != nil && path != "" {
 		*values = (*values)[:taken]
-		return n.rest.greedy(method, path, values)
+		return n.rest.greedy(path, values)
 	}
 	return nil, nil
 }
 
-// greedy takes a path up to the literal end of a route, or whole; where both are routes, the one that has the method, and the end before the whole.
-func (n *node) greedy(method, path string, values *[]string) (*node, error) {
+// greedy takes a path up to what is literal at its end, if a route has that, and else whole.
+func (n *node) greedy(path string, values *[]string) (*node, error) {
 	for i := 1; i < len(path); i++ {
 		if path[i] != '/' {
 			continue
 		}
-		end, err := n.find(method, path[i+1:], values)
+		end, err := n.find(path[i+1:], values)
 		if err != nil {
 			return nil, err
 		}
-		if end != nil && (end.routes[method] != nil || n.routes[method] == nil) {
+		if end != nil {
 			before, err := url.PathUnescape(path[:i])
 			*values = append(*values, before)
 			return end, err
@@ -190,9 +190,9 @@ func (n *node) greedy(method, path string, values *[]string) (*node, error) {
 	return n, err
 }
 
-func (n *node) descend(method, rest string, more bool, values *[]string) (*node, error) {
+func (n *node) descend(rest string, more bool, values *[]string) (*node, error) {
 	if more {
-		return n.find(method, rest, values)
+		return n.find(rest, values)
 	}
 	if n.routes == nil {
 		return nil, nil
