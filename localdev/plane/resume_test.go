@@ -551,6 +551,40 @@ func TestABatchThatComesAgainHasItsIDs(t *testing.T) {
 	})
 }
 
+// What the story of a job has told is no news when it is announced afterwards, as it is when it was on its way while the client connected.
+func TestWhatAStoryHasToldIsNoNews(t *testing.T) {
+	virtually(t, config(), func(t *testing.T, r *rig) {
+		step := make(chan bool)
+		r.work(map[string]worker.Handler{"job.test.*": func(_ context.Context, j *worker.Job) (any, error) {
+			j.Progress(40, "on my way")
+			<-step
+			return nil, nil
+		}})
+		rc := r.submit()
+		r.await(rc.JobID, "RUNNING")
+		time.Sleep(time.Second)
+		one, all := r.watch("k-viewer", "/api/v1/jobs/"+rc.JobID+"/stream"), r.watch("k-admin", "/api/v1/stream")
+		want(t, "the story", texts(one.hear()), "jobRequest "+rc.JobID, "jobProgress "+rc.JobID)
+		d := r.plane.Dispatcher
+		rec, err := d.Jobs.Load(t.Context(), "default", rc.JobID, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := event.Event{
+			Tenant: "default", Group: "job:" + rc.JobID, Job: rc.JobID, Version: event.Version(rec, 0),
+			Frames: []json.RawMessage{[]byte(`{"jobProgress":{"jobId":"` + rc.JobID + `"}}`)},
+		}
+		if err := d.Streams.Deliver(t.Context(), []event.Event{e}); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "who was told no story", texts(all.hear()), "jobProgress "+rc.JobID)
+		want(t, "who knows", texts(one.hear()))
+		step <- true
+		r.await(rc.JobID, "SUCCEEDED")
+		want(t, "the end", texts(one.hear()), "jobResult "+rc.JobID)
+	})
+}
+
 // Who opens the stream of a job and is gone at once is forgotten, and holds up nobody; neither does who takes long to open.
 func TestConnectionsThatOpenHoldUpNoOther(t *testing.T) {
 	cfg := config()

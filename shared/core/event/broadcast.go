@@ -287,6 +287,8 @@ type parcel struct {
 type stampedFrame struct {
 	text []byte
 	id   int64
+	// version is that of the event in its group.
+	version string
 	// passing frames may be lost.
 	passing bool
 }
@@ -310,7 +312,11 @@ func (b *Broadcaster) parcels(ctx context.Context, heard []*outgoing, batches []
 		}
 		for _, c := range listeners[f.Tenant] {
 			if c.Job == f.Job && c.From == 0 {
-				out = append(out, parcel{c, frames[f], from[f], from[f] == first[f]-1})
+				news := frames[f]
+				if c.Told != "" {
+					news = slices.DeleteFunc(slices.Clone(news), func(s stampedFrame) bool { return c.knows(s.version) })
+				}
+				out = append(out, parcel{c, news, from[f], from[f] == first[f]-1})
 			}
 		}
 	}
@@ -334,7 +340,7 @@ func shown(heard []*outgoing) (order []Feed, frames map[Feed][]stampedFrame) {
 				if !o.Passing {
 					text = stamped(text, id)
 				}
-				frames[f] = append(frames[f], stampedFrame{text, id, o.Passing})
+				frames[f] = append(frames[f], stampedFrame{text, id, o.Version, o.Passing})
 			}
 		}
 	}

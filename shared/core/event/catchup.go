@@ -72,7 +72,7 @@ func (b *Broadcaster) CatchUp(ctx context.Context, connection string, within tim
 	if err != nil || !ok || c.From == 0 {
 		return err
 	}
-	f := &follower{Broadcaster: b, c: c, end: b.Clock.Now().Add(within)}
+	f := &follower{Broadcaster: b, c: c, told: c.Told, end: b.Clock.Now().Add(within)}
 	err = f.follow(ctx)
 	switch {
 	case err == nil || store.Overtaken(err): // of two that catch it up, the other goes on
@@ -134,7 +134,7 @@ func (f *follower) from() int64 {
 // again has another message go on, after a pause; tries is how often the client was not reached. A connection that was closed meanwhile, or that another
 // message has caught up, needs none.
 func (f *follower) again(ctx context.Context, tries int64, pause time.Duration) error {
-	err := f.Connections.advance(ctx, f.c, f.from(), tries)
+	err := f.Connections.advance(ctx, f.c, f.from(), tries, f.told)
 	if _, elsewhere := errors.AsType[*store.ConditionError](err); elsewhere {
 		return nil
 	}
@@ -230,7 +230,7 @@ func (f *follower) live(ctx context.Context, last int64) (done bool, err error) 
 		}
 		f.toldLive = true
 	}
-	err = f.Connections.live(ctx, f.c, last)
+	err = f.Connections.live(ctx, f.c, last, f.told)
 	if err == nil || !store.Overtaken(err) {
 		return true, err
 	}

@@ -36,7 +36,12 @@ type Connection struct {
 	Since int64
 	// Tries counts how often it could not be brought what the log has.
 	Tries int64
+	// Told is the version of its job up to which it was told the story; "" for none. What is announced of that later is no news to it.
+	Told string
 }
+
+// knows says whether the client was told of an event by the story of its job.
+func (n Connection) knows(version string) bool { return version != "" && version <= n.Told }
 
 // Where to begin in a log, beside after a position.
 const (
@@ -178,7 +183,7 @@ func (c *Connections) position(ctx context.Context, f Feed, logged bool, now tim
 
 func (n Connection) attrs() store.Attrs {
 	attrs := store.Attrs{"tn": n.Tenant, "at": n.OpenedAt, "kid": n.KeyID, "role": n.Role}
-	for name, of := range map[string]string{"jb": n.Job, "by": n.OpenedBy, "us": n.User} {
+	for name, of := range map[string]string{"jb": n.Job, "by": n.OpenedBy, "us": n.User, aTold: n.Told} {
 		if of != "" {
 			attrs[name] = of
 		}
@@ -230,21 +235,32 @@ func (c *Connections) Behind(ctx context.Context, n Connection, from int64) erro
 	))
 }
 
-// advance notes how far a connection was brought what the log has; tries is how often in vain.
-func (c *Connections) advance(ctx context.Context, n Connection, from, tries int64) error {
+// advance notes how far a connection was brought what the log has, and the version up to which it was told a story; tries is how often in vain.
+func (c *Connections) advance(ctx context.Context, n Connection, from, tries int64, told string) error {
 	note := store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).SetAttrs(store.Attrs{"fr": from, "try": tries})
 	if from != n.From {
 		note = note.RemoveAttr("si")
 	}
-	return store.Transact(ctx, c.Table, note, store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from))
+	return store.Transact(ctx, c.Table, hasHeard(note, told), hasHeard(store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from), told))
 }
 
-// live lets a connection have events as they happen, from the one after the last position on. It is overtaken when there are others already.
-func (c *Connections) live(ctx context.Context, n Connection, last int64) error {
+const aTold = "td"
+
+// hasHeard notes up to which version a connection was told the story of its job, if it was.
+func hasHeard(op store.Op, told string) store.Op {
+	if told == "" {
+		return op
+	}
+	return op.SetAttr(aTold, told)
+}
+
+// live lets a connection have events as they happen, from the one after the last position on, and later than what it was told. It is overtaken when there are
+// others already.
+func (c *Connections) live(ctx context.Context, n Connection, last int64, told string) error {
 	return c.Table.Write(ctx,
 		store.Check(n.Feed().headKey(), store.Equal("n", last)),
-		store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).RemoveAttr("fr", "si", "ask", "try"),
-		store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).RemoveAttr("fr", "ask"))
+		hasHeard(store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).RemoveAttr("fr", "si", "ask", "try"), told),
+		hasHeard(store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).RemoveAttr("fr", "ask"), told))
 }
 
 // ifThere takes it that what is not there, or is so already, need not be changed.
@@ -331,7 +347,7 @@ func parseConnection(id string, it store.Item) Connection {
 	return Connection{
 		ID: id, Tenant: a.String("tn"), Job: a.String("jb"), KeyID: a.String("kid"), Role: a.String("role"),
 		OpenedBy: a.String("by"), User: a.String("us"), OpenedAt: a.Int("at"), Expires: a.Int("exp"),
-		From: a.Int("fr"), Since: a.Int("si"), Asked: a.Bool("ask"), Tries: a.Int("try"),
+		From: a.Int("fr"), Since: a.Int("si"), Asked: a.Bool("ask"), Tries: a.Int("try"), Told: a.String(aTold),
 	}
 }
 
