@@ -72,7 +72,7 @@ func (b *Broadcaster) CatchUp(ctx context.Context, connection string, within tim
 	if err != nil || !ok || c.From == 0 {
 		return err
 	}
-	f := &follower{Broadcaster: b, c: c, told: c.Told, end: b.Clock.Now().Add(within)}
+	f := &follower{Broadcaster: b, c: c, end: b.Clock.Now().Add(within)}
 	err = f.follow(ctx)
 	switch {
 	case err == nil || store.Overtaken(err): // of two that catch it up, the other goes on
@@ -107,8 +107,6 @@ type follower struct {
 	skip, skipIn int64
 	// story is the position of the entry that tells the job from its beginning, where the client is told that.
 	story int64
-	// told is the version of the job up to which it was told the story.
-	told string
 	// dead says that what is not logged up to there never will be.
 	dead int64
 	// toldLive says that the client was told that it is caught up.
@@ -134,7 +132,7 @@ func (f *follower) from() int64 {
 // again has another message go on, after a pause; tries is how often the client was not reached. A connection that was closed meanwhile, or that another
 // message has caught up, needs none.
 func (f *follower) again(ctx context.Context, tries int64, pause time.Duration) error {
-	err := f.Connections.advance(ctx, f.c, f.from(), tries, f.told)
+	err := f.Connections.advance(ctx, f.c, f.from(), tries)
 	if _, elsewhere := errors.AsType[*store.ConditionError](err); elsewhere {
 		return nil
 	}
@@ -230,7 +228,7 @@ func (f *follower) live(ctx context.Context, last int64) (done bool, err error) 
 		}
 		f.toldLive = true
 	}
-	err = f.Connections.live(ctx, f.c, last, f.told)
+	err = f.Connections.live(ctx, f.c, last)
 	if err == nil || !store.Overtaken(err) {
 		return true, err
 	}
@@ -334,10 +332,10 @@ func (f *follower) bring(ctx context.Context, e entry) error {
 		if e.first != f.story {
 			return nil // it was written for others; what it tells was logged before, one by one
 		}
-		f.told = e.version
+		f.c.Told = e.version
 	}
 	for _, l := range e.events {
-		if !e.begins && l.Version != "" && l.Version <= f.told {
+		if !e.begins && f.c.knows(l.Version) {
 			continue // its story has it
 		}
 		for i, text := range l.Frames {

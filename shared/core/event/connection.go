@@ -236,31 +236,31 @@ func (c *Connections) Behind(ctx context.Context, n Connection, from int64) erro
 }
 
 // advance notes how far a connection was brought what the log has, and the version up to which it was told a story; tries is how often in vain.
-func (c *Connections) advance(ctx context.Context, n Connection, from, tries int64, told string) error {
+func (c *Connections) advance(ctx context.Context, n Connection, from, tries int64) error {
 	note := store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).SetAttrs(store.Attrs{"fr": from, "try": tries})
 	if from != n.From {
 		note = note.RemoveAttr("si")
 	}
-	return store.Transact(ctx, c.Table, hasHeard(note, told), hasHeard(store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from), told))
+	return store.Transact(ctx, c.Table, n.withTold(note), n.withTold(store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).SetAttr("fr", from)))
 }
 
 const aTold = "td"
 
-// hasHeard notes up to which version a connection was told the story of its job, if it was.
-func hasHeard(op store.Op, told string) store.Op {
-	if told == "" {
+// withTold notes up to which version a connection was told the story of its job, if it was.
+func (n Connection) withTold(op store.Op) store.Op {
+	if n.Told == "" {
 		return op
 	}
-	return op.SetAttr(aTold, told)
+	return op.SetAttr(aTold, n.Told)
 }
 
 // live lets a connection have events as they happen, from the one after the last position on, and later than what it was told. It is overtaken when there are
 // others already.
-func (c *Connections) live(ctx context.Context, n Connection, last int64, told string) error {
+func (c *Connections) live(ctx context.Context, n Connection, last int64) error {
 	return c.Table.Write(ctx,
 		store.Check(n.Feed().headKey(), store.Equal("n", last)),
-		hasHeard(store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).RemoveAttr("fr", "si", "ask", "try"), told),
-		hasHeard(store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).RemoveAttr("fr", "ask"), told))
+		n.withTold(store.Update(connectionKey(n.ID)).If(store.Equal("fr", n.From)).RemoveAttr("fr", "si", "ask", "try")),
+		n.withTold(store.Update(listKey(n.Tenant, n.ID)).If(store.Exists()).RemoveAttr("fr", "ask")))
 }
 
 // ifThere takes it that what is not there, or is so already, need not be changed.
