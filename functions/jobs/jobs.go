@@ -9,9 +9,9 @@ import (
 
 	cordumv1 "github.com/cordum-serverless/cordum/sdk/gen/go/cordum/v1"
 	"github.com/cordum-serverless/cordum/shared/core/dispatch"
-	"github.com/cordum-serverless/cordum/shared/core/fault"
 	"github.com/cordum-serverless/cordum/shared/core/identity"
 	"github.com/cordum-serverless/cordum/shared/core/job"
+	"github.com/cordum-serverless/cordum/shared/edge/auth"
 	"github.com/cordum-serverless/cordum/shared/edge/rest"
 	"github.com/cordum-serverless/cordum/shared/edge/rpc"
 	"github.com/cordum-serverless/cordum/shared/edge/view"
@@ -77,8 +77,8 @@ func submission(ctx context.Context, req *cordumv1.CreateJobRequest) dispatch.Su
 // ListJobs lists the tenant's jobs, newest first.
 func (s *Service) ListJobs(ctx context.Context, req *cordumv1.ListJobsRequest) (*cordumv1.ListJobsResponse, error) {
 	id, now := identity.From(ctx), s.d.Clock.Now()
-	if named := strings.TrimSpace(req.GetTenant()); named != "" && named != id.Tenant {
-		return nil, fault.New(fault.Denied, "tenant access denied")
+	if err := auth.SameTenant(ctx, req.GetTenant()); err != nil {
+		return nil, err
 	}
 	f := job.Filter{
 		Topic: req.GetTopic(), Team: req.GetTeam(), Trace: req.GetTraceId(),

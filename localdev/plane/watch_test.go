@@ -36,6 +36,20 @@ func (r *rig) open(path string, header http.Header, protocols ...string) (*webso
 	})
 }
 
+// echoes opens a stream that must be let in, and fails the test unless the answer names the protocol.
+func (r *rig) echoes(name, want, path string, header http.Header, protocols ...string) {
+	r.t.Helper()
+	conn, res, err := r.open(path, header, protocols...)
+	if err != nil {
+		r.t.Errorf("%s: %v", name, err)
+		return
+	}
+	if echo := res.Header.Get("Sec-WebSocket-Protocol"); echo != want {
+		r.t.Errorf("%s: protocol %q, want %q", name, echo, want)
+	}
+	_ = conn.CloseNow()
+}
+
 // watch opens a stream with a key of a tenant.
 func (r *rig) watch(key, path string) *watcher {
 	r.t.Helper()
@@ -221,15 +235,7 @@ func TestChecklist3_Handshakes(t *testing.T) {
 			{"a page of this machine", "/api/v1/stream", http.Header{"X-Api-Key": {"k-admin"}, "X-Tenant-Id": {"default"}, "Origin": {"http://localhost:3000"}}, nil, ""},
 		}
 		for _, c := range good {
-			conn, res, err := r.open(c.path, c.header, c.protocols...)
-			if err != nil {
-				t.Errorf("%s: %v", c.name, err)
-				continue
-			}
-			if echo := res.Header.Get("Sec-WebSocket-Protocol"); echo != c.echo {
-				t.Errorf("%s: protocol %q, want %q", c.name, echo, c.echo)
-			}
-			_ = conn.CloseNow()
+			r.echoes(c.name, c.echo, c.path, c.header, c.protocols...)
 		}
 		id := r.submit().JobID
 		bad := []struct {
@@ -287,15 +293,7 @@ func TestTheKeyIsNotEchoed(t *testing.T) {
 			{[]string{"cordum-api-key", key}, "cordum-api-key"},
 			{[]string{"cordum-api-key." + key, "cordum-api-key", key}, "cordum-api-key"},
 		} {
-			conn, res, err := r.open("/api/v1/stream?tenant_id=default", nil, c.offers...)
-			if err != nil {
-				t.Errorf("%q: %v", c.offers, err)
-				continue
-			}
-			if echo := res.Header.Get("Sec-WebSocket-Protocol"); echo != c.echo {
-				t.Errorf("%q: protocol %q, want %q", c.offers, echo, c.echo)
-			}
-			_ = conn.CloseNow()
+			r.echoes(fmt.Sprintf("%q", c.offers), c.echo, "/api/v1/stream?tenant_id=default", nil, c.offers...)
 		}
 	})
 }

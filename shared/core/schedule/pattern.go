@@ -20,13 +20,20 @@ func compile[V any](entries map[string]V) (patterns[V], error) {
 		if !strings.ContainsAny(topic, `*?[\`) {
 			continue
 		}
-		if _, err := path.Match(topic, ""); err != nil {
-			return patterns[V]{}, at("topics", topic).errorf("not a valid glob")
+		if err := checkGlob(topic); err != nil {
+			return patterns[V]{}, err
 		}
 		p.globs = append(p.globs, topic)
 	}
 	slices.SortStableFunc(p.globs, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return p, nil
+}
+
+func checkGlob(topic string) error {
+	if _, err := path.Match(topic, ""); err != nil {
+		return at("topics", topic).errorf("not a valid glob")
+	}
+	return nil
 }
 
 func (p patterns[V]) lookup(topic string) (v V, ok bool) {

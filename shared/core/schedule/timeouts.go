@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"path"
 	"time"
 )
 
@@ -81,8 +80,8 @@ func parseTimeouts(raw []byte, passOver func(error)) (t Timeouts, err error) {
 		if err != nil {
 			return err
 		}
-		if _, err := path.Match(name, ""); err != nil {
-			return n.errorf("not a valid glob")
+		if err := checkGlob(name); err != nil {
+			return err
 		}
 		topics[name] = topicTimeouts{Timeout: v[0], MaxRetries: v[1]}
 		return nil

@@ -13,13 +13,19 @@ type graph struct {
 	next [][]int
 }
 
-func graphOf(w *Workflow) *graph {
-	g := &graph{ids: slices.Sorted(maps.Keys(w.Steps))}
-	index := make(map[string]int, len(g.ids))
+// unlinked is the graph of the steps in which nothing waits yet, and the place of each step.
+func unlinked(w *Workflow) (g *graph, index map[string]int) {
+	g = &graph{ids: slices.Sorted(maps.Keys(w.Steps))}
+	index = make(map[string]int, len(g.ids))
 	for i, id := range g.ids {
 		index[id] = i
 	}
 	g.next = make([][]int, 2*len(g.ids))
+	return g, index
+}
+
+func graphOf(w *Workflow) *graph {
+	g, index := unlinked(w)
 	owner := map[int]int{}
 	for i, id := range g.ids {
 		g.next[2*i+1] = append(g.next[2*i+1], 2*i)
@@ -57,12 +63,7 @@ func (v *validator) cycles() {
 // starts says which steps can begin another one, node 2i for a step: those that name it in on_error, that run it, or whose case it is. A parallel that
 // a template tells what to run may run any.
 func starts(w *Workflow) *graph {
-	g := &graph{ids: slices.Sorted(maps.Keys(w.Steps))}
-	index := make(map[string]int, len(g.ids))
-	for i, id := range g.ids {
-		index[id] = i
-	}
-	g.next = make([][]int, 2*len(g.ids))
+	g, index := unlinked(w)
 	for i, id := range g.ids {
 		s := w.Steps[id]
 		begun := append([]string{s.OnError}, s.owned()...)
